@@ -1,0 +1,3 @@
+//! The inference loop and what it says of itself.
+pub mod status;
+pub mod telemetry;

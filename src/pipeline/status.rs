@@ -1,0 +1,160 @@
+//! The contract of health: one document, the same on HTTP, on the serial line and on the page.
+//!
+//! A [`Status`] is a value of fixed size (`heapless` inside), composed by [`super::telemetry::Telemetry::status`]
+//! without a lock and rendered by [`Status::render`] into a fixed buffer, so that asking never costs the loop anything.
+
+use serde::Serialize;
+
+/// A bounded text; longer ones are cut at a character boundary by [`text`].
+pub type Text<const N: usize> = heapless::String<N>;
+
+/// Most reasons shown at once: one each for source, engine, sink and the late loop, and room for the device's own.
+pub const REASONS_MAX: usize = 8;
+/// Most rejected engines listed: the engines this project plans for, with room to spare.
+pub const REJECTED_MAX: usize = 8;
+/// Bytes a rendered document can take at most: every text at its longest with every character escaped (`\u00XX`
+/// would be six bytes, but [`text`] strips control characters, so two) and all numbers at their widest.
+pub const RENDERED_BYTES_MAX: usize = 12 * 1024;
+
+/// What the device is doing, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// No inference yet, and still inside the start grace.
+    Starting,
+    /// Frames flow.
+    Running,
+    /// Something is wrong, said in `reasons`; the process keeps trying.
+    Degraded,
+    /// Nothing will come of this process any more.
+    Failed,
+}
+
+impl State {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Degraded => "degraded",
+            State::Failed => "failed",
+        }
+    }
+}
+
+/// The status document. Field names are the contract of `DESIGN.md`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub state: State,
+    pub reasons: heapless::Vec<Text<160>, REASONS_MAX>,
+    pub model: ModelFacts,
+    pub engine: EngineFacts,
+    pub source: SourceFacts,
+    #[serde(rename = "loop")]
+    pub flow: Flow,
+    pub boot: Boot,
+    pub board: Board,
+}
+
+/// Which model runs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ModelFacts {
+    pub id: Text<256>,
+    pub task: Text<48>,
+    /// Of the weights file, hex.
+    pub sha256: Text<64>,
+}
+
+/// What runs it, and what was passed over.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct EngineFacts {
+    pub name: Text<32>,
+    pub version: Text<32>,
+    pub threads: usize,
+    pub rejected: heapless::Vec<Rejected, REJECTED_MAX>,
+}
+
+/// An engine that could not be used here.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rejected {
+    pub name: Text<32>,
+    pub why: Text<160>,
+}
+
+/// Where frames come from.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SourceFacts {
+    pub uri: Text<256>,
+    /// A live source drops frames that come too fast, others wait.
+    pub live: bool,
+}
+
+/// How frames flow.
+#[derive(Clone, Debug, Serialize)]
+pub struct Flow {
+    /// Frames inferred since the start.
+    pub frames: u64,
+    /// Frames of a live source that were replaced by a newer one before their turn.
+    pub dropped: u64,
+    /// Frames whose pre-processing, inference or decoding failed.
+    pub failed: u64,
+    /// Over the last 32 frames; falls towards 0 while none comes.
+    pub fps: f32,
+    /// From the frame complete in memory to its predictions, over the last 256 frames.
+    pub latency_ms: Latency,
+    /// Since the last inference ended; null before the first.
+    pub last_frame_age_ms: Option<u64>,
+}
+
+/// Percentiles, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    pub p50: f32,
+    pub p99: f32,
+}
+
+/// Since the process started.
+#[derive(Clone, Debug, Serialize)]
+pub struct Boot {
+    pub boot_id: Text<36>,
+    pub uptime_s: f64,
+    /// From process start to the first predictions; null before them.
+    pub first_inference_ms: Option<u64>,
+    /// A/B slot that was booted; null where there are no slots.
+    pub slot: Option<Text<8>>,
+    /// Whether the wall clock is plausible (a board without a battery starts in 1970).
+    pub clock_set: bool,
+    pub watchdog: Text<16>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Board {
+    pub name: Text<64>,
+    pub temperature_c: Option<f32>,
+    pub throttled: Option<bool>,
+    pub memory_rss_mb: u64,
+}
+
+impl Status {
+    /// Renders the document as one line of JSON into `buffer` and returns the bytes written.
+    ///
+    /// # Panics
+    /// Never with a buffer of [`RENDERED_BYTES_MAX`] bytes: every field is bounded (a unit test fills each).
+    pub fn render<'b>(&self, buffer: &'b mut [u8; RENDERED_BYTES_MAX]) -> &'b [u8] {
+        let written = serde_json_core::to_slice(self, buffer).expect("RENDERED_BYTES_MAX holds every document");
+        &buffer[..written]
+    }
+}
+
+/// `value` as a bounded text, cut at a character boundary, control characters replaced by a space.
+#[must_use]
+pub fn text<const N: usize>(value: &str) -> Text<N> {
+    let mut out = Text::new();
+    for c in value.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if out.push(c).is_err() {
+            break;
+        }
+    }
+    out
+}

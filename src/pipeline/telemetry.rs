@@ -1,0 +1,390 @@
+//! What the loop counts while it runs, written with plain atomic stores and read by anyone without a lock.
+//!
+//! The loop is the only writer of frame figures. Sources, sinks and the board monitor each write their own cells.
+//! [`Telemetry::status`] composes the [`Status`] document from them at the moment of asking, so ages are true even
+//! when the loop stands still.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use super::status::{
+    Board, Boot, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text,
+};
+
+/// Frames over which the latency percentiles are taken: ten seconds at 25 frames a second.
+const LATENCIES: usize = 256;
+/// Frames over which `fps` is taken: about a second at 30 frames a second.
+const ARRIVALS: usize = 32;
+/// Upper bounds of the latency histogram, milliseconds: from a demo frame on a desktop to a large model on a Pi.
+pub const LATENCY_BUCKETS_MS: [u32; 12] = [2, 5, 10, 20, 35, 50, 75, 100, 200, 500, 1000, 5000];
+/// 2024-01-01: a wall clock before this was never set (boards without a battery start in 1970).
+const PLAUSIBLE_UNIX_SECONDS: u64 = 1_704_067_200;
+
+/// A part of the device that can be in trouble by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Source,
+    Engine,
+    Sink,
+    Http,
+}
+
+impl Part {
+    const ALL: [Part; 4] = [Part::Source, Part::Engine, Part::Sink, Part::Http];
+
+    /// The word before the colon in `reasons`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Part::Source => "source",
+            Part::Engine => "engine",
+            Part::Sink => "sink",
+            Part::Http => "http",
+        }
+    }
+
+    /// Whether frames cannot flow while this part is in trouble.
+    fn stops_frames(self) -> bool {
+        matches!(self, Part::Source | Part::Engine)
+    }
+}
+
+/// A step of one frame's way through the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Preprocess,
+    Infer,
+    Decode,
+    Deliver,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 4] = [Stage::Preprocess, Stage::Infer, Stage::Decode, Stage::Deliver];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Preprocess => "preprocess",
+            Stage::Infer => "infer",
+            Stage::Decode => "decode",
+            Stage::Deliver => "deliver",
+        }
+    }
+}
+
+/// How late a loop may be before it is called degraded.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthLimits {
+    /// Oldest acceptable last inference.
+    pub frame_age_max: Duration,
+    /// How long the first inference may take from process start.
+    pub start_grace: Duration,
+}
+
+/// What does not change while the loop runs.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub model: ModelFacts,
+    pub engine: EngineFacts,
+    pub source: SourceFacts,
+    pub board_name: Text<64>,
+    pub boot_id: Text<36>,
+}
+
+/// All cells of one process. Shared behind an `Arc`.
+#[derive(Debug)]
+pub struct Telemetry {
+    started_at: Instant,
+    limits: HealthLimits,
+    facts: OnceLock<Facts>,
+    frames: AtomicU64,
+    dropped: AtomicU64,
+    failed_frames: AtomicU64,
+    /// Microseconds from `started_at` to the end of each of the last inferences, a ring indexed by frame number.
+    arrivals_us: [AtomicU64; ARRIVALS],
+    /// Microseconds each of the last frames took, a ring.
+    latencies_us: [AtomicU32; LATENCIES],
+    latency_buckets: [AtomicU64; LATENCY_BUCKETS_MS.len()],
+    latency_sum_us: AtomicU64,
+    stage_sum_us: [AtomicU64; Stage::ALL.len()],
+    first_inference_us: AtomicU64,
+    problems: [ArcSwapOption<String>; Part::ALL.len()],
+    fatal: ArcSwapOption<String>,
+    temperature_mc: AtomicI32,
+    throttled: AtomicU8,
+    rss_kb: AtomicU64,
+}
+
+const TEMPERATURE_UNKNOWN: i32 = i32::MIN;
+const THROTTLED_UNKNOWN: u8 = 2;
+
+impl Telemetry {
+    /// Cells of a process that started at `started_at`.
+    #[must_use]
+    pub fn new(started_at: Instant, limits: HealthLimits) -> Self {
+        Self {
+            started_at,
+            limits,
+            facts: OnceLock::new(),
+            frames: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            failed_frames: AtomicU64::new(0),
+            arrivals_us: std::array::from_fn(|_| AtomicU64::new(0)),
+            latencies_us: std::array::from_fn(|_| AtomicU32::new(0)),
+            latency_buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency_sum_us: AtomicU64::new(0),
+            stage_sum_us: std::array::from_fn(|_| AtomicU64::new(0)),
+            first_inference_us: AtomicU64::new(0),
+            problems: std::array::from_fn(|_| ArcSwapOption::empty()),
+            fatal: ArcSwapOption::empty(),
+            temperature_mc: AtomicI32::new(TEMPERATURE_UNKNOWN),
+            throttled: AtomicU8::new(THROTTLED_UNKNOWN),
+            rss_kb: AtomicU64::new(0),
+        }
+    }
+
+    /// States what runs here. The first call counts, later ones are ignored.
+    pub fn set_facts(&self, facts: Facts) {
+        let _ = self.facts.set(facts);
+    }
+
+    /// What runs here; `None` until the model is loaded.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.get()
+    }
+
+    /// Counts one inferred frame that was captured at `captured_at`. Only the loop calls this.
+    pub fn frame_done(&self, captured_at: Instant) {
+        let now = Instant::now();
+        let since_start_us = micros(now - self.started_at).max(1);
+        let latency_us = u32::try_from(micros(now.saturating_duration_since(captured_at))).unwrap_or(u32::MAX);
+        let n = self.frames.load(Relaxed);
+        self.arrivals_us[ring::<ARRIVALS>(n)].store(since_start_us, Relaxed);
+        self.latencies_us[ring::<LATENCIES>(n)].store(latency_us, Relaxed);
+        if let Some(bucket) = LATENCY_BUCKETS_MS.iter().position(|&ms| latency_us <= ms * 1000) {
+            self.latency_buckets[bucket].fetch_add(1, Relaxed);
+        }
+        self.latency_sum_us.fetch_add(u64::from(latency_us), Relaxed);
+        if n == 0 {
+            self.first_inference_us.store(since_start_us, Relaxed);
+        }
+        self.frames.store(n + 1, Relaxed);
+    }
+
+    /// Adds the time one frame spent in a stage.
+    pub fn stage_done(&self, stage: Stage, took: Duration) {
+        self.stage_sum_us[stage as usize].fetch_add(micros(took), Relaxed);
+    }
+
+    pub fn frame_failed(&self) {
+        self.failed_frames.fetch_add(1, Relaxed);
+    }
+
+    pub fn frame_dropped(&self) {
+        self.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// Says that a part is in trouble, or with `None` that it no longer is.
+    pub fn set_problem(&self, part: Part, problem: Option<String>) {
+        self.problems[part as usize].store(problem.map(std::sync::Arc::new));
+    }
+
+    /// Says that nothing will come of this process any more.
+    pub fn set_failed(&self, reason: String) {
+        self.fatal.store(Some(std::sync::Arc::new(reason)));
+    }
+
+    /// Stores what the board monitor read.
+    pub fn set_board(&self, temperature_c: Option<f32>, throttled: Option<bool>, rss_kb: u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "float to int saturates, and no board is that hot")]
+        let milli = temperature_c.map_or(TEMPERATURE_UNKNOWN, |t| (t * 1000.0) as i32);
+        self.temperature_mc.store(milli, Relaxed);
+        self.throttled.store(throttled.map_or(THROTTLED_UNKNOWN, u8::from), Relaxed);
+        self.rss_kb.store(rss_kb, Relaxed);
+    }
+
+    /// Frames inferred so far.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Relaxed)
+    }
+
+    /// State and reasons at this moment, without the rest of the document.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let uptime = self.started_at.elapsed();
+        let mut reasons = heapless::Vec::new();
+        // A full list keeps the first reasons: they are pushed in order of weight.
+        if let Some(fatal) = self.fatal.load().as_deref() {
+            let _ = reasons.push(text(fatal));
+            return Health { state: State::Failed, flowing: false, reasons };
+        }
+        let mut flowing = true;
+        for part in Part::ALL {
+            if let Some(problem) = self.problems[part as usize].load().as_deref() {
+                let _ = reasons.push(text(&format!("{}: {problem}", part.as_str())));
+                flowing &= !part.stops_frames();
+            }
+        }
+        let age = self.last_frame_age();
+        let (silent_for, limit) = match age {
+            Some(age) => (age, self.limits.frame_age_max),
+            None => (uptime, self.limits.start_grace),
+        };
+        if silent_for > limit {
+            let (silent_s, limit_s) = (silent_for.as_secs_f32(), limit.as_secs_f32());
+            let _ = reasons.push(text(&format!("loop: no frame for {silent_s:.1} s (limit {limit_s:.1} s)")));
+            flowing = false;
+        }
+        let state = match (reasons.is_empty(), age) {
+            (false, _) => State::Degraded,
+            (true, None) => State::Starting,
+            (true, Some(_)) => State::Running,
+        };
+        Health { state, flowing, reasons }
+    }
+
+    /// The whole document at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let Health { state, reasons, .. } = self.health();
+        let facts = self.facts.get().cloned().unwrap_or_default();
+        let first = self.first_inference_us.load(Relaxed);
+        Status {
+            state,
+            reasons,
+            model: facts.model,
+            engine: facts.engine,
+            source: facts.source,
+            flow: Flow {
+                frames: self.frames(),
+                dropped: self.dropped.load(Relaxed),
+                failed: self.failed_frames.load(Relaxed),
+                fps: self.fps(),
+                latency_ms: self.latency(),
+                last_frame_age_ms: self.last_frame_age().map(|age| micros(age) / 1000),
+            },
+            boot: Boot {
+                boot_id: facts.boot_id,
+                uptime_s: (self.started_at.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+                first_inference_ms: (first > 0).then_some(first / 1000),
+                slot: None,
+                clock_set: clock_set(),
+                watchdog: text("off"),
+            },
+            board: Board {
+                name: facts.board_name,
+                temperature_c: self.temperature_c(),
+                throttled: self.throttled(),
+                memory_rss_mb: self.rss_kb.load(Relaxed) / 1024,
+            },
+        }
+    }
+
+    /// Cumulative counts of the latency histogram, one a bucket of [`LATENCY_BUCKETS_MS`], and the sum in seconds.
+    #[must_use]
+    pub fn latency_histogram(&self) -> ([u64; LATENCY_BUCKETS_MS.len()], f64) {
+        let mut total = 0;
+        let cumulative = std::array::from_fn(|i| {
+            total += self.latency_buckets[i].load(Relaxed);
+            total
+        });
+        (cumulative, seconds(self.latency_sum_us.load(Relaxed)))
+    }
+
+    /// Seconds spent in a stage since the start.
+    #[must_use]
+    pub fn stage_seconds(&self, stage: Stage) -> f64 {
+        seconds(self.stage_sum_us[stage as usize].load(Relaxed))
+    }
+
+    #[must_use]
+    pub fn rss_kb(&self) -> u64 {
+        self.rss_kb.load(Relaxed)
+    }
+
+    fn temperature_c(&self) -> Option<f32> {
+        let milli = self.temperature_mc.load(Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "temperatures have few digits")]
+        (milli != TEMPERATURE_UNKNOWN).then(|| (milli as f32 / 100.0).round() / 10.0)
+    }
+
+    fn throttled(&self) -> Option<bool> {
+        match self.throttled.load(Relaxed) {
+            THROTTLED_UNKNOWN => None,
+            flag => Some(flag == 1),
+        }
+    }
+
+    fn last_frame_age(&self) -> Option<Duration> {
+        let n = self.frames();
+        let last = Duration::from_micros(self.arrivals_us[ring::<ARRIVALS>(n.checked_sub(1)?)].load(Relaxed));
+        Some(self.started_at.elapsed().saturating_sub(last))
+    }
+
+    /// Frames a second over the ring; while no frame comes the time since the last one counts as well.
+    fn fps(&self) -> f32 {
+        let n = self.frames();
+        if n < 2 {
+            return 0.0;
+        }
+        let oldest = n.saturating_sub(ARRIVALS as u64);
+        let first = self.arrivals_us[ring::<ARRIVALS>(oldest)].load(Relaxed);
+        let last = self.arrivals_us[ring::<ARRIVALS>(n - 1)].load(Relaxed);
+        let intervals = (n - 1 - oldest).max(1) as f64;
+        let mean_us = last.saturating_sub(first) as f64 / intervals;
+        let silent_us = micros(self.started_at.elapsed()).saturating_sub(last) as f64;
+        let span_us = if silent_us > 2.0 * mean_us { silent_us + mean_us * intervals } else { mean_us * intervals };
+        #[expect(clippy::cast_possible_truncation, reason = "a rate, rounded to a tenth for people")]
+        {
+            ((intervals * 1e7 / span_us.max(1.0)).round() / 10.0) as f32
+        }
+    }
+
+    fn latency(&self) -> Latency {
+        let n = usize::try_from(self.frames()).unwrap_or(usize::MAX).min(LATENCIES);
+        if n == 0 {
+            return Latency::default();
+        }
+        let mut window: [u32; LATENCIES] = std::array::from_fn(|i| self.latencies_us[i].load(Relaxed));
+        let window = &mut window[..n];
+        let mut at = |rank: usize| *window.select_nth_unstable(rank).1;
+        #[expect(clippy::cast_precision_loss, reason = "rounded to 10 µs for people")]
+        let ms = |us: u32| (us as f32 / 10.0).round() / 100.0;
+        Latency { p50: ms(at((n - 1) / 2)), p99: ms(at((n - 1) * 99 / 100)) }
+    }
+}
+
+/// State, whether frames can flow, and why not.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pub state: State,
+    /// False when the loop is late, the source lost or the engine broken: what `/healthz` and the watchdog ask.
+    /// A sink in trouble degrades the state but does not stop frames.
+    pub flowing: bool,
+    pub reasons: heapless::Vec<Text<160>, { super::status::REASONS_MAX }>,
+}
+
+/// Whether the wall clock can be believed.
+fn clock_set() -> bool {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .is_ok_and(|since| since.as_secs() >= PLAUSIBLE_UNIX_SECONDS)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of centuries fit 53 bits")]
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn ring<const N: usize>(n: u64) -> usize {
+    usize::try_from(n % N as u64).expect("smaller than N")
+}
