@@ -14,5 +14,9 @@
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
+pub mod cache;
+pub mod config;
+pub mod env;
+pub mod error;
 pub mod frame;
 pub mod pipeline;

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use super::status::{
-    Board, Boot, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text,
-};
+use super::status::{Board, Boot, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text};
 
 /// Frames over which the latency percentiles are taken: ten seconds at 25 frames a second.
 const LATENCIES: usize = 256;

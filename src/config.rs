@@ -1,0 +1,279 @@
+//! The configuration file of `run`: typed TOML, every key optional, unknown keys refused.
+//!
+//! May not know: anything above floor 0. Values that name a model, a source or a board are plain text here and are
+//! judged where they are used.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::nearest;
+
+/// A configuration larger than this is not one.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// What can be wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("config {path}: cannot be read: {cause}")]
+    Read { path: PathBuf, cause: std::io::Error },
+    #[error("config {path}: {bytes} bytes; a configuration has at most {CONFIG_BYTES_MAX}")]
+    TooLarge { path: PathBuf, bytes: u64 },
+    #[error("config {path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("config {path}: {key} = {found}: expected {expected}")]
+    Value { path: PathBuf, key: &'static str, found: String, expected: &'static str },
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Model id in the cache; absent: the demo model inside the binary.
+    pub model: Option<String>,
+    /// Cache root.
+    pub cache: Option<PathBuf>,
+    /// Address of the HTTP port, or `off`.
+    pub listen: Option<String>,
+    pub source: SourceConfig,
+    pub engine: EngineConfig,
+    pub inference: InferenceConfig,
+    pub buffer: BufferConfig,
+    pub health: HealthConfig,
+    pub output: OutputConfig,
+    pub serial: SerialConfig,
+    pub snapshot: SnapshotConfig,
+}
+
+/// Where frames come from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// `demo:`, `file:PATH`, `file:DIR`, `file:GLOB`.
+    pub uri: Option<String>,
+}
+
+/// What runs the network.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineConfig {
+    /// Threads of a CPU engine; absent: one a core.
+    pub threads: Option<usize>,
+}
+
+/// Request values of every frame; Roboflow's defaults.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InferenceConfig {
+    pub confidence: Option<f64>,
+    pub iou_threshold: Option<f64>,
+    pub max_detections: Option<usize>,
+    pub class_agnostic_nms: Option<bool>,
+    pub class_filter: Option<Vec<String>>,
+}
+
+/// The buffer between capture and inference.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BufferConfig {
+    /// Frames that may wait for the network.
+    pub frames: usize,
+    pub policy: BufferPolicy,
+}
+
+impl Default for BufferConfig {
+    fn default() -> Self {
+        // Two: one being copied in while one waits. More only adds age to a live picture.
+        Self { frames: 2, policy: BufferPolicy::Auto }
+    }
+}
+
+/// What happens to a frame that finds the buffer full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BufferPolicy {
+    /// Files wait, live sources drop the oldest.
+    Auto,
+    Wait,
+    DropOldest,
+}
+
+/// When the device calls itself degraded.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// Oldest acceptable last inference, seconds.
+    pub frame_age_max_s: f64,
+    /// Time allowed from process start to the first inference, seconds.
+    pub start_grace_s: f64,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        // Three seconds: longer than any frame of a model that is worth running live, short enough to be noticed.
+        // Thirty: the largest model on the slowest board loads within it.
+        Self { frame_age_max_s: 3.0, start_grace_s: 30.0 }
+    }
+}
+
+/// The machine-readable output.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputConfig {
+    /// JSON lines: `stdout`, `none`, or a path such as a serial device.
+    pub json: String,
+}
+
+impl Default for OutputConfig {
+    fn default() -> Self {
+        Self { json: "stdout".into() }
+    }
+}
+
+/// The status line on a serial device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SerialConfig {
+    /// Such as `/dev/ttyS0`; absent: no status line.
+    pub device: Option<PathBuf>,
+    pub baud: u32,
+    /// Seconds between two status lines.
+    pub interval_s: f64,
+}
+
+impl Default for SerialConfig {
+    fn default() -> Self {
+        // 115200 is what every board's console uses. A line is under 1 kB, so 5 s costs 2 % of that line.
+        Self { device: None, baud: 115_200, interval_s: 5.0 }
+    }
+}
+
+/// The annotated picture on `/snapshot.jpg`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// JPEG quality, 1 to 100.
+    pub quality: u8,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        // 80 shows a detection as well as 95 does, at a third of the bytes.
+        Self { quality: 80 }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, has an unknown key (the message names the nearest valid one) or a value
+    /// out of range.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let read = |cause| Error::Read { path: path.into(), cause };
+        let bytes = std::fs::metadata(path).map_err(read)?.len();
+        if bytes > CONFIG_BYTES_MAX {
+            return Err(Error::TooLarge { path: path.into(), bytes });
+        }
+        Self::parse(&std::fs::read_to_string(path).map_err(read)?, path)
+    }
+
+    /// Parses and checks the text of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| Error::Parse { path: path.into(), message: explain(&error, text) })?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), Error> {
+        let value = |key, found: String, expected| Err(Error::Value { path: path.into(), key, found, expected });
+        if !(1..=64).contains(&self.buffer.frames) {
+            return value("buffer.frames", self.buffer.frames.to_string(), "1 to 64");
+        }
+        if !(1..=100).contains(&self.snapshot.quality) {
+            return value("snapshot.quality", self.snapshot.quality.to_string(), "1 to 100");
+        }
+        for (key, seconds) in [
+            ("health.frame_age_max_s", self.health.frame_age_max_s),
+            ("health.start_grace_s", self.health.start_grace_s),
+            ("serial.interval_s", self.serial.interval_s),
+        ] {
+            if !(0.1..=86_400.0).contains(&seconds) {
+                return value(key, seconds.to_string(), "0.1 to 86400 seconds");
+            }
+        }
+        for (key, share) in [
+            ("inference.confidence", self.inference.confidence),
+            ("inference.iou_threshold", self.inference.iou_threshold),
+        ] {
+            if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
+                return value(key, share.to_string(), "0 to 1");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number of seconds that [`Config::check`] has passed.
+#[must_use]
+pub fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX)
+}
+
+/// toml's message in one line with its place, and for an unknown key the nearest valid one.
+fn explain(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let mut message = error.message().replace('\n', " ");
+    if let Some((key, valid)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "))
+    {
+        let valid: Vec<&str> = valid.split('`').skip(1).step_by(2).collect();
+        message = match nearest(key, valid.iter().copied(), 1).first() {
+            Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
+            None => format!("unknown key `{key}`; valid here: {}", valid.join(", ")),
+        };
+    }
+    line.map_or(message.clone(), |line| format!("line {line}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Error> {
+        Config::parse(text, Path::new("device.toml"))
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let config = parse("").unwrap();
+        assert_eq!(config.serial.baud, 115_200);
+        assert_eq!(config.output.json, "stdout");
+    }
+
+    #[test]
+    fn a_typo_names_the_key_its_line_and_the_nearest_valid_one() {
+        let message = parse("\n[engine]\nthraeds = 2\n").unwrap_err().to_string();
+        assert_eq!(message, "config device.toml: line 3: unknown key `thraeds`; did you mean `threads`?");
+        let message = parse("modle = \"parts/1\"\n").unwrap_err().to_string();
+        assert!(message.contains("`modle`; did you mean `model`?"), "{message}");
+    }
+
+    #[test]
+    fn values_out_of_range_name_key_found_and_expected() {
+        for (text, key) in [
+            ("[buffer]\nframes = 0", "buffer.frames"),
+            ("[snapshot]\nquality = 0", "snapshot.quality"),
+            ("[health]\nframe_age_max_s = -1.0", "health.frame_age_max_s"),
+            ("[serial]\ninterval_s = nan", "serial.interval_s"),
+            ("[inference]\nconfidence = 1.5", "inference.confidence"),
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains("expected"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The one list of environment variables this program reads. `firstlight env` prints it.
+
+/// One environment variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    pub name: &'static str,
+    /// What holds when it is unset; empty when nothing does.
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+impl Variable {
+    /// The value, when set and not empty.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        std::env::var(self.name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+pub const MODEL_CACHE_DIR: Variable = Variable {
+    name: "MODEL_CACHE_DIR",
+    default: "/tmp/cache",
+    doc: "Root of the model cache, as Roboflow Inference writes it. `--cache` and `cache` in the config come first.",
+};
+pub const CONFIG: Variable =
+    Variable { name: "FIRSTLIGHT_CONFIG", default: "", doc: "Configuration file of `run` when `-c` is not given." };
+pub const LISTEN: Variable = Variable {
+    name: "FIRSTLIGHT_LISTEN",
+    default: "127.0.0.1:9001",
+    doc: "Address of the HTTP port, or `off`. `--listen` and `listen` in the config come first.",
+};
+pub const THREADS: Variable = Variable {
+    name: "FIRSTLIGHT_THREADS",
+    default: "one a core",
+    doc: "Threads of the CPU engines. `--threads` and `engine.threads` in the config come first.",
+};
+
+/// Every variable the program reads, in the order they are printed.
+pub const VARIABLES: &[Variable] = &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS];
