@@ -16,6 +16,7 @@
 
 pub mod cache;
 pub mod config;
+pub mod engine;
 pub mod env;
 pub mod error;
 pub mod frame;

@@ -1,3 +1,11 @@
-//! The inference loop and what it says of itself.
+//! The inference loop, and what it says of itself.
+//!
+//! May not know: who asks (HTTP, serial line), or what a board is.
+
+pub mod buffer;
+pub mod inference_loop;
 pub mod status;
 pub mod telemetry;
+
+pub use inference_loop::{Parts, Pipeline, Summary};
+pub use telemetry::Telemetry;

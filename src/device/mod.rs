@@ -1,0 +1,11 @@
+//! The machine around the loop: which board this is, how it feels, and its serial line.
+//!
+//! May not know: models, engines, HTTP.
+
+mod board;
+mod monitor;
+mod serial;
+
+pub use board::{Board, boot_id, identify};
+pub use monitor::Monitor;
+pub use serial::{Error, SerialLine};

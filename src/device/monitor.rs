@@ -1,0 +1,53 @@
+//! Reads the board's sensors once a second into the telemetry, on a thread of its own: a sensor that hangs (some do,
+//! on a dying I2C bus) must not hold up anybody else.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::board::Sensors;
+use crate::pipeline::Telemetry;
+
+/// Temperatures move in seconds; memory is read for people.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The thread; ends when dropped.
+#[derive(Debug)]
+pub struct Monitor {
+    stop: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Monitor {
+    /// Starts reading the sensors of this machine. The first reading is done before this returns.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
+        let sensors = Sensors::find(Path::new("/"));
+        read(&sensors, &telemetry);
+        let (stop, stopped) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("monitor".into()).spawn(move || {
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                read(&sensors, &telemetry);
+            }
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+fn read(sensors: &Sensors, telemetry: &Telemetry) {
+    telemetry.set_board(sensors.temperature_c(), sensors.throttled(), sensors.rss_kb());
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.stop.take();
+        // Not joined when it hangs in a sensor: it holds nothing but its own files.
+        if let Some(thread) = self.thread.take().filter(JoinHandle::is_finished) {
+            let _ = thread.join();
+        }
+    }
+}

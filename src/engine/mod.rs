@@ -1,0 +1,159 @@
+//! What runs a network: the seam between a model and the backends behind it, one folder a backend.
+//!
+//! The way of an engine: [`Engine::probe`] (can it work here, and if not, why) → [`Engine::load`] (a network made
+//! ready at one concrete shape) → [`Session::run`], again and again, in buffers that the session owns and reuses.
+//! May not know: images, model families, where weights come from.
+
+pub mod tract;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+/// Why a network cannot be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes are no network this program accepts: found before any engine saw them.
+    #[error("{origin}: not a usable ONNX network: {why}", origin = .origin.display())]
+    Malformed { origin: PathBuf, why: String },
+    /// The engine cannot build it.
+    #[error("{origin}: {engine} cannot load the network: {why}", origin = .origin.display())]
+    Load { origin: PathBuf, engine: &'static str, why: String },
+    #[error("{origin}: {engine} did not load the network within {limit_s} s; given up", origin = .origin.display())]
+    LoadTimeout { origin: PathBuf, engine: &'static str, limit_s: u64 },
+    /// Inference failed.
+    #[error("{engine}: inference failed: {why}")]
+    Run { engine: &'static str, why: String },
+}
+
+/// One dimension of a network's declared input: fixed, or left open (symbolic).
+pub type Dim = Option<usize>;
+
+/// The image input as the file declares it: batch, channels, height, width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeclaredInput {
+    pub batch: Dim,
+    pub channels: Dim,
+    pub height: Dim,
+    pub width: Dim,
+}
+
+/// A concrete image input, N C H W.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputShape {
+    pub batch: usize,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl InputShape {
+    #[must_use]
+    pub fn dims(&self) -> [usize; 4] {
+        [self.batch, self.channels, self.height, self.width]
+    }
+
+    /// Number of values.
+    #[must_use]
+    pub fn volume(&self) -> usize {
+        self.dims().iter().product()
+    }
+}
+
+/// A network to load.
+pub struct Network<'a> {
+    /// The whole ONNX file.
+    pub bytes: &'a [u8],
+    /// Named in errors.
+    pub origin: PathBuf,
+    /// Decides the concrete shape, given the declared one.
+    pub shape: &'a dyn Fn(&DeclaredInput) -> InputShape,
+}
+
+impl Debug for Network<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({}, {} bytes)", self.origin.display(), self.bytes.len())
+    }
+}
+
+/// Settings of a load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Threads that may work on one inference, at least 1.
+    pub threads: usize,
+}
+
+/// One tensor of a network: its name and concrete shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+/// A view of one output: values in C order.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    pub shape: &'a [usize],
+    pub data: &'a [f32],
+}
+
+/// A backend.
+pub trait Engine: Send + Sync + Debug {
+    fn name(&self) -> &'static str;
+
+    fn version(&self) -> &'static str;
+
+    /// Whether the engine can work on this machine.
+    ///
+    /// # Errors
+    /// Why not, in words for `/status` and `probe`.
+    fn probe(&self) -> Result<(), String>;
+
+    /// Makes a network ready to run, within a bounded time.
+    ///
+    /// # Errors
+    /// The network is malformed, uses what this engine does not know, or takes too long.
+    fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error>;
+}
+
+/// A loaded network with its buffers.
+pub trait Session: Send + Debug {
+    /// The input as the file declares it.
+    fn declared(&self) -> DeclaredInput;
+
+    /// The shape it was loaded for.
+    fn input_shape(&self) -> InputShape;
+
+    fn outputs(&self) -> &[TensorInfo];
+
+    fn threads(&self) -> usize;
+
+    /// The input buffer, C order; to be filled before [`Session::run`].
+    fn input_mut(&mut self) -> &mut [f32];
+
+    /// One inference of what is in the input buffer.
+    ///
+    /// # Errors
+    /// The backend failed; the session stays usable.
+    fn run(&mut self) -> Result<(), Error>;
+
+    /// Output `index` of the last [`Session::run`]; empty before the first.
+    fn output(&self, index: usize) -> TensorView<'_>;
+}
+
+/// Engines of this build, best first.
+#[must_use]
+pub fn engines() -> Vec<Box<dyn Engine>> {
+    vec![Box::new(tract::Tract)]
+}
+
+/// The engine of that name, if this build has it.
+#[must_use]
+pub fn by_name(name: &str) -> Option<Box<dyn Engine>> {
+    engines().into_iter().find(|engine| engine.name() == name)
+}
+
+/// One thread a core this process may run on.
+#[must_use]
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

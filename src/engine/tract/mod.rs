@@ -1,0 +1,203 @@
+//! The tract backend: the CPU engine that runs everything, and the referee of every faster one.
+//!
+//! tract trusts its input in places (an unknown output name panics, a shape is allocated as declared), so a file is
+//! first admitted by [`admission`], then built behind a [`fence`] that turns a panic into an error and gives up after
+//! a time.
+
+mod admission;
+mod fence;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_core::plan::SimpleState;
+use tract_onnx::tract_core::runtime::RunOptions;
+
+use tract_linalg::multithread::Executor;
+
+use super::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView};
+
+type Plan = Arc<TypedSimplePlan>;
+type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
+
+/// A load that takes longer is given up. RF-DETR, the slowest to optimise of the families this project serves, takes
+/// seconds on a desktop; a Pi is ten times slower.
+const LOAD_SECONDS_MAX: u64 = 120;
+
+/// The backend; it has no state of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Tract;
+
+impl Engine for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn version(&self) -> &'static str {
+        "0.23.9"
+    }
+
+    fn probe(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
+        let origin = || network.origin.clone();
+        let admitted = admission::admit(network.bytes)
+            .map_err(|why| Error::Malformed { origin: origin(), why: why.to_string() })?;
+        let declared = admitted.declared;
+        let shape = (network.shape)(&declared);
+        admission::check_shape(&declared, &shape).map_err(|why| Error::Malformed { origin: origin(), why })?;
+        let threads = options.threads.max(1);
+        let plan = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&admitted, shape, threads))
+            .map_err(|failure| match failure {
+                fence::Failure::Timeout => {
+                    Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
+                }
+                fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
+            })?;
+        let session = TractSession::new(plan, declared, shape, threads).map_err(|why| Error::Load {
+            origin: origin(),
+            engine: self.name(),
+            why,
+        })?;
+        Ok(Box::new(session))
+    }
+}
+
+/// Parses, types, declutters and optimises the network at one shape.
+fn build(admitted: &admission::Admitted, shape: InputShape, threads: usize) -> Result<Plan, String> {
+    let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let optimize = || -> TractResult<Plan> {
+        let parsed = onnx.parse(&admitted.proto, None)?;
+        if !parsed.unresolved_inputs.is_empty() {
+            tract_onnx::tract_core::internal::bail!("nothing produces {:?}", parsed.unresolved_inputs);
+        }
+        let mut model = parsed.model;
+        let datum_type = model.input_fact(0)?.datum_type.concretize().unwrap_or(DatumType::F32);
+        model.set_input_fact(0, InferenceFact::dt_shape(datum_type, shape.dims()))?;
+        let model = model.into_optimized()?;
+        let executor = if threads > 1 { Executor::multithread(threads) } else { Executor::SingleThread };
+        TypedSimplePlan::new_with_options(model, &RunOptions { executor: Some(executor), ..RunOptions::default() })
+    };
+    optimize().map_err(|error| one_line(&format!("{error:#}")))
+}
+
+/// A plan with its state and buffers.
+struct TractSession {
+    state: State,
+    declared: DeclaredInput,
+    shape: InputShape,
+    threads: usize,
+    input_type: DatumType,
+    /// Filled by the caller; handed to tract by reference count, so it is not copied when the network takes f32.
+    input: Arc<Tensor>,
+    infos: Vec<TensorInfo>,
+    outputs: TVec<TValue>,
+}
+
+impl std::fmt::Debug for TractSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TractSession({:?}, {} threads)", self.shape, self.threads)
+    }
+}
+
+impl TractSession {
+    fn new(plan: Plan, declared: DeclaredInput, shape: InputShape, threads: usize) -> Result<Self, String> {
+        let describe = |error: TractError| one_line(&format!("{error:#}"));
+        let model = plan.model();
+        let input_type = model.input_fact(0).map_err(describe)?.datum_type;
+        if !input_type.is_float() {
+            return Err(format!("the input is {input_type:?}; expected a float type"));
+        }
+        let mut infos = Vec::new();
+        for (index, outlet) in model.output_outlets().map_err(describe)?.iter().enumerate() {
+            let fact = model.output_fact(index).map_err(describe)?;
+            let name = model.outlet_label(*outlet).unwrap_or_default().to_owned();
+            let Some(shape) = fact.shape.as_concrete() else {
+                return Err(format!("output `{name}` has the shape {:?}, which depends on the picture", fact.shape));
+            };
+            infos.push(TensorInfo { name, shape: shape.to_vec() });
+        }
+        let state = State::new(&plan).map_err(describe)?;
+        let input = Tensor::zero::<f32>(&shape.dims()).map_err(describe)?;
+        Ok(Self { state, declared, shape, threads, input_type, input: Arc::new(input), infos, outputs: tvec!() })
+    }
+
+    fn infer(&mut self) -> TractResult<()> {
+        self.outputs.clear();
+        let input: TValue = match self.input_type {
+            DatumType::F32 => Arc::clone(&self.input).into_tvalue(),
+            other => self.input.cast_to_dt(other)?.into_owned().into_tvalue(),
+        };
+        self.outputs = self.state.run(tvec!(input))?;
+        for (output, info) in self.outputs.iter_mut().zip(&self.infos) {
+            if output.datum_type() != DatumType::F32 {
+                *output = output.cast_to::<f32>()?.into_owned().into_tvalue();
+            }
+            if output.shape() != info.shape {
+                tract_onnx::tract_core::internal::bail!(
+                    "{} came as {:?}, not {:?}",
+                    info.name,
+                    output.shape(),
+                    info.shape
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Session for TractSession {
+    fn declared(&self) -> DeclaredInput {
+        self.declared
+    }
+
+    fn input_shape(&self) -> InputShape {
+        self.shape
+    }
+
+    fn outputs(&self) -> &[TensorInfo] {
+        &self.infos
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn input_mut(&mut self) -> &mut [f32] {
+        let view = Arc::make_mut(&mut self.input).to_plain_array_view_mut::<f32>().expect("made as f32 in new()");
+        view.into_slice().expect("made in C order in new()")
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        let fenced = fence::catch(|| {
+            result = self.infer().map_err(|error| one_line(&format!("{error:#}")));
+        });
+        fenced.and(result).map_err(|why| Error::Run { engine: "tract", why })
+    }
+
+    fn output(&self, index: usize) -> TensorView<'_> {
+        match self.outputs.get(index) {
+            Some(output) => {
+                let data = output.to_plain_array_view::<f32>().expect("cast to f32 in infer()");
+                TensorView { shape: output.shape(), data: data.to_slice().expect("tract's outputs are in C order") }
+            }
+            None => TensorView { shape: &[], data: &[] },
+        }
+    }
+}
+
+/// tract's error chains quote whole nodes; the first words tell.
+fn one_line(message: &str) -> String {
+    const CHARS_MAX: usize = 400;
+    let mut words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = words.char_indices().nth(CHARS_MAX) {
+        words.truncate(cut);
+        words.push('…');
+    }
+    words
+}

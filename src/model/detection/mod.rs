@@ -1,0 +1,3 @@
+//! Detection decoders: one file a family.
+
+pub mod yolov8;

@@ -1,0 +1,176 @@
+//! A request as a Roboflow client writes it (SPEC §3.3): the fields that change an answer, and those that are accepted
+//! because clients send them although they change nothing here.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::config::InferenceConfig;
+use crate::error::nearest;
+
+/// Roboflow's defaults (SPEC §2.4).
+const CONFIDENCE: f32 = 0.4;
+const IOU_THRESHOLD: f32 = 0.3;
+const MAX_DETECTIONS: usize = 300;
+
+/// Fields of Roboflow's requests that change nothing in a detection model's answer here: bookkeeping of its cloud,
+/// fields of other tasks, and `max_candidates`, which both of its engines ignore as well.
+const INEFFECTIVE: &[&str] = &[
+    "active_learning_target_dataset",
+    "allow_reduced_mask_resolution",
+    "api_key",
+    "disable_active_learning",
+    "disable_model_monitoring",
+    "enforce_dense_masks_in_inference_models",
+    "fix_batch_size",
+    "id",
+    "keypoint_confidence",
+    "mask_decode_mode",
+    "max_candidates",
+    "model_id",
+    "model_type",
+    "response_mask_format",
+    "source",
+    "source_info",
+    "start",
+    "stream_pipeline_context_id",
+    "tradeoff_factor",
+    "usage_billable",
+    "visualize_predictions",
+];
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error("request: not a JSON object: {0}")]
+    Json(serde_json::Error),
+    #[error("request: unknown field `{field}`{hint}")]
+    Unknown { field: String, hint: String },
+    #[error("request: {0}")]
+    Value(serde_json::Error),
+}
+
+/// Any fields of Roboflow's inference request besides the image; every one optional.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Request {
+    pub confidence: Option<Confidence>,
+    pub iou_threshold: Option<f32>,
+    pub max_detections: Option<usize>,
+    pub class_agnostic_nms: Option<bool>,
+    /// Names of classes to keep; applied after `max_detections`, as Roboflow does.
+    pub class_filter: Option<Vec<String>>,
+    pub disable_preproc_auto_orient: Option<bool>,
+    pub disable_preproc_contrast: Option<bool>,
+    pub disable_preproc_grayscale: Option<bool>,
+    pub disable_preproc_static_crop: Option<bool>,
+    pub visualization_labels: Option<bool>,
+    pub visualization_stroke_width: Option<u32>,
+}
+
+/// Names of the fields of [`Request`].
+const EFFECTIVE: &[&str] = &[
+    "confidence",
+    "iou_threshold",
+    "max_detections",
+    "class_agnostic_nms",
+    "class_filter",
+    "disable_preproc_auto_orient",
+    "disable_preproc_contrast",
+    "disable_preproc_grayscale",
+    "disable_preproc_static_crop",
+    "visualization_labels",
+    "visualization_stroke_width",
+];
+
+/// `confidence`: a number, or a word that the classic engine takes for its default.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Confidence {
+    Number(f32),
+    Word(ConfidenceWord),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfidenceWord {
+    Best,
+    Default,
+}
+
+impl Request {
+    /// Parses a JSON object.
+    ///
+    /// # Errors
+    /// Not an object, a field Roboflow's request does not have, or a value of the wrong type.
+    pub fn parse(json: &str) -> Result<Self, RequestError> {
+        let mut fields: Map<String, Value> = serde_json::from_str(json).map_err(RequestError::Json)?;
+        fields.retain(|name, _| !INEFFECTIVE.contains(&name.as_str()));
+        if let Some(field) = fields.keys().find(|name| !EFFECTIVE.contains(&name.as_str())) {
+            let known = EFFECTIVE.iter().chain(INEFFECTIVE).copied();
+            let hint = nearest(field, known, 1).first().map(|near| format!("; did you mean `{near}`?"));
+            return Err(RequestError::Unknown { field: field.clone(), hint: hint.unwrap_or_default() });
+        }
+        serde_json::from_value(Value::Object(fields)).map_err(RequestError::Value)
+    }
+
+    /// The request of every frame of the loop.
+    #[must_use]
+    pub fn from_config(config: &InferenceConfig) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "thresholds between 0 and 1")]
+        let narrow = |value: f64| value as f32;
+        Self {
+            confidence: config.confidence.map(|value| Confidence::Number(narrow(value))),
+            iou_threshold: config.iou_threshold.map(narrow),
+            max_detections: config.max_detections,
+            class_agnostic_nms: config.class_agnostic_nms,
+            class_filter: config.class_filter.clone(),
+            ..Self::default()
+        }
+    }
+
+    #[must_use]
+    pub fn confidence(&self) -> f32 {
+        match self.confidence {
+            Some(Confidence::Number(value)) => value,
+            Some(Confidence::Word(_)) | None => CONFIDENCE,
+        }
+    }
+
+    #[must_use]
+    pub fn iou_threshold(&self) -> f32 {
+        self.iou_threshold.unwrap_or(IOU_THRESHOLD)
+    }
+
+    #[must_use]
+    pub fn max_detections(&self) -> usize {
+        self.max_detections.unwrap_or(MAX_DETECTIONS)
+    }
+
+    #[must_use]
+    pub fn class_agnostic_nms(&self) -> bool {
+        self.class_agnostic_nms.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_roboflows() {
+        let request = Request::parse("{}").unwrap();
+        assert_eq!((request.confidence(), request.iou_threshold(), request.max_detections()), (0.4, 0.3, 300));
+        let words = Request::parse(r#"{"confidence": "best", "max_detections": null}"#).unwrap();
+        assert_eq!((words.confidence(), words.max_detections()), (0.4, 300));
+    }
+
+    #[test]
+    fn fields_of_other_tasks_are_accepted_and_unknown_ones_named() {
+        let request = Request::parse(r#"{"max_detections": 3, "mask_decode_mode": "fast"}"#).unwrap();
+        assert_eq!(request.max_detections(), 3);
+        let message = Request::parse(r#"{"confidense": 0.1}"#).unwrap_err().to_string();
+        assert_eq!(message, "request: unknown field `confidense`; did you mean `confidence`?");
+        assert!(Request::parse(r#"{"confidence": "high"}"#).is_err());
+        assert!(Request::parse("[1]").is_err());
+    }
+}

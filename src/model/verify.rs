@@ -1,0 +1,29 @@
+//! Does a package really run here? Every step that `run` will take, once, on a made-up image.
+
+use super::{Error, Model, Predictions, Request};
+use crate::cache::Package;
+use crate::engine::{Engine, LoadOptions};
+use crate::frame::Frame;
+
+/// Side of the test image: what Roboflow's engine validates with (SPEC §1.2, "Loading").
+const SIDE: usize = 1024;
+
+/// Loads the package's network and infers one image of noise.
+///
+/// # Errors
+/// As [`Model::load`] and [`Model::infer`]: the network does not parse, its classes are not those of the package, or
+/// inference fails.
+pub fn verify(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<(), Error> {
+    let mut model = Model::load(package, engine, options)?;
+    let mut frame = Frame::new(SIDE, SIDE);
+    let mut noise = 0x2545_F491_4F6C_DD1D_u64;
+    for byte in frame.pixels_mut() {
+        // Xorshift: any picture that is not flat does, and this one is the same every time.
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        *byte = noise.to_le_bytes()[3];
+    }
+    model.infer(&frame, &Request::default(), &mut Predictions::default())?;
+    Ok(())
+}
