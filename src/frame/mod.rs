@@ -3,6 +3,14 @@
 //! May not know: models, engines, sources. Everything here matches OpenCV bit for bit where OpenCV is what
 //! Roboflow's engines call, because the network sees the difference.
 
+mod error;
+pub mod resize;
+mod view;
+
+pub use error::Error;
+pub use resize::{Arithmetic, Placement, Resizer};
+pub use view::{CropPercent, Region, Size, View};
+
 use std::time::Instant;
 
 /// Channels of every [`Frame`]: red, green, blue.

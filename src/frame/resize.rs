@@ -1,0 +1,321 @@
+//! Bilinear resize equal to OpenCV's, and the same fused with what a network wants: planes of floats from 0 to 1.
+//!
+//! May not know: models. A [`Placement`] says where in the network's input the picture lies, so that boxes can be
+//! mapped back by the same numbers.
+
+mod kernel;
+mod taps;
+
+pub use kernel::Kernel;
+pub use taps::Arithmetic;
+
+use super::{CHANNELS, Error, Frame, Region, Size, View};
+use taps::{Columns, RowTaps};
+
+/// Longest side of a source or a result: what JPEG can declare, and far below where coordinates lose precision.
+pub const SIDE_MAX: usize = 65_535;
+
+/// Where the resized picture lies within the network's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Size of the network's input.
+    pub net: Size,
+    /// The rectangle that the picture fills; the rest is padding.
+    pub picture: Region,
+}
+
+impl Placement {
+    /// The picture fills the network's input, whatever happens to its aspect ratio.
+    #[must_use]
+    pub fn stretch(net: Size) -> Self {
+        Self { net, picture: Region { left: 0, top: 0, width: net.width, height: net.height } }
+    }
+
+    /// The picture keeps its aspect ratio and lies in the middle, as Roboflow's letterbox computes it: the ratio in
+    /// 64-bit floats, the shorter side cut to whole pixels, the odd pixel of padding on the right and at the bottom.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPicture`], [`Error::SideTooLong`]; [`Error::NothingLeft`] when the shorter side would be 0 pixels
+    /// (there OpenCV throws).
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "sides are at most SIDE_MAX, so quotients and products of them are positive and far below 2^52"
+    )]
+    pub fn letterbox(picture: Size, net: Size) -> Result<Self, Error> {
+        check_size("the picture", picture)?;
+        check_size("the network's input", net)?;
+        let ratio = picture.width as f64 / picture.height as f64;
+        let (width, height) = if ratio >= net.width as f64 / net.height as f64 {
+            (net.width, (net.width as f64 / ratio) as usize)
+        } else {
+            ((net.height as f64 * ratio) as usize, net.height)
+        };
+        if width == 0 || height == 0 {
+            return Err(Error::NothingLeft {
+                width: picture.width,
+                height: picture.height,
+                net_width: net.width,
+                net_height: net.height,
+                new_width: width,
+                new_height: height,
+            });
+        }
+        // The branch makes both at most the network's sides; `min` keeps that so for any rounding of the quotients.
+        let (width, height) = (width.min(net.width), height.min(net.height));
+        let (left, top) = ((net.width - width) / 2, (net.height - height) / 2);
+        Ok(Self { net, picture: Region { left, top, width, height } })
+    }
+}
+
+fn check_size(what: &'static str, size: Size) -> Result<(), Error> {
+    let Size { width, height } = size;
+    if width == 0 || height == 0 {
+        return Err(Error::EmptyPicture { what, width, height });
+    }
+    if width > SIDE_MAX || height > SIDE_MAX {
+        return Err(Error::SideTooLong { what, width, height, limit: SIDE_MAX });
+    }
+    Ok(())
+}
+
+/// One horizontally resized source row: three planes, in the type of the arithmetic in use.
+#[derive(Debug, Default)]
+struct RowBuffer {
+    /// Which source row it holds.
+    row: Option<usize>,
+    fixed: Vec<i16>,
+    float: Vec<f32>,
+}
+
+/// Resizes pictures. Keeps its tables and rows, so that it allocates only when sizes or arithmetic change.
+#[derive(Debug)]
+pub struct Resizer {
+    kernel: Kernel,
+    /// Source, result and arithmetic that the tables are for.
+    built_for: Option<(Size, Size, Arithmetic)>,
+    columns: Columns,
+    rows: Vec<RowTaps>,
+    buffers: [RowBuffer; 2],
+    /// Three planes of one row of grey levels, on their way to interleaved pixels.
+    bytes: Vec<u8>,
+}
+
+impl Default for Resizer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Resizer {
+    /// With the fastest kernel of this processor.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_kernel(Kernel::detect())
+    }
+
+    /// With a given kernel. All give the same bits.
+    #[must_use]
+    pub fn with_kernel(kernel: Kernel) -> Self {
+        Self {
+            kernel,
+            built_for: None,
+            columns: Columns::default(),
+            rows: Vec::new(),
+            buffers: Default::default(),
+            bytes: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// `cv2.resize(source, (width, height), interpolation=INTER_LINEAR)` of 8-bit pixels, bit for bit. Reshapes
+    /// `result`; its id and time stay.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPicture`], [`Error::SideTooLong`].
+    pub fn resize(&mut self, source: View<'_>, size: Size, result: &mut Frame) -> Result<(), Error> {
+        self.prepare(source.size(), size, Arithmetic::Integer)?;
+        result.reshape(size.width, size.height);
+        let (kernel, width) = (self.kernel, size.width);
+        self.bytes.resize(width * CHANNELS, 0);
+        for y in 0..size.height {
+            let taps = self.rows[y];
+            let [upper, lower] = self.blend_columns(source, taps.rows, Arithmetic::Integer);
+            let rows = [&self.buffers[upper].fixed[..], &self.buffers[lower].fixed[..]];
+            kernel.rows_bytes(rows, taps.weights, &mut self.bytes);
+            let (red, rest) = self.bytes.split_at(width);
+            let (green, blue) = rest.split_at(width);
+            let (pixels, _) = result.row_mut(y).as_chunks_mut::<CHANNELS>();
+            for (((pixel, &red), &green), &blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+                *pixel = [red, green, blue];
+            }
+        }
+        Ok(())
+    }
+
+    /// Resizes into a part of a network's input: `out` is planes of red, green and blue, `3 * net.height * net.width`
+    /// values, each `level / 255` in 32-bit floats (0 to 1). What the picture leaves free is set to `fill`, which is
+    /// written as it is, not divided.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPicture`], [`Error::SideTooLong`], [`Error::RegionOutside`] for a placement that does not lie
+    /// within its network, [`Error::OutputLength`].
+    pub fn place_chw(
+        &mut self,
+        source: View<'_>,
+        placement: Placement,
+        arithmetic: Arithmetic,
+        fill: f32,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let Placement { net, picture } = placement;
+        check_size("the network's input", net)?;
+        picture.check_within(net)?;
+        let plane_len = net.width * net.height;
+        if out.len() != CHANNELS * plane_len {
+            return Err(Error::OutputLength { found: out.len(), expected: CHANNELS * plane_len });
+        }
+        self.prepare(source.size(), Size::new(picture.width, picture.height), arithmetic)?;
+        for plane in out.chunks_exact_mut(plane_len) {
+            plane[..picture.top * net.width].fill(fill);
+            plane[(picture.top + picture.height) * net.width..].fill(fill);
+        }
+        for y in 0..picture.height {
+            let taps = self.rows[y];
+            let buffers = self.blend_columns(source, taps.rows, arithmetic);
+            let start = (picture.top + y) * net.width;
+            for (channel, plane) in out.chunks_exact_mut(plane_len).enumerate() {
+                let row = &mut plane[start..start + net.width];
+                let (left, rest) = row.split_at_mut(picture.left);
+                let (row, right) = rest.split_at_mut(picture.width);
+                left.fill(fill);
+                right.fill(fill);
+                self.blend_rows(buffers, channel, taps, arithmetic, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Resizer::place_chw`] with the aspect ratio kept, as Roboflow's "Fit in": 8-bit arithmetic, and the grey level
+    /// `fill` around the picture. Returns where the picture lies.
+    ///
+    /// # Errors
+    /// As [`Placement::letterbox`] and [`Resizer::place_chw`].
+    pub fn letterbox_chw(
+        &mut self,
+        source: View<'_>,
+        net: Size,
+        fill: u8,
+        out: &mut [f32],
+    ) -> Result<Placement, Error> {
+        let placement = Placement::letterbox(source.size(), net)?;
+        let fill = f32::from(fill) / 255.0;
+        self.place_chw(source, placement, Arithmetic::Integer, fill, out)?;
+        Ok(placement)
+    }
+
+    /// [`Resizer::place_chw`] over the whole input: with [`Arithmetic::Float`] the "Stretch to" of Roboflow's classic
+    /// engine, with [`Arithmetic::Integer`] that of its default engine.
+    ///
+    /// # Errors
+    /// As [`Resizer::place_chw`].
+    pub fn stretch_chw(
+        &mut self,
+        source: View<'_>,
+        net: Size,
+        arithmetic: Arithmetic,
+        out: &mut [f32],
+    ) -> Result<Placement, Error> {
+        let placement = Placement::stretch(net);
+        self.place_chw(source, placement, arithmetic, 0.0, out)?;
+        Ok(placement)
+    }
+
+    /// Makes tables for the given sizes unless they are there, and forgets the rows of the last picture.
+    fn prepare(&mut self, source: Size, result: Size, arithmetic: Arithmetic) -> Result<(), Error> {
+        check_size("the picture", source)?;
+        check_size("the resized picture", result)?;
+        for buffer in &mut self.buffers {
+            buffer.row = None;
+        }
+        if self.built_for == Some((source, result, arithmetic)) {
+            return Ok(());
+        }
+        self.columns.rebuild(source.width, result.width, arithmetic);
+        taps::rebuild_rows(&mut self.rows, source.height, result.height, arithmetic);
+        for buffer in &mut self.buffers {
+            match arithmetic {
+                Arithmetic::Integer => buffer.fixed.resize(result.width * CHANNELS, 0),
+                Arithmetic::Float => buffer.float.resize(result.width * CHANNELS, 0.0),
+            }
+        }
+        self.built_for = Some((source, result, arithmetic));
+        Ok(())
+    }
+
+    /// Has both rows horizontally resized, and says in which buffers they are.
+    fn blend_columns(&mut self, source: View<'_>, rows: [usize; 2], arithmetic: Arithmetic) -> [usize; 2] {
+        let upper = self.buffer_with(rows[0], rows[1], source, arithmetic);
+        let lower = self.buffer_with(rows[1], rows[0], source, arithmetic);
+        [upper, lower]
+    }
+
+    /// The buffer that holds source row `row`, filled now if none does, sparing the one that holds `keep`.
+    fn buffer_with(&mut self, row: usize, keep: usize, source: View<'_>, arithmetic: Arithmetic) -> usize {
+        if let Some(held) = self.buffers.iter().position(|buffer| buffer.row == Some(row)) {
+            return held;
+        }
+        let free = usize::from(self.buffers[0].row == Some(keep));
+        let buffer = &mut self.buffers[free];
+        let (pixels, columns) = (source.row(row), &self.columns);
+        match arithmetic {
+            Arithmetic::Integer => {
+                self.kernel.columns_fixed(pixels, columns, thirds(&mut buffer.fixed));
+            }
+            Arithmetic::Float => {
+                self.kernel.columns_float(pixels, columns, thirds(&mut buffer.float));
+            }
+        }
+        buffer.row = Some(row);
+        free
+    }
+
+    /// One channel of a row of the result, from the buffers with its upper and lower row.
+    fn blend_rows(
+        &self,
+        [upper, lower]: [usize; 2],
+        channel: usize,
+        taps: RowTaps,
+        arithmetic: Arithmetic,
+        out: &mut [f32],
+    ) {
+        let plane = channel * out.len()..(channel + 1) * out.len();
+        let [upper, lower] = [&self.buffers[upper], &self.buffers[lower]];
+        match arithmetic {
+            Arithmetic::Integer => {
+                let rows = [&upper.fixed[plane.clone()], &lower.fixed[plane]];
+                self.kernel.rows_fixed(rows, taps.weights, out);
+            }
+            Arithmetic::Float => {
+                let rows = [&upper.float[plane.clone()], &lower.float[plane]];
+                self.kernel.rows_float(rows, taps.fraction, out);
+            }
+        }
+    }
+}
+
+/// A row buffer as its three planes.
+fn thirds<T>(buffer: &mut [T]) -> [&mut [T]; 3] {
+    let width = buffer.len() / CHANNELS;
+    let (red, rest) = buffer.split_at_mut(width);
+    let (green, blue) = rest.split_at_mut(width);
+    [red, green, blue]
+}
+
+#[cfg(test)]
+mod tests;
