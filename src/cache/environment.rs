@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::frame::CropPercent;
 
 /// A colour, red green blue.
 pub type Rgb = [u8; 3];
@@ -27,19 +28,10 @@ pub const PALETTE: [Rgb; 9] = [
 pub struct Preprocessing {
     /// The key `auto-orient` is present; its `enabled` is not looked at (SPEC §2.1).
     pub auto_orient: bool,
-    pub static_crop: Option<StaticCrop>,
+    pub static_crop: Option<CropPercent>,
     pub contrast: Option<Contrast>,
     pub grayscale: bool,
     pub resize: Resize,
-}
-
-/// Percent of width and height.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StaticCrop {
-    pub x_min: f64,
-    pub x_max: f64,
-    pub y_min: f64,
-    pub y_max: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,14 +149,14 @@ fn parse_preprocessing(object: &Map<String, Value>) -> Result<Preprocessing, Str
     })
 }
 
-fn parse_crop(step: &Map<String, Value>) -> Result<StaticCrop, String> {
+fn parse_crop(step: &Map<String, Value>) -> Result<CropPercent, String> {
     let bound = |key: &str| {
         step.get(key).and_then(Value::as_f64).filter(|percent| (0.0..=100.0).contains(percent)).ok_or_else(|| {
             format!("PREPROCESSING.static-crop.{key}: found {:?}, expected a percentage from 0 to 100", step.get(key))
         })
     };
     let crop =
-        StaticCrop { x_min: bound("x_min")?, x_max: bound("x_max")?, y_min: bound("y_min")?, y_max: bound("y_max")? };
+        CropPercent { x_min: bound("x_min")?, x_max: bound("x_max")?, y_min: bound("y_min")?, y_max: bound("y_max")? };
     if crop.x_min >= crop.x_max || crop.y_min >= crop.y_max {
         return Err(format!("PREPROCESSING.static-crop: {crop:?} leaves nothing of the image"));
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum Error {
     #[error("model id `{id}`: {why}; an id is `project/version` or an alias such as `yolov8n-640`")]
     InvalidId { id: String, why: &'static str },
-    #[error("model `{id}` is not in the cache: {dir}/{file} is missing; nearest ids there: {nearest}", dir = .dir.display())]
+    #[error("model `{id}` is not in the cache: {dir}/{file} is missing{nearest}", dir = .dir.display())]
     Missing { id: String, dir: PathBuf, file: String, nearest: String },
     #[error("{path}: leads to {target}, out of the cache {root}; refused", path = .path.display(), target = .target.display(), root = .root.display())]
     Escapes { path: PathBuf, target: PathBuf, root: PathBuf },

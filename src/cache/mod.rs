@@ -11,7 +11,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-pub use environment::{Contrast, Preprocessing, Resize, ResizeFormat, Rgb, StaticCrop};
+pub use environment::{Contrast, Preprocessing, Resize, ResizeFormat, Rgb};
 pub use error::Error;
 pub use id::ModelId;
 pub use package::{Package, PackageKind};
@@ -64,14 +64,19 @@ impl Cache {
         &self.root
     }
 
+    /// Where the package of a model id lies, or would lie.
+    #[must_use]
+    pub fn directory(&self, id: &ModelId) -> PathBuf {
+        self.root.join(id.directory())
+    }
+
     /// Opens the package of a model id.
     ///
     /// # Errors
     /// The id is malformed; the package is not there (the message names the directory, the missing file and the
     /// nearest ids that are there), leads out of the cache, belongs to another id, or does not parse.
     pub fn open(&self, id: &ModelId) -> Result<Package, Error> {
-        let dir = self.root.join(id.directory());
-        Package::read(&self.root, &dir, Some(id)).map_err(|error| match error {
+        Package::read(&self.root, &self.directory(id), Some(id)).map_err(|error| match error {
             Error::Missing { dir, file, .. } => {
                 let found = self.ids();
                 let near = nearest(id.as_str(), found.iter().map(String::as_str), 3);
@@ -138,5 +143,5 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn words(ids: &[&str]) -> String {
-    if ids.is_empty() { "none".into() } else { ids.join(", ") }
+    if ids.is_empty() { "; no model is there".into() } else { format!("; nearest ids there: {}", ids.join(", ")) }
 }

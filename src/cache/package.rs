@@ -63,6 +63,31 @@ impl Package {
         Self::assemble(id, dir, kind, &environment, names.as_deref(), weights)
     }
 
+    /// Everything that is wrong with the files of the package in `dir`: each is looked at, also after a fault.
+    #[must_use]
+    pub fn faults(root: &Path, dir: &Path) -> Vec<Error> {
+        let reader = Reader { root, dir };
+        let mut faults: Vec<Error> = Vec::new();
+        let model_type = reader.text(MODEL_TYPE).and_then(|text| {
+            serde_json::from_str::<ModelType>(&text)
+                .map_err(|error| Error::Parse { path: dir.join(MODEL_TYPE), message: format!("not a model type: {error}") })
+        });
+        let kind = match model_type {
+            Ok(found) => PackageKind { task: found.project_task_type, model_type: found.model_type },
+            Err(error) => {
+                faults.push(error);
+                PackageKind { task: String::new(), model_type: String::new() }
+            }
+        };
+        let environment = reader.text(ENVIRONMENT).and_then(|text| Environment::parse(&text, &dir.join(ENVIRONMENT)));
+        faults.extend(environment.err());
+        if kind.task != "classification" {
+            faults.extend(reader.text(CLASS_NAMES).err());
+        }
+        faults.extend(reader.inside(kind.weights_file()).and_then(|path| Weights::map(&path)).err());
+        faults
+    }
+
     /// A package whose files are part of this binary.
     ///
     /// # Errors
@@ -171,9 +196,12 @@ impl Reader<'_> {
 
     fn missing_or(&self, file: &str, cause: std::io::Error) -> Error {
         match cause.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                Error::Missing { id: String::new(), dir: self.dir.into(), file: file.into(), nearest: String::new() }
-            }
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::Missing {
+                id: self.dir.strip_prefix(self.root).unwrap_or(self.dir).to_string_lossy().into_owned(),
+                dir: self.dir.into(),
+                file: file.into(),
+                nearest: String::new(),
+            },
             _ => Error::Read { path: self.dir.join(file), cause },
         }
     }

@@ -6,6 +6,6 @@ mod board;
 mod monitor;
 mod serial;
 
-pub use board::{Board, boot_id, identify};
+pub use board::{Board, boot_id, identify, rss_kb};
 pub use monitor::Monitor;
 pub use serial::{Error, SerialLine};

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::board::Sensors;
+use super::board::{Sensors, rss_kb};
 use crate::pipeline::Telemetry;
 
 /// Temperatures move in seconds; memory is read for people.
@@ -39,7 +39,7 @@ impl Monitor {
 }
 
 fn read(sensors: &Sensors, telemetry: &Telemetry) {
-    telemetry.set_board(sensors.temperature_c(), sensors.throttled(), sensors.rss_kb());
+    telemetry.set_board(sensors.temperature_c(), sensors.throttled(), rss_kb());
 }
 
 impl Drop for Monitor {

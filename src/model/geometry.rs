@@ -1,7 +1,7 @@
 //! From network pixels back to the pixels of the image, as Roboflow's classic engine goes (SPEC §2.8).
 
-use crate::cache::{Preprocessing, ResizeFormat, StaticCrop};
-
+use crate::cache::{Preprocessing, ResizeFormat};
+use crate::frame::{CropPercent, Size};
 
 /// The inverse of pre-processing for boxes: undo the resize, clip, round, add the crop's offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +29,7 @@ impl BoxInverse {
     pub fn new(preprocessing: &Preprocessing, crop: bool, image: Size, network: Size) -> Self {
         let (image_w, image_h) = (to_f64(image.width), to_f64(image.height));
         let (network_w, network_h) = (to_f64(network.width), to_f64(network.height));
-        let whole = StaticCrop { x_min: 0.0, x_max: 100.0, y_min: 0.0, y_max: 100.0 };
+        let whole = CropPercent { x_min: 0.0, x_max: 100.0, y_min: 0.0, y_max: 100.0 };
         let crop = preprocessing.static_crop.filter(|_| crop).unwrap_or(whole);
         let (x_min, x_max) = (crop.x_min / 100.0, crop.x_max / 100.0);
         let (y_min, y_max) = (crop.y_min / 100.0, crop.y_max / 100.0);
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::cache::Resize;
 
-    fn with(format: ResizeFormat, static_crop: Option<StaticCrop>) -> Preprocessing {
+    fn with(format: ResizeFormat, static_crop: Option<CropPercent>) -> Preprocessing {
         Preprocessing { static_crop, resize: Resize { format, ..Resize::default() }, ..Preprocessing::default() }
     }
 
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn crops_clip_to_the_crop_and_shift_last() {
-        let crop = StaticCrop { x_min: 25.0, x_max: 75.0, y_min: 10.0, y_max: 60.0 };
+        let crop = CropPercent { x_min: 25.0, x_max: 75.0, y_min: 10.0, y_max: 60.0 };
         let preprocessing = with(ResizeFormat::Stretch, Some(crop));
         let (image, network) = (Size { width: 400, height: 200 }, Size { width: 200, height: 100 });
         let inverse = BoxInverse::new(&preprocessing, true, image, network);

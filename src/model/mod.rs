@@ -202,7 +202,9 @@ fn resize_size(declared: &DeclaredInput, preprocessing: &Preprocessing) -> Size 
     }
 }
 
-fn concrete_shape(declared: &DeclaredInput, preprocessing: &Preprocessing) -> InputShape {
+/// The shape a network is loaded at: what it leaves open comes from its package.
+#[must_use]
+pub fn concrete_shape(declared: &DeclaredInput, preprocessing: &Preprocessing) -> InputShape {
     let Size { width, height } = resize_size(declared, preprocessing);
     let padded = |fixed: Option<usize>, side: usize| match (declared.batch, fixed) {
         (None, None) => side.next_multiple_of(STRIDE),

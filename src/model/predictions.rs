@@ -4,7 +4,7 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::geometry::Size;
+use crate::frame::Size;
 
 /// One detected object, in pixels of the image.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,13 +1,14 @@
-//! The last frame with its detections drawn on it, for `/snapshot.jpg`.
+//! The last frame with its detections drawn on it, for whoever wants to look.
 //!
-//! The loop only copies pixels here; drawing and encoding happen when somebody looks, at most once a frame. The loop
-//! never waits for a viewer: a frame that arrives while one is being copied out is not kept.
+//! The loop only copies pixels here; drawing and encoding happen when somebody asks. The loop never waits for a
+//! viewer: a frame that arrives while one is being copied out is not kept.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use super::{Error, Outcome, Sink};
 use crate::cache::Rgb;
-use crate::frame::{Frame, encode_jpeg};
+use crate::frame::{self, Frame};
 use crate::model::{Annotator, Predictions};
 
 /// The store; clones share it.
@@ -18,67 +19,63 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 struct Shared {
+    /// Pictures stored so far.
+    count: AtomicU64,
     /// Written by the loop.
-    last: Mutex<Last>,
+    last: Mutex<Picture>,
     /// Used by viewers only.
-    viewer: Mutex<Viewer>,
+    viewer: Mutex<Picture>,
     annotator: Annotator,
     quality: u8,
 }
 
 #[derive(Debug)]
-struct Last {
-    /// 0 before the first frame, then counted up.
-    generation: u64,
+struct Picture {
     frame: Frame,
     predictions: Predictions,
 }
 
-#[derive(Debug)]
-struct Viewer {
-    generation: u64,
-    frame: Frame,
-    predictions: Predictions,
-    jpeg: Option<Arc<[u8]>>,
-    buffer: Vec<u8>,
+impl Picture {
+    fn empty() -> Mutex<Self> {
+        Mutex::new(Self { frame: Frame::empty(), predictions: Predictions::default() })
+    }
+
+    fn copy_from(&mut self, frame: &Frame, predictions: &Predictions) {
+        self.frame.copy_from(frame);
+        self.predictions.clone_from(predictions);
+    }
 }
 
 impl Snapshot {
     /// An empty store; `quality` is that of the JPEG, 1 to 100.
     #[must_use]
     pub fn new(class_names: Vec<String>, colors: Vec<Rgb>, quality: u8) -> Self {
-        let last = Last { generation: 0, frame: Frame::empty(), predictions: Predictions::default() };
-        let viewer = Viewer {
-            generation: 0,
-            frame: Frame::empty(),
-            predictions: Predictions::default(),
-            jpeg: None,
-            buffer: Vec::new(),
-        };
         let annotator = Annotator { class_names, colors, labels: true, stroke_px: 2 };
-        Self { shared: Arc::new(Shared { last: Mutex::new(last), viewer: Mutex::new(viewer), annotator, quality }) }
+        let (last, viewer) = (Picture::empty(), Picture::empty());
+        Self { shared: Arc::new(Shared { count: AtomicU64::new(0), last, viewer, annotator, quality }) }
     }
 
-    /// The last frame, annotated, as JPEG; `None` before the first.
+    /// Number of the newest picture, from 1; `None` before the first.
     #[must_use]
-    pub fn jpeg(&self) -> Option<Arc<[u8]>> {
+    pub fn newest(&self) -> Option<u64> {
+        Some(self.shared.count.load(Ordering::Acquire)).filter(|&count| count > 0)
+    }
+
+    /// The newest picture, annotated, as JPEG; `None` before the first.
+    #[must_use]
+    pub fn jpeg(&self) -> Option<Vec<u8>> {
+        self.newest()?;
         let shared = &*self.shared;
-        let mut guard = shared.viewer.lock().unwrap_or_else(PoisonError::into_inner);
-        let viewer = &mut *guard;
+        let mut viewer = shared.viewer.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let last = shared.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.generation == viewer.generation {
-                return viewer.jpeg.clone();
-            }
-            viewer.generation = last.generation;
-            viewer.frame.copy_from(&last.frame);
-            viewer.predictions.clone_from(&last.predictions);
+            viewer.copy_from(&last.frame, &last.predictions);
         }
-        shared.annotator.draw(&viewer.predictions, &mut viewer.frame);
-        viewer.jpeg = encode_jpeg(&viewer.frame, shared.quality, &mut viewer.buffer)
-            .ok()
-            .map(|()| Arc::from(viewer.buffer.as_slice()));
-        viewer.jpeg.clone()
+        let Picture { frame, predictions } = &mut *viewer;
+        shared.annotator.draw(predictions, frame);
+        let mut jpeg = Vec::new();
+        frame::encode_jpeg(frame, shared.quality, &mut jpeg).ok()?;
+        Some(jpeg)
     }
 }
 
@@ -90,9 +87,8 @@ impl Sink for Snapshot {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
-        last.generation += 1;
-        last.frame.copy_from(outcome.frame);
-        last.predictions.clone_from(predictions);
+        last.copy_from(outcome.frame, predictions);
+        self.shared.count.fetch_add(1, Ordering::Release);
         Ok(())
     }
 }

@@ -1,0 +1,233 @@
+//! The command line: one file a subcommand; parse, call, print.
+//!
+//! Human words go to stderr, machine lines to stdout. Exit codes are those of [`Exit`].
+
+mod bench;
+mod cache;
+mod env;
+mod infer;
+mod probe;
+mod run;
+mod selftest;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+use crate::cache::{Cache, ModelId, Package};
+use crate::engine::{self, Engine, LoadOptions};
+use crate::error::{Exit, nearest};
+use crate::model::{self, Model};
+use crate::{config, demo, device, http, sink, source};
+
+/// Most address space this process may fill with data. A network that asks for more than any board has is stopped
+/// here instead of taking the board down; RF-DETR large, the largest model served, loads in under 1 GiB.
+const DATA_BYTES_MAX: u64 = 4 << 30;
+
+/// Turns a cached Roboflow model into a device that sees.
+///
+/// Without a subcommand: `run`. With no configuration at all it runs the demo model inside the binary on the demo
+/// scene inside the binary, and shows it on http://127.0.0.1:9001/.
+#[derive(Debug, Parser)]
+#[command(name = "firstlight", version, max_term_width = 100)]
+struct Cli {
+    /// Root of the model cache [default: $MODEL_CACHE_DIR, else /tmp/cache]
+    #[arg(long, global = true, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the inference loop and the HTTP port
+    Run(run::Args),
+    /// Infer images: one Roboflow-shaped JSON object an image, a line each
+    Infer(infer::Args),
+    /// List and verify the models in the cache
+    #[command(subcommand)]
+    Cache(cache::Command),
+    /// Show the board and which engine would run, and why the others would not
+    Probe(probe::Args),
+    /// Time the network alone, on random input
+    Bench(bench::Args),
+    /// Run the golden frame and the demo scene through every usable engine
+    Selftest(selftest::Args),
+    /// Print every environment variable this program reads
+    Env,
+}
+
+/// Whatever ends a command early.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Request(#[from] model::RequestError),
+    #[error(transparent)]
+    Cache(#[from] crate::cache::Error),
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    #[error(transparent)]
+    Sink(#[from] sink::Error),
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    #[error(transparent)]
+    Serial(#[from] device::Error),
+    #[error("{0}")]
+    Failed(String),
+    #[error("{0}")]
+    Verification(String),
+    #[error("{what}: {cause}")]
+    Io { what: String, cause: std::io::Error },
+}
+
+impl Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Error::Usage(_) | Error::Config(_) | Error::Request(_) => Exit::Usage,
+            Error::Source(
+                source::Error::UnknownKind { .. } | source::Error::UnknownOption { .. } | source::Error::Option { .. },
+            ) => Exit::Usage,
+            Error::Cache(_) | Error::Model(_) | Error::Engine(_) => Exit::ModelUnavailable,
+            Error::Verification(_) => Exit::VerificationFailed,
+            Error::Source(_)
+            | Error::Sink(_)
+            | Error::Http(_)
+            | Error::Serial(_)
+            | Error::Failed(_)
+            | Error::Io { .. } => Exit::Failed,
+        }
+    }
+}
+
+/// The whole program; `started_at` is when the process began.
+#[must_use]
+pub fn main(started_at: Instant) -> ExitCode {
+    let cli = Cli::parse();
+    bound_memory();
+    let cache = Cache::at(
+        cli.cache
+            .or_else(|| crate::env::MODEL_CACHE_DIR.get().map(PathBuf::from))
+            .unwrap_or_else(|| crate::env::MODEL_CACHE_DIR.default.into()),
+    );
+    let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
+        Command::Run(args) => run::run(args, cache, started_at),
+        Command::Infer(args) => infer::run(&args, &cache),
+        Command::Cache(command) => cache::run(command, &cache),
+        Command::Probe(args) => probe::run(&args),
+        Command::Bench(args) => bench::run(&args, &cache),
+        Command::Selftest(args) => selftest::run(&args),
+        Command::Env => env::run(),
+    };
+    let exit = match result {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("firstlight: {error}");
+            error.exit()
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Best effort: a system that does not let us lower our own limit still runs.
+fn bound_memory() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_DATA) {
+        let _ = setrlimit(Resource::RLIMIT_DATA, soft.min(DATA_BYTES_MAX), hard);
+    }
+}
+
+/// Prints a machine line; a reader that has gone is no error of ours.
+fn print_line(line: &str) -> Result<(), Error> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|cause| Error::Io { what: "stdout".into(), cause }),
+    }
+}
+
+/// The package of an id; with none, or with the demo's own id when the cache does not have it, the one in the binary.
+fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
+    let Some(id) = id else { return embedded_package() };
+    let id = ModelId::parse(id)?;
+    match cache.open(&id) {
+        Err(crate::cache::Error::Missing { .. }) if id.as_str() == demo::MODEL_ID => embedded_package(),
+        opened => Ok(opened?),
+    }
+}
+
+fn embedded_package() -> Result<Package, Error> {
+    Ok(Package::embedded(
+        demo::MODEL_ID,
+        demo::MODEL_TYPE_JSON,
+        demo::ENVIRONMENT_JSON,
+        demo::CLASS_NAMES,
+        demo::PARTS_ONNX,
+    )?)
+}
+
+/// An engine that works here, and those that do not.
+#[derive(Debug)]
+struct Chosen {
+    engine: Box<dyn Engine>,
+    /// Name and reason of each that was passed over.
+    rejected: Vec<(&'static str, String)>,
+}
+
+/// The first engine that works on this machine, or the one that is asked for.
+fn choose_engine(wanted: Option<&str>) -> Result<Chosen, Error> {
+    let mut rejected = Vec::new();
+    let mut names = Vec::new();
+    for engine in engine::engines() {
+        names.push(engine.name());
+        if wanted.is_some_and(|wanted| wanted != engine.name()) {
+            continue;
+        }
+        match engine.probe() {
+            Ok(()) => return Ok(Chosen { engine, rejected }),
+            Err(why) => rejected.push((engine.name(), why)),
+        }
+    }
+    match (wanted, rejected.first()) {
+        (Some(wanted), None) => {
+            let near = nearest(wanted, names.iter().copied(), 1);
+            let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            Err(Error::Usage(format!("no engine `{wanted}` in this build; it has {}{hint}", names.join(", "))))
+        }
+        _ => {
+            let reasons: Vec<String> = rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            Err(Error::Failed(format!("no engine works here: {}", reasons.join("; "))))
+        }
+    }
+}
+
+/// Threads of a CPU engine: the flag, then the environment, then the configuration, then one a core.
+fn threads(flag: Option<usize>, configured: Option<usize>) -> Result<LoadOptions, Error> {
+    /// More threads than this help no network this project serves.
+    const THREADS_MAX: usize = 64;
+    let from_env = match crate::env::THREADS.get() {
+        None => None,
+        Some(text) => match text.parse() {
+            Ok(threads) => Some(threads),
+            Err(_) => return Err(Error::Usage(format!("{}={text}: expected a number", crate::env::THREADS.name))),
+        },
+    };
+    let threads = flag.or(from_env).or(configured).unwrap_or_else(engine::default_threads);
+    if !(1..=THREADS_MAX).contains(&threads) {
+        return Err(Error::Usage(format!("threads = {threads}: expected 1 to {THREADS_MAX}")));
+    }
+    Ok(LoadOptions { threads })
+}
+
+fn load_model(package: &Package, chosen: &Chosen, options: LoadOptions) -> Result<Model, Error> {
+    Ok(Model::load(package, &*chosen.engine, options)?)
+}

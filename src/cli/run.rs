@@ -1,0 +1,243 @@
+//! `firstlight run`: put the parts together, start them, wait for a signal or the end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Chosen, Error, choose_engine, load_model, open_package, threads};
+use crate::cache::{Cache, Package};
+use crate::config::{self, Config};
+use crate::device::{self, Monitor, SerialLine};
+use crate::engine::LoadOptions;
+use crate::http::{Routes, Server, ServerFacts};
+use crate::model::{Model, Request};
+use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
+use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
+use crate::pipeline::{Parts, Pipeline, Summary, Telemetry};
+use crate::sink::{JsonLines, Sink, Snapshot};
+use crate::source::{self, Source};
+
+/// How often a signal is looked for: well within one frame.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long the frame in hand may take to end after a signal, before the process ends without it.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// What runs when nothing is said.
+const DEMO_SOURCE: &str = "demo:";
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Configuration file [default: $FIRSTLIGHT_CONFIG]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Model id in the cache [default: the demo model in the binary]
+    #[arg(long, value_name = "ID")]
+    model: Option<String>,
+    /// demo:, file:PATH, file:DIR or file:GLOB, with options such as ?loop=true [default: demo:]
+    #[arg(long, value_name = "URI")]
+    source: Option<String>,
+    /// Stop after N inferred frames
+    #[arg(long, value_name = "N")]
+    frames: Option<u64>,
+    /// Address of the HTTP port, or `off` [default: 127.0.0.1:9001]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// JSON lines to `stdout`, `none`, or a file or serial device [default: stdout]
+    #[arg(long, value_name = "TARGET")]
+    json: Option<String>,
+    /// Write the status line to this serial device
+    #[arg(long, value_name = "DEVICE")]
+    serial: Option<PathBuf>,
+    /// Engine, instead of the best that works here
+    #[arg(long, value_name = "NAME")]
+    engine: Option<String>,
+    /// Threads of a CPU engine [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Everything that was decided from flags, environment and configuration, in that order.
+struct Settings {
+    config: Config,
+    model: Option<String>,
+    source: String,
+    frames: Option<u64>,
+    /// `None`: no HTTP port.
+    listen: Option<SocketAddr>,
+    json: String,
+    serial: Option<PathBuf>,
+    options: LoadOptions,
+}
+
+pub fn run(args: Args, cache: Cache, started_at: Instant) -> Result<(), Error> {
+    let engine = args.engine.clone();
+    let settings = settle(args)?;
+    let cache = settings.config.cache.clone().map_or(cache, Cache::at);
+    let package = open_package(&cache, settings.model.as_deref())?;
+    let stop = signals()?;
+
+    let health = &settings.config.health;
+    let telemetry = Arc::new(Telemetry::new(
+        started_at,
+        HealthLimits {
+            frame_age_max: config::seconds(health.frame_age_max_s),
+            start_grace: config::seconds(health.start_grace_s),
+        },
+    ));
+    let snapshot = Snapshot::new(package.class_names.clone(), package.colors.clone(), settings.config.snapshot.quality);
+    // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
+    let server = open_port(&settings, &telemetry, &snapshot);
+    let serial_device = settings.serial.as_ref();
+    let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
+    let serial = serial.transpose()?;
+
+    let chosen = choose_engine(engine.as_deref())?;
+    let (model, sha256) = load(&package, &chosen, settings.options)?;
+    let request = Request::from_config(&settings.config.inference);
+    let source = source::open(&settings.source, model.orientation(&request))?;
+    telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
+    announce(&model, &chosen, &*source, server.as_ref());
+
+    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
+    if settings.json != "none" {
+        sinks.push(Box::new(JsonLines::open(&settings.json, model.class_names().to_vec(), started_at)?));
+    }
+    let pipeline = Pipeline::start(Parts {
+        source,
+        model,
+        request,
+        sinks,
+        buffer: settings.config.buffer.clone(),
+        frames_max: settings.frames,
+        telemetry: Arc::clone(&telemetry),
+    })
+    .map_err(|cause| Error::Io { what: "starting the loop".into(), cause })?;
+    let monitor = Monitor::start(Arc::clone(&telemetry));
+
+    while !pipeline.finished() && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(LOOK);
+    }
+    pipeline.stop();
+    let summary = pipeline.join(STOP_MAX);
+    drop((server, serial, monitor));
+    conclude(summary, &telemetry)
+}
+
+fn settle(args: Args) -> Result<Settings, Error> {
+    let path = args.config.or_else(|| crate::env::CONFIG.get().map(PathBuf::from));
+    let config = path.map(|path| Config::read(&path)).transpose()?.unwrap_or_default();
+    let listen = args
+        .listen
+        .or_else(|| crate::env::LISTEN.get())
+        .or_else(|| config.listen.clone())
+        .unwrap_or_else(|| crate::env::LISTEN.default.into());
+    let listen = match listen.as_str() {
+        "off" => None,
+        address => Some(address.parse().map_err(|_| {
+            Error::Usage(format!("listen = {address}: expected ADDRESS:PORT such as 127.0.0.1:9001, or `off`"))
+        })?),
+    };
+    Ok(Settings {
+        model: args.model.or_else(|| config.model.clone()),
+        source: args.source.or_else(|| config.source.uri.clone()).unwrap_or_else(|| DEMO_SOURCE.into()),
+        frames: args.frames,
+        listen,
+        json: args.json.unwrap_or_else(|| config.output.json.clone()),
+        serial: args.serial.or_else(|| config.serial.device.clone()),
+        options: threads(args.threads, config.engine.threads)?,
+        config,
+    })
+}
+
+/// A flag that SIGTERM and SIGINT raise; a second one ends the process at once.
+fn signals() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|cause| Error::Io { what: "waiting for signals".into(), cause })?;
+    }
+    Ok(stop)
+}
+
+/// A port that cannot be opened degrades the device; it does not stop it from seeing.
+fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Option<Server> {
+    let facts = ServerFacts {
+        version: env!("CARGO_PKG_VERSION").into(),
+        uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
+    };
+    let routes = Routes::new(Arc::clone(telemetry), Arc::new(snapshot.clone()), facts);
+    match Server::start(settings.listen?, routes) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            eprintln!("firstlight: {error}");
+            telemetry.set_problem(Part::Http, Some(error.to_string()));
+            None
+        }
+    }
+}
+
+/// Loads the network, and hashes its file meanwhile.
+fn load(package: &Package, chosen: &Chosen, options: LoadOptions) -> Result<(Model, String), Error> {
+    std::thread::scope(|scope| {
+        let sha256 = scope.spawn(|| package.weights.sha256());
+        let model = load_model(package, chosen, options)?;
+        Ok((model, sha256.join().unwrap_or_default()))
+    })
+}
+
+fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) -> Facts {
+    let mut rejected = heapless::Vec::new();
+    for (name, why) in &chosen.rejected {
+        // A full list keeps the first: the engines are in order of preference.
+        let _ = rejected.push(Rejected { name: text(name), why: text(why) });
+    }
+    Facts {
+        model: ModelFacts { id: text(model.id()), task: text(model.task()), sha256: text(&sha256) },
+        engine: EngineFacts {
+            name: text(chosen.engine.name()),
+            version: text(chosen.engine.version()),
+            threads: model.session().threads(),
+            rejected,
+        },
+        source: SourceFacts { uri: text(source.uri()), live: source.live() },
+        board_name: text(&device::identify(std::path::Path::new("/")).name),
+        boot_id: text(&device::boot_id()),
+    }
+}
+
+fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<&Server>) {
+    eprintln!(
+        "firstlight {}: model {} ({}, {} classes), engine {} {} on {} threads, source {}",
+        env!("CARGO_PKG_VERSION"),
+        model.id(),
+        model.task(),
+        model.class_names().len(),
+        chosen.engine.name(),
+        chosen.engine.version(),
+        model.session().threads(),
+        source.uri()
+    );
+    if let Some(server) = server {
+        eprintln!("firstlight: see http://{}/", server.local_addr());
+    }
+}
+
+fn conclude(summary: Summary, telemetry: &Telemetry) -> Result<(), Error> {
+    let flow = telemetry.status().flow;
+    eprintln!(
+        "firstlight: {} frames, {} failed, {} dropped before their turn, {} answers not taken in time; \
+         latency p50 {} ms, p99 {} ms",
+        summary.inferred,
+        summary.failed,
+        flow.dropped,
+        summary.undelivered,
+        flow.latency_ms.p50,
+        flow.latency_ms.p99
+    );
+    match summary.failed {
+        0 => Ok(()),
+        failed => Err(Error::Failed(format!("{failed} frames failed; their lines say why"))),
+    }
+}

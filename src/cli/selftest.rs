@@ -1,0 +1,177 @@
+//! `firstlight selftest`: does this binary, on this machine, see what it must see?
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{Error, embedded_package, print_line, threads};
+use crate::cache::Package;
+use crate::engine::{self, Engine, LoadOptions};
+use crate::frame::{self, Frame, Limits, Orientation};
+use crate::model::{Confidence, Detection, Model, Predictions, Request};
+use crate::source::demo::{Conveyor, Detected, Score};
+use crate::demo;
+
+/// The golden frame's bounds.
+const BOX_PX_MAX: f64 = 1.0;
+const CONFIDENCE_MAX: f64 = 0.01;
+/// The demo scene's bounds, at confidence 0.4 and IoU 0.5.
+const PRECISION_MIN: f64 = 0.97;
+const RECALL_MIN: f64 = 0.97;
+/// Frames between two that are scored: a part has moved by its own size, so that the same view is not counted twice.
+const STRIDE: u64 = 16;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Frames of the demo scene to score with each engine
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    frames: u64,
+    /// Threads of a CPU engine [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// One JSON object an engine instead of words
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found with one engine.
+struct Report {
+    golden: Result<Drift, String>,
+    score: Score,
+    elapsed_ms: f64,
+}
+
+/// Largest distance from the golden answer.
+#[derive(Default)]
+struct Drift {
+    box_px: f64,
+    confidence: f64,
+    detections: usize,
+}
+
+pub fn run(args: &Args) -> Result<(), Error> {
+    let package = embedded_package()?;
+    let options = threads(args.threads, None)?;
+    let mut failed = Vec::new();
+    for engine in engine::engines() {
+        if let Err(why) = engine.probe() {
+            eprintln!("{}: not usable here: {why}", engine.name());
+            continue;
+        }
+        let report = test(&package, &*engine, options, args.frames)?;
+        let passed = report.passed();
+        report.print(&*engine, args, passed)?;
+        if !passed {
+            failed.push(engine.name());
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Error::Verification(format!("selftest failed: {}", failed.join(", ")))) }
+}
+
+fn test(package: &Package, engine: &dyn Engine, options: LoadOptions, frames: u64) -> Result<Report, Error> {
+    let started = Instant::now();
+    let mut model = Model::load(package, engine, options)?;
+    let golden = golden(&mut model)?;
+    let score = score(&mut model, frames)?;
+    Ok(Report { golden, score, elapsed_ms: started.elapsed().as_secs_f64() * 1e3 })
+}
+
+/// The golden frame, at the thresholds its answer was made with.
+fn golden(model: &mut Model) -> Result<Result<Drift, String>, Error> {
+    let frame = frame::decode(demo::GOLDEN_PNG, Orientation::Ignore, Limits::default())
+        .map_err(|error| Error::Failed(format!("the golden frame in the binary: {error}")))?;
+    let mut predictions = Predictions::default();
+    model.infer(&frame, &Request::default(), &mut predictions)?;
+    let golden: Value = serde_json::from_str(demo::GOLDEN_JSON)
+        .map_err(|error| Error::Failed(format!("the golden answer in the binary: {error}")))?;
+    let expected = golden["detections"].as_array().map(Vec::as_slice).unwrap_or_default();
+    Ok(compare(expected, &predictions.detections))
+}
+
+fn compare(expected: &[Value], found: &[Detection]) -> Result<Drift, String> {
+    if expected.len() != found.len() {
+        return Err(format!("{} detections, expected {}", found.len(), expected.len()));
+    }
+    let mut drift = Drift { detections: found.len(), ..Drift::default() };
+    for want in expected {
+        let number = |key: &str| want[key].as_f64().unwrap_or(f64::NAN);
+        let centre = [number("x"), number("y"), number("width"), number("height")];
+        let distance = |have: &Detection| {
+            have.center_and_size().iter().zip(centre).map(|(have, want)| (have - want).abs()).fold(0.0, f64::max)
+        };
+        let same_class = found.iter().filter(|have| want["class_id"].as_u64() == Some(u64::from(have.class_id)));
+        let Some(nearest) = same_class.min_by(|a, b| distance(a).total_cmp(&distance(b))) else {
+            return Err(format!("no {} was found", want["class"]));
+        };
+        drift.box_px = drift.box_px.max(distance(nearest));
+        drift.confidence = drift.confidence.max((f64::from(nearest.confidence) - number("confidence")).abs());
+    }
+    Ok(drift)
+}
+
+/// Detections on the demo scene against its truth.
+fn score(model: &mut Model, frames: u64) -> Result<Score, Error> {
+    let request = Request { confidence: Some(Confidence::Number(0.4)), ..Request::default() };
+    let (mut conveyor, mut frame, mut predictions) = (Conveyor::new(1), Frame::empty(), Predictions::default());
+    let (mut score, mut detected) = (Score::default(), Vec::new());
+    for _ in 0..frames {
+        for _ in 0..STRIDE {
+            conveyor.render(&mut frame);
+        }
+        model.infer(&frame, &request, &mut predictions)?;
+        detected.clear();
+        detected.extend(predictions.detections.iter().map(to_detected));
+        score.add(conveyor.truth(), &detected);
+    }
+    Ok(score)
+}
+
+fn to_detected(detection: &Detection) -> Detected {
+    #[expect(clippy::cast_possible_truncation, reason = "whole pixels of a 640x480 frame")]
+    let [left, top, right, bottom] = detection.corners.map(|corner| corner as f32);
+    Detected { class_id: detection.class_id as usize, left, top, right, bottom, confidence: detection.confidence }
+}
+
+impl Report {
+    fn passed(&self) -> bool {
+        let golden = self.golden.as_ref();
+        golden.is_ok_and(|drift| drift.box_px <= BOX_PX_MAX && drift.confidence <= CONFIDENCE_MAX)
+            && self.score.precision() >= PRECISION_MIN
+            && self.score.recall() >= RECALL_MIN
+    }
+
+    fn print(&self, engine: &dyn Engine, args: &Args, passed: bool) -> Result<(), Error> {
+        let (precision, recall) = (self.score.precision(), self.score.recall());
+        if args.json {
+            let golden = match &self.golden {
+                Ok(drift) => json!({
+                    "detections": drift.detections, "box_px": drift.box_px, "confidence": drift.confidence,
+                }),
+                Err(why) => json!({"error": why}),
+            };
+            return print_line(
+                &json!({
+                    "engine": engine.name(), "version": engine.version(), "passed": passed, "golden": golden,
+                    "frames": args.frames, "precision": precision, "recall": recall, "ms": self.elapsed_ms.round(),
+                })
+                .to_string(),
+            );
+        }
+        let golden = match &self.golden {
+            Ok(drift) => format!(
+                "golden frame: {} detections, at most {:.2} px (limit {BOX_PX_MAX}) and {:.4} confidence \
+                 (limit {CONFIDENCE_MAX}) from the expected",
+                drift.detections, drift.box_px, drift.confidence
+            ),
+            Err(why) => format!("golden frame: {why}"),
+        };
+        print_line(&format!("{} {}", engine.name(), engine.version()))?;
+        print_line(&format!("  {golden}"))?;
+        print_line(&format!(
+            "  demo scene: precision {precision:.4}, recall {recall:.4} over {} frames (limits {PRECISION_MIN}, \
+             {RECALL_MIN})",
+            args.frames
+        ))?;
+        print_line(&format!("  {} in {:.0} ms", if passed { "passed" } else { "FAILED" }, self.elapsed_ms))
+    }
+}
