@@ -14,5 +14,7 @@
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
+pub mod demo;
 pub mod frame;
 pub mod pipeline;
+pub mod source;

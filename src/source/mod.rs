@@ -1,0 +1,3 @@
+//! Where frames come from: one file or folder a kind of source.
+
+pub mod demo;
