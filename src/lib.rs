@@ -10,14 +10,21 @@
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
 //! | 1 | [`engine`], [`cache`] | what runs a network; where its weights lie |
-//! | 0 | [`frame`], [`config`], [`error`], [`env`] | pixels; settings; what a failure is worth; the environment |
+//! | 0 | [`frame`], [`config`], [`error`], [`env`], [`demo`] | pixels; settings; what a failure is worth; the environment; the bytes of the demo model |
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
 pub mod cache;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod device;
 pub mod engine;
 pub mod env;
 pub mod error;
 pub mod frame;
+pub mod http;
+pub mod model;
 pub mod pipeline;
+pub mod sink;
+pub mod source;

@@ -1,0 +1,75 @@
+//! The embedded demo model: the bytes that let `firstlight run` see something with no cache, no camera and no network.
+//!
+//! A detector for `bolt`, `nut` and `washer` on a dark belt, 285,361 parameters, trained from scratch on pictures that
+//! `scripts/train_demo.py` rendered (seed 20, one CPU core, 42 minutes); no third-party detector code, weights or
+//! photographs went into it. `README.md` beside this file has what was measured, `SCENE.md` what it was trained on,
+//! and [`crate::source::demo`] draws that scene endlessly.
+//!
+//! Network: `images` float32 \[1, 3, 320, 320\] (RGB, 0..1, letterboxed with grey 114) to `output0` float32
+//! \[1, 7, 2100\] (centre x, centre y, width, height in input pixels, then three scores 0..1).
+//!
+//! Licence of weights, pictures and training code: Apache-2.0.
+//!
+//! May not know: caches, engines, sources. It is bytes and nothing else.
+
+/// The identifier that the demo model has in a Roboflow-style cache.
+pub const MODEL_ID: &str = "parts/1";
+
+/// The network, ONNX opset 17, 1,197,816 bytes.
+pub const PARTS_ONNX: &[u8] = include_bytes!("parts.onnx");
+
+/// SHA-256 of [`PARTS_ONNX`], lower-case hexadecimal.
+pub const PARTS_ONNX_SHA256: &str = "5dafbdb7061121dab5f4f6a11e4308d87730f9e86af555ffbccd5972a273eeb9";
+
+/// Class names, a line each in the order of class ids: bolt 0, nut 1, washer 2.
+pub const CLASS_NAMES: &str = include_str!("class_names.txt");
+
+/// Pre-processing, class map and colours as Roboflow's cache writes them (`environment.json`).
+pub const ENVIRONMENT_JSON: &str = include_str!("environment.json");
+
+/// Task and architecture as Roboflow's cache writes them (`model_type.json`).
+///
+/// It says `yolov8n` because the output contract is that of YOLOv8; the network itself is not YOLOv8.
+pub const MODEL_TYPE_JSON: &str = include_str!("model_type.json");
+
+/// The golden frame: a 640×480 RGB PNG with 3 bolts, 3 nuts, 2 washers, and clutter that must stay silent.
+pub const GOLDEN_PNG: &[u8] = include_bytes!("golden.png");
+
+/// SHA-256 of [`GOLDEN_PNG`], lower-case hexadecimal.
+pub const GOLDEN_PNG_SHA256: &str = "15f3743084ecedfa41d05507a7acbfd88e61534de0a7e40a59343088a3348827";
+
+/// What the network must answer on [`GOLDEN_PNG`] (`detections`), how far that may drift (`suggested_check`), and the
+/// scene that the picture was rendered from.
+pub const GOLDEN_JSON: &str = include_str!("golden.json");
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_bytes_are_those_that_the_documents_speak_of() {
+        assert_eq!(hex(PARTS_ONNX), PARTS_ONNX_SHA256);
+        assert_eq!(hex(GOLDEN_PNG), GOLDEN_PNG_SHA256);
+        let golden: serde_json::Value = serde_json::from_str(GOLDEN_JSON).unwrap();
+        assert_eq!(golden["model_sha256"], PARTS_ONNX_SHA256);
+        assert_eq!(golden["image_sha256"], GOLDEN_PNG_SHA256);
+    }
+
+    #[test]
+    fn the_side_files_name_the_same_classes() {
+        let names: Vec<&str> = CLASS_NAMES.lines().collect();
+        assert_eq!(names, ["bolt", "nut", "washer"]);
+        let environment: serde_json::Value = serde_json::from_str(ENVIRONMENT_JSON).unwrap();
+        for (id, name) in names.iter().enumerate() {
+            assert_eq!(environment["CLASS_MAP"][id.to_string()], *name);
+        }
+        let kind: serde_json::Value = serde_json::from_str(MODEL_TYPE_JSON).unwrap();
+        assert_eq!(kind["model_id"], MODEL_ID);
+    }
+}
