@@ -15,4 +15,5 @@
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
 pub mod frame;
+pub mod http;
 pub mod pipeline;
