@@ -1,0 +1,159 @@
+//! One client's connection: what it may send and how long it may take.
+//!
+//! Each connection carries a [`Meter`] that says which phase it is in and since when. The server's loop looks at all
+//! meters once a [`SWEEP_EVERY`] and drops who is over a limit: one timer for everybody, none a request.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use smol::Async;
+use smol::io::{AsyncRead, AsyncWrite};
+use smol_hyper::rt::FuturesIo;
+
+use super::routes::Routes;
+
+/// Connections open at once. A device has a handful of watchers; at about 20 kB each this is a megabyte.
+pub const CONNECTIONS_MAX: usize = 64;
+/// Bytes of a request line and its headers, else 431: browsers send under 2 KiB, and we set no cookies.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a request body, else 413. No route reads one; some client libraries send `{}` with a GET.
+pub const BODY_BYTES_MAX: u64 = 1024;
+/// From a request's first byte (or the connection's start) to its last header: ample for a bad radio link, and a
+/// client that sends a byte a second is gone after it.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// Between two requests: twice Prometheus' usual 15 s, so that a scraper keeps its connection.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
+/// From an answer's start until the kernel has taken all of it: a 500 kB picture at 20 kB/s.
+pub const WRITE_TIME_MAX: Duration = Duration::from_secs(25);
+/// How often limits are looked at; they are seconds, so half a second late is near enough.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// Bytes hyper may buffer in each direction; holds the longest head and the longest status document, and limits how
+/// many pipelined requests wait in memory (they are answered one after the other).
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+/// What a connection is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the rest of a request's head.
+    Head,
+    /// Its request is being answered.
+    Answer,
+    /// The answer waits for the client to take it.
+    Write,
+    /// Nothing asked.
+    Idle,
+}
+
+/// Where a connection stands. Shared by the connection and the server's loop on one thread, hence cells.
+#[derive(Debug)]
+pub(super) struct Meter {
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { phase: Cell::new(Phase::Head), since: Cell::new(Instant::now()) }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(Instant::now());
+    }
+
+    /// Whether this connection took longer than it may in its phase.
+    pub(super) fn overdue(&self, now: Instant) -> bool {
+        let limit = match self.phase.get() {
+            Phase::Head => HEAD_TIME_MAX,
+            Phase::Idle => IDLE_TIME_MAX,
+            Phase::Write => WRITE_TIME_MAX,
+            // Routes bound their own time: only the picture waits for anything, and not for long.
+            Phase::Answer => return false,
+        };
+        now.saturating_duration_since(self.since.get()) > limit
+    }
+
+    /// Since when the client has let us wait for a request; `None` while one is being answered.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        matches!(self.phase.get(), Phase::Head | Phase::Idle).then(|| self.since.get())
+    }
+}
+
+/// The socket, reporting to the meter.
+struct Metered {
+    socket: Async<TcpStream>,
+    meter: Rc<Meter>,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        if read > 0 && self.meter.phase.get() == Phase::Idle {
+            self.meter.enter(Phase::Head);
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+    }
+
+    /// hyper flushes the socket when its own buffer is empty: then the kernel has the whole answer.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        if self.meter.phase.get() == Phase::Write {
+            self.meter.enter(Phase::Idle);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_close(cx)
+    }
+}
+
+/// A meter and the future that serves `socket` until either side is done with it.
+pub(super) fn serve(socket: Async<TcpStream>, routes: Rc<Routes>) -> (Rc<Meter>, impl Future<Output = ()>) {
+    let meter = Rc::new(Meter::new());
+    let io = FuturesIo::new(Metered { socket, meter: meter.clone() });
+    let served = meter.clone();
+    let service = service_fn(move |request| {
+        let (routes, meter) = (routes.clone(), served.clone());
+        async move {
+            meter.enter(Phase::Answer);
+            let response = routes.answer(&request).await;
+            meter.enter(Phase::Write);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .header_read_timeout(None)
+        // A board without a battery does not know the date, and such a server must not send one (RFC 9110, 6.6.1).
+        .auto_date_header(false)
+        .serve_connection(io, service);
+    let future = async move {
+        // A client that breaks off, sends garbage or is too slow is its own affair: hyper has answered what it could.
+        let _ = connection.await;
+    };
+    (meter, future)
+}

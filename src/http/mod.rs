@@ -1,0 +1,49 @@
+//! The status port: how the device is, for people, scripts and Prometheus, over HTTP/1.1.
+//!
+//! One OS thread serves everything, and it only ever reads the lock-free cells of
+//! [`Telemetry`](crate::pipeline::telemetry::Telemetry), so no client can slow the inference loop by asking.
+//! May not know: engines, sources, sinks. The last picture comes through the [`Snapshot`] trait.
+
+mod connection;
+mod metrics;
+mod page;
+mod routes;
+mod server;
+mod snapshot;
+
+pub use hyper::body::Bytes;
+
+pub use connection::{
+    BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX, WRITE_TIME_MAX,
+};
+pub use routes::{Routes, ServerFacts};
+pub use server::Server;
+pub use snapshot::{ENCODE_TIME_MAX, PICTURE_AGE_MIN, Snapshot};
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Why the status port could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("http: cannot listen on {address}: {source}{}", advice(.source))]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("http: cannot start its thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What to do about an address that cannot be bound, for the errors that have a usual cause.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program holds this port: stop it, or give another with --listen (port 0 takes any free one)"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; no interface has this address: 0.0.0.0 listens on all of them, 127.0.0.1 on this machine only"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE: take a higher one, 9001 is usual"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,224 @@
+//! What is answered where. Paths and bodies are those of Roboflow's server where it has them.
+
+use std::sync::Arc;
+
+use hyper::body::{Body, Bytes};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::connection::BODY_BYTES_MAX;
+use super::metrics;
+use super::page::{FAVICON, Page};
+use super::snapshot::{NoPicture, Pictures, Snapshot};
+use crate::pipeline::status::RENDERED_BYTES_MAX;
+use crate::pipeline::telemetry::Telemetry;
+
+const JSON: &str = "application/json";
+/// The methods of every route.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+/// How long a browser may remember a preflight's answer: Starlette's default, which Roboflow's server uses.
+const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
+/// Live answers are stale as soon as they are sent.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+type Answer = Response<Full<Bytes>>;
+
+/// What this server says of itself on `/info`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerFacts {
+    /// Of the binary.
+    pub version: String,
+    /// Names this process to a client that keeps several apart; Roboflow's is six letters.
+    pub uuid: String,
+}
+
+/// Everything the routes answer from.
+pub struct Routes {
+    telemetry: Arc<Telemetry>,
+    pictures: Pictures,
+    version: String,
+    info: Bytes,
+    page: Page,
+}
+
+impl std::fmt::Debug for Routes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Routes").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// A path that is served.
+#[derive(Clone, Copy)]
+enum Route {
+    Page,
+    Favicon,
+    Healthz,
+    Readiness,
+    Info,
+    Status,
+    Metrics,
+    Snapshot,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Page,
+            "/favicon.ico" => Self::Favicon,
+            "/healthz" => Self::Healthz,
+            "/readiness" => Self::Readiness,
+            "/info" => Self::Info,
+            "/status" => Self::Status,
+            "/metrics" => Self::Metrics,
+            "/snapshot.jpg" => Self::Snapshot,
+            _ => return None,
+        })
+    }
+}
+
+impl Routes {
+    /// Routes that read `telemetry` and show the pictures of `snapshot`.
+    #[must_use]
+    pub fn new(telemetry: Arc<Telemetry>, snapshot: Arc<dyn Snapshot>, facts: ServerFacts) -> Self {
+        #[derive(Serialize)]
+        struct Info<'a> {
+            name: &'a str,
+            #[serde(flatten)]
+            facts: &'a ServerFacts,
+        }
+        let info = serde_json::to_vec(&Info { name: "Firstlight", facts: &facts }).expect("strings are JSON");
+        Self {
+            telemetry,
+            pictures: Pictures::new(snapshot),
+            version: facts.version,
+            info: info.into(),
+            page: Page::new(),
+        }
+    }
+
+    pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// The answer to one request. Waits for nothing but, on `/snapshot.jpg`, the encoder.
+    pub(super) async fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
+        let Some(route) = Route::of(request.uri().path()) else {
+            return detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#);
+        };
+        // A body of unknown length counts as too large: reading it to find out is what the limit is there to avoid.
+        if request.body().size_hint().upper().is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
+            return detail(StatusCode::PAYLOAD_TOO_LARGE, r#"{"detail":"Content Too Large"}"#);
+        }
+        match *request.method() {
+            // hyper sends the same head and no body for HEAD.
+            Method::GET | Method::HEAD => self.get(route, request).await,
+            Method::OPTIONS => preflight(),
+            _ => {
+                let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
+                answer.headers_mut().insert(header::ALLOW, METHODS);
+                answer
+            }
+        }
+    }
+
+    async fn get<B>(&self, route: Route, request: &Request<B>) -> Answer {
+        match route {
+            Route::Page => self.page(request.headers().get(header::IF_NONE_MATCH)),
+            Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON.into()),
+            Route::Healthz => self.healthz(),
+            Route::Readiness if self.telemetry.frames() > 0 => json(StatusCode::OK, r#"{"status":"ready"}"#.into()),
+            Route::Readiness => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#.into()),
+            Route::Info => json(StatusCode::OK, self.info.clone()),
+            Route::Status => {
+                let mut buffer = [0; RENDERED_BYTES_MAX];
+                let document = self.telemetry.status();
+                json(StatusCode::OK, Bytes::copy_from_slice(document.render(&mut buffer)))
+            }
+            Route::Metrics => {
+                let text = metrics::render(&self.telemetry, &self.version);
+                with_type(StatusCode::OK, metrics::CONTENT_TYPE, text.into())
+            }
+            Route::Snapshot => self.snapshot().await,
+        }
+    }
+
+    fn healthz(&self) -> Answer {
+        #[derive(Serialize)]
+        struct Unhealthy<'a> {
+            status: &'a str,
+            reason: &'a str,
+        }
+        let health = self.telemetry.health();
+        if health.flowing {
+            return json(StatusCode::OK, r#"{"status":"healthy"}"#.into());
+        }
+        let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
+        let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
+        json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON").into())
+    }
+
+    async fn snapshot(&self) -> Answer {
+        let missing = match self.pictures.newest().await {
+            Ok(jpeg) => {
+                let mut answer = with_type(StatusCode::OK, "image/jpeg", jpeg);
+                answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+                return answer;
+            }
+            Err(NoPicture::NotYet) => r#"{"message":"no picture yet: no frame has been inferred"}"#,
+            Err(NoPicture::Late) => r#"{"message":"no picture: the encoder takes too long"}"#,
+            Err(NoPicture::Broken) => r#"{"message":"no picture: the encoder failed"}"#,
+        };
+        detail(StatusCode::SERVICE_UNAVAILABLE, missing)
+    }
+
+    fn page(&self, known: Option<&HeaderValue>) -> Answer {
+        let unchanged = known == Some(&self.page.etag);
+        let (status, body) =
+            if unchanged { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, self.page.html.clone()) };
+        let mut answer = with_type(status, "text/html; charset=utf-8", body);
+        let headers: [(HeaderName, HeaderValue); 4] = [
+            (header::CONTENT_SECURITY_POLICY, self.page.content_security_policy.clone()),
+            (header::ETAG, self.page.etag.clone()),
+            // To be asked for each time: after an update of the device nobody should look at the old page.
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        ];
+        answer.headers_mut().extend(headers.map(|(name, value)| (Some(name), value)));
+        answer
+    }
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+/// A live JSON answer, for pages of any origin, as Roboflow's server allows by default.
+fn json(status: StatusCode, body: Bytes) -> Answer {
+    let mut answer = with_type(status, JSON, body);
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    answer
+}
+
+/// An error answer, in FastAPI's words where FastAPI has some.
+fn detail(status: StatusCode, body: &'static str) -> Answer {
+    json(status, Bytes::from_static(body.as_bytes()))
+}
+
+fn preflight() -> Answer {
+    let mut answer = json(StatusCode::OK, Bytes::new());
+    let headers = answer.headers_mut();
+    headers.insert(header::ALLOW, METHODS);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+    answer
+}
