@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Error;
-use crate::frame::CropPercent;
+use crate::frame::{Contrast, CropPercent};
 
 /// A colour, red green blue.
 pub type Rgb = [u8; 3];
@@ -32,13 +32,6 @@ pub struct Preprocessing {
     pub contrast: Option<Contrast>,
     pub grayscale: bool,
     pub resize: Resize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contrast {
-    Stretching,
-    HistogramEqualization,
-    AdaptiveEqualization,
 }
 
 /// How an image comes to the network's size.
@@ -123,8 +116,8 @@ fn parse_preprocessing(object: &Map<String, Value>) -> Result<Preprocessing, Str
     let contrast = enabled("contrast")
         .map(|step| match step.get("type").and_then(Value::as_str) {
             Some("Contrast Stretching") => Ok(Contrast::Stretching),
-            Some("Histogram Equalization") => Ok(Contrast::HistogramEqualization),
-            Some("Adaptive Equalization") => Ok(Contrast::AdaptiveEqualization),
+            Some("Histogram Equalization") => Ok(Contrast::Histogram),
+            Some("Adaptive Equalization") => Ok(Contrast::Adaptive),
             other => Err(format!(
                 "PREPROCESSING.contrast.type: found {other:?}, expected \"Contrast Stretching\", \
                  \"Histogram Equalization\" or \"Adaptive Equalization\""

@@ -11,7 +11,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-pub use environment::{Contrast, Preprocessing, Resize, ResizeFormat, Rgb};
+pub use environment::{PALETTE, Preprocessing, Resize, ResizeFormat, Rgb};
 pub use error::Error;
 pub use id::ModelId;
 pub use package::{Package, PackageKind};

@@ -73,7 +73,8 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
 /// The answer to one image, as a line of JSON.
 fn answer(model: &mut Model, request: &Request, path: &Path, out: Option<&Path>) -> Result<String, String> {
     let limits = Limits::default();
-    let bytes = frame::read_file(path, limits).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    frame::read_file(path, limits, &mut bytes).map_err(|error| error.to_string())?;
     let frame = frame::decode(&bytes, model.orientation(request), limits).map_err(|error| error.to_string())?;
     let mut predictions = Predictions::default();
     let timing = model.infer(&frame, request, &mut predictions).map_err(|error| error.to_string())?;
@@ -110,5 +111,5 @@ fn write_annotated(
         stroke_px: request.visualization_stroke_width.unwrap_or(2),
     };
     annotator.draw(predictions, &mut frame);
-    frame::write_picture(&frame, target).map_err(|error| error.to_string())
+    frame::write_file(&frame, target).map_err(|error| format!("{}: {error}", target.display()))
 }

@@ -3,11 +3,22 @@
 //! May not know: models, engines, sources. Everything here matches OpenCV bit for bit where OpenCV is what
 //! Roboflow's engines call, because the network sees the difference.
 
+pub mod colour;
+pub mod contrast;
+pub mod decode;
+pub mod encode;
+pub mod draw;
 mod error;
+mod file;
 pub mod resize;
 mod view;
 
+pub use colour::grey_in_place;
+pub use contrast::{Contrast, ContrastFilter};
+pub use decode::{Limits, Orientation, decode, decode_into};
+pub use encode::encode_jpeg;
 pub use error::Error;
+pub use file::{read_file, write_file};
 pub use resize::{Arithmetic, Placement, Resizer};
 pub use view::{CropPercent, Region, Size, View};
 

@@ -8,6 +8,8 @@ use hyper::body::Bytes;
 use smol::future;
 use smol::lock::Mutex;
 
+use crate::sink;
+
 /// Youngest picture that is encoded anew: ten a second at most, however many clients ask, because encoding takes the
 /// processor from the loop (about 10 ms for a megapixel on a Raspberry Pi 5).
 pub const PICTURE_AGE_MIN: Duration = Duration::from_millis(100);
@@ -21,6 +23,16 @@ pub trait Snapshot: Send + Sync {
 
     /// The newest picture as JPEG. Called on a helper thread, never twice at once; may take its time encoding.
     fn jpeg(&self) -> Option<Bytes>;
+}
+
+impl Snapshot for sink::Snapshot {
+    fn newest(&self) -> Option<u64> {
+        sink::Snapshot::newest(self)
+    }
+
+    fn jpeg(&self) -> Option<Bytes> {
+        sink::Snapshot::jpeg(self).map(Bytes::from)
+    }
 }
 
 /// Why there is no picture.

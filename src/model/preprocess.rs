@@ -3,8 +3,8 @@
 
 use super::geometry::BoxInverse;
 use super::{Error, Request};
-use crate::cache::{Contrast, Preprocessing, ResizeFormat};
-use crate::frame::{Arithmetic, Frame, Placement, Resizer, Size, View, contrast, grayscale};
+use crate::cache::{Preprocessing, ResizeFormat};
+use crate::frame::{Arithmetic, ContrastFilter, Frame, Placement, Resizer, Size, View, grey_in_place};
 
 /// The steps with their tables and the one intermediate picture, reused from frame to frame.
 #[derive(Debug)]
@@ -15,13 +15,14 @@ pub struct Preprocessor {
     /// The network's input; larger than `resize` where an open size was padded.
     network: Size,
     resizer: Resizer,
+    contrast: ContrastFilter,
     scratch: Frame,
 }
 
 impl Preprocessor {
     #[must_use]
     pub fn new(preprocessing: Preprocessing, resize: Size, network: Size) -> Self {
-        Self { preprocessing, resize, network, resizer: Resizer::new(), scratch: Frame::empty() }
+        Self { preprocessing, resize, network, resizer: Resizer::new(), contrast: ContrastFilter::default(), scratch: Frame::empty() }
     }
 
     /// Fills `out` (3 × height × width of the network) and returns the way back for boxes.
@@ -32,22 +33,19 @@ impl Preprocessor {
         let disabled = |flag: Option<bool>| flag.unwrap_or(false);
         let crop = self.preprocessing.static_crop.filter(|_| !disabled(request.disable_preproc_static_crop));
         let contrast = self.preprocessing.contrast.filter(|_| !disabled(request.disable_preproc_contrast));
-        let gray = self.preprocessing.grayscale && !disabled(request.disable_preproc_grayscale);
+        let grey = self.preprocessing.grayscale && !disabled(request.disable_preproc_grayscale);
 
         let mut view = frame.view();
         if let Some(crop) = crop {
             view = view.crop(crop.region(frame.size())?)?;
         }
-        if contrast.is_some() || gray {
+        if contrast.is_some() || grey {
             view.copy_to(&mut self.scratch);
-            match contrast {
-                Some(Contrast::Stretching) => contrast::stretch(&mut self.scratch),
-                Some(Contrast::HistogramEqualization) => contrast::equalize(&mut self.scratch),
-                Some(Contrast::AdaptiveEqualization) => contrast::equalize_adaptive(&mut self.scratch),
-                None => {}
+            if let Some(contrast) = contrast {
+                self.contrast.apply(contrast, &mut self.scratch);
             }
-            if gray {
-                grayscale(&mut self.scratch);
+            if grey {
+                grey_in_place(&mut self.scratch);
             }
             view = self.scratch.view();
         }

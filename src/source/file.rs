@@ -3,12 +3,11 @@
 //! `file:PATH?loop=true` starts again at the end. Every image is read and decoded when its turn comes, so a long list
 //! costs only its names.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{Error, Next, Source, options};
-use crate::frame::{Frame, Limits, Orientation, decode_into};
+use crate::frame::{Frame, Limits, Orientation, decode_into, read_file};
 
 /// Most files of one directory or glob: names of a million images take 100 MB, which no small board has.
 const FILES_MAX: usize = 100_000;
@@ -65,14 +64,6 @@ impl FileSource {
             frames: 0,
         })
     }
-
-    /// Reads a file into the reused buffer, at most as many bytes as an image may have.
-    fn read(&mut self, path: &Path, limit: usize) -> std::io::Result<()> {
-        self.bytes.clear();
-        let file = std::fs::File::open(path)?;
-        file.take(limit as u64 + 1).read_to_end(&mut self.bytes)?;
-        Ok(())
-    }
 }
 
 impl Source for FileSource {
@@ -98,7 +89,7 @@ impl Source for FileSource {
         frame.id = self.frames;
         self.frames += 1;
         let limits = Limits::default();
-        self.read(&path, limits.max_bytes).map_err(|cause| Error::Read { path: path.clone(), cause })?;
+        read_file(&path, limits, &mut self.bytes).map_err(|cause| Error::Read { path: path.clone(), cause })?;
         decode_into(&self.bytes, self.orientation, limits, frame)
             .map_err(|cause| Error::Frame { path: path.clone(), cause })?;
         frame.captured_at = Instant::now();

@@ -88,12 +88,7 @@ fn check_graph(graph: &GraphProto, depth: usize, nodes: &mut usize, outer: &Hash
         check_tensor(tensor)?;
         known.insert(&tensor.name);
     }
-    let bombs: HashSet<&str> = graph
-        .initializer
-        .iter()
-        .filter(|tensor| asks_for_too_much(tensor))
-        .map(|tensor| tensor.name.as_str())
-        .collect();
+    let bombs = oversized_shapes(graph);
     for node in &graph.node {
         known.extend(node.output.iter().map(String::as_str));
         check_node(node, &bombs)?;

@@ -19,6 +19,7 @@
 mod accuracy;
 mod belt;
 mod clutter;
+mod live;
 mod part;
 mod random;
 mod sprite;
@@ -28,6 +29,7 @@ mod truth;
 use std::time::Instant;
 
 pub use accuracy::{Detected, Score};
+pub use live::DemoSource;
 pub use truth::{MIN_VISIBLE, Truth};
 
 use self::{
