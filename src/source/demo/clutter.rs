@@ -75,3 +75,40 @@ fn softened(stencil: &Stencil, x: i32, y: i32) -> f32 {
 fn whole(length: f32) -> i32 {
     length.ceil() as i32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How far the mark moves the levels of a belt of grey 100, at most, and on how many rows it does so.
+    fn strength(sprite: &Sprite, stencil: &Stencil) -> (u8, i32) {
+        let rows = (0..stencil.height()).map(|y| {
+            let mut row = [100_u8; 3 * 640];
+            sprite.blend_row(y, 0, &mut row);
+            row.iter().map(|level| level.abs_diff(100)).max().unwrap_or(0)
+        });
+        rows.fold((0, 0), |(most, changed), change| (most.max(change), changed + i32::from(change > 0)))
+    }
+
+    #[test]
+    fn marks_are_seen_and_fainter_than_parts() {
+        let (mut random, mut stencil, mut sprite) = (Random::new(9), Stencil::empty(), Sprite::default());
+        for paint in [seam, scratch, dirt] {
+            for _ in 0..50 {
+                paint(&mut random, &mut stencil, &mut sprite);
+                let (most, changed) = strength(&sprite, &stencil);
+                assert!((4..=50).contains(&most), "{most} levels");
+                assert!(changed > 0 && changed <= stencil.height());
+            }
+        }
+    }
+
+    #[test]
+    fn a_seam_runs_from_edge_to_edge() {
+        let (mut random, mut stencil, mut sprite) = (Random::new(10), Stencil::empty(), Sprite::default());
+        for _ in 0..50 {
+            seam(&mut random, &mut stencil, &mut sprite);
+            assert_eq!(strength(&sprite, &stencil).1, i32::try_from(HEIGHT).unwrap());
+        }
+    }
+}

@@ -73,14 +73,28 @@ impl Stencil {
 
     /// Draws a straight line `width` pixels wide between two different points.
     ///
-    /// As a polygon: the thick lines of `embedded-graphics` overflow at the length of a seam.
+    /// As short rectangles: at the length of a seam the thick lines of `embedded-graphics` overflow, and the time its
+    /// triangles take grows with the square of their height.
     pub(super) fn line(&mut self, from: Position, to: Position, width: f32) {
+        const PIECE_PX: f32 = 24.0;
         let (along, down) = (to.0 - from.0, to.1 - from.1);
+        let length = along.hypot(down);
         // A triangle includes the samples on its edges, which makes it one sample wider than it is.
-        let half = (width - 1.0 / SAMPLES as f32).max(0.0) / 2.0 / along.hypot(down);
+        let half = (width - 1.0 / SAMPLES as f32).max(0.0) / 2.0 / length;
         let (x, y) = (-down * half, along * half);
-        let corners = [(from.0 + x, from.1 + y), (to.0 + x, to.1 + y), (to.0 - x, to.1 - y), (from.0 - x, from.1 - y)];
-        self.fill_polygon((from.0.midpoint(to.0), from.1.midpoint(to.1)), &corners);
+        let at = |done: f32| (from.0 + along * done / length, from.1 + down * done / length);
+        let mut done = 0.0;
+        while done < length {
+            let (start, end) = (at(done), at((done + PIECE_PX).min(length)));
+            let corners = [
+                (start.0 + x, start.1 + y),
+                (end.0 + x, end.1 + y),
+                (end.0 - x, end.1 - y),
+                (start.0 - x, start.1 - y),
+            ];
+            self.fill_polygon((start.0.midpoint(end.0), start.1.midpoint(end.1)), &corners);
+            done += PIECE_PX;
+        }
     }
 
     fn circle(&mut self, (x, y): Position, radius: f32, color: BinaryColor) {
