@@ -3,6 +3,10 @@
 //! May not know: models, engines, sources. Everything here matches OpenCV bit for bit where OpenCV is what
 //! Roboflow's engines call, because the network sees the difference.
 
+pub mod colour;
+pub mod contrast;
+pub mod decode;
+pub mod encode;
 mod error;
 pub mod resize;
 mod view;

@@ -40,7 +40,6 @@ impl Placement {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
         reason = "sides are at most SIDE_MAX, so quotients and products of them are positive and far below 2^52"
     )]
     pub fn letterbox(picture: Size, net: Size) -> Result<Self, Error> {

@@ -83,7 +83,6 @@ impl CropPercent {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
     reason = "0 <= percent <= 100 was checked, and sides are far below 2^52"
 )]
 fn at_percent(percent: f64, side: usize) -> usize {

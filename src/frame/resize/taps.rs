@@ -21,7 +21,6 @@ pub enum Arithmetic {
 /// of the way to the next.
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
     reason = "sides are at most 65535; rounding to 32-bit floats is what OpenCV does"
 )]
 fn position(i: usize, source: usize, result: usize, arithmetic: Arithmetic) -> (i64, f32) {
