@@ -118,28 +118,30 @@ fn resize_of_bytes_is_opencvs() {
     }
 }
 
-/// Bit for bit where the wheel uses Intel's IPP, as Roboflow's x86 images do.
+/// Bit for bit where the wheel uses Intel's IPP, as Roboflow's x86 images do. IPP takes no picture that is one pixel
+/// wide or high, and then OpenCV's own code differs in the last bits.
 #[test]
 fn resize_of_floats_is_opencvs() {
+    if !cfg!(target_arch = "x86_64") {
+        eprintln!("NOT RUN: only the x86-64 wheels of OpenCV hold IPP, whose float resize is the reference");
+        return;
+    }
     let Some(mut opencv) = Reference::start() else { return };
     let mut noise = Noise(12);
     let mut resizer = Resizer::new();
-    let (mut worst, mut unequal, mut values) = (0.0f32, 0usize, 0usize);
     for ((width, height), size) in resizes(&mut noise) {
         let frame = noise.frame(width, height);
         let plane = size.width * size.height;
         let mut out = vec![0.0; plane * 3];
         resizer.stretch_chw(frame.view(), size, Arithmetic::Float, &mut out).unwrap();
         let expected = opencv.ask("resize_float", &frame, size, plane * 12);
+        let tolerance = if width == 1 || height == 1 { 1e-6 } else { 0.0 };
         for (i, expected) in expected.as_chunks::<4>().0.iter().enumerate() {
-            let difference = (f32::from_le_bytes(*expected) - out[i % 3 * plane + i / 3]).abs();
-            worst = worst.max(difference);
-            unequal += usize::from(difference > 0.0);
+            let (expected, found) = (f32::from_le_bytes(*expected), out[i % 3 * plane + i / 3]);
+            let difference = (expected - found).abs();
+            assert!(difference <= tolerance, "{width}x{height} to {size:?}, value {i}: {found}, expected {expected}");
         }
-        values += out.len();
-        assert!(worst < 1e-4 / 255.0, "{width}x{height} to {size:?}: differs by {worst}");
     }
-    eprintln!("float resize: {unequal} of {values} values differ, by at most {worst}");
 }
 
 fn compare(operation: &str, mut change: impl FnMut(&mut Frame)) {
