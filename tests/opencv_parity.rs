@@ -70,7 +70,7 @@ impl Noise {
 
     /// Full-range noise, or a narrow range of levels so that contrast steps have something to do.
     fn frame(&mut self, width: usize, height: usize) -> Frame {
-        let (narrow, floor) = (self.next() % 2 == 0, self.next().to_le_bytes()[0] / 2);
+        let (narrow, floor) = (self.next().is_multiple_of(2), self.next().to_le_bytes()[0] / 2);
         let pixels = (0..width * height * 3).map(|_| {
             let [level, other, ..] = self.next().to_le_bytes();
             if narrow { floor + level % 40 + other % 30 } else { level }

@@ -6,6 +6,7 @@
 pub mod colour;
 pub mod contrast;
 pub mod decode;
+pub mod draw;
 pub mod encode;
 mod error;
 pub mod resize;
