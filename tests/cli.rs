@@ -32,7 +32,11 @@ fn a_model_that_is_not_there_names_id_directory_file_and_the_nearest() {
         3,
         &["prats/2", dir, "model_type.json", "parts/1"],
     );
-    refuses(&["--cache", "/nowhere", "infer", "--model", "a/1", "x.png"], 3, &["a/1", "/nowhere/a/1", "no model is there"]);
+    refuses(
+        &["--cache", "/nowhere", "infer", "--model", "a/1", "x.png"],
+        3,
+        &["a/1", "/nowhere/a/1", "no model is there"],
+    );
 }
 
 #[test]
@@ -103,11 +107,8 @@ fn every_missing_or_unreadable_file_is_a_fault_of_its_own() {
     // A directory in a file's place cannot be read, also not by root.
     std::fs::remove_file(package.join("weights.onnx")).unwrap();
     std::fs::create_dir(package.join("weights.onnx")).unwrap();
-    let run = refuses(
-        &["--cache", dir, "cache", "verify"],
-        4,
-        &["class_names.txt", "environment.json", "weights.onnx"],
-    );
+    let run =
+        refuses(&["--cache", dir, "cache", "verify"], 4, &["class_names.txt", "environment.json", "weights.onnx"]);
     assert_eq!(run.stdout.lines().filter(|line| line.starts_with("FAULT")).count(), 3, "{}", run.stdout);
 }
 
@@ -133,11 +134,19 @@ fn bad_images_are_answered_in_order_and_the_rest_goes_on() {
     ];
     let mut args = vec!["infer", "--model", "parts/1"];
     args.extend(images.iter().map(String::as_str));
-    let run = refuses(&args, 1, &["empty.png", "truncated.png", "noise.jpg", "huge.png", "missing.png", "5 of 7 images failed"]);
+    let run = refuses(
+        &args,
+        1,
+        &["empty.png", "truncated.png", "noise.jpg", "huge.png", "missing.png", "5 of 7 images failed"],
+    );
     let lines: Vec<serde_json::Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 7);
     for bad in [0, 1, 2, 4, 5] {
-        assert!(lines[bad]["message"].as_str().unwrap().starts_with("Could not load input image. Cause: "), "{}", lines[bad]);
+        assert!(
+            lines[bad]["message"].as_str().unwrap().starts_with("Could not load input image. Cause: "),
+            "{}",
+            lines[bad]
+        );
     }
     assert_eq!(lines[3]["image"], serde_json::json!({"width": 1, "height": 1}));
     assert_eq!(lines[6]["predictions"].as_array().unwrap().len(), 8);
@@ -190,12 +199,21 @@ fn cache_ls_lists_what_is_there_and_in_which_state() {
     .unwrap();
     support::copy_package(&cache.path().join("parts/1"), &cache.path().join("parts/3"));
     std::fs::remove_file(cache.path().join("parts/3/weights.onnx")).unwrap();
-    std::fs::write(cache.path().join("parts/3/model_type.json"), r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#).unwrap();
+    std::fs::write(
+        cache.path().join("parts/3/model_type.json"),
+        r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#,
+    )
+    .unwrap();
     std::fs::create_dir_all(cache.path().join("shared-blobs/x")).unwrap();
     let run = firstlight(&["--cache", dir, "cache", "ls", "--json"]).run();
     assert_eq!(run.exit, Some(0), "{}", run.stderr);
     let rows: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-    let states: Vec<_> = rows.as_array().unwrap().iter().map(|row| (row["id"].as_str().unwrap(), row["state"].as_str().unwrap())).collect();
+    let states: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["id"].as_str().unwrap(), row["state"].as_str().unwrap()))
+        .collect();
     assert_eq!(states, [("parts/1", "ready"), ("parts/2", "unsupported"), ("parts/3", "broken")]);
     assert_eq!(rows[0]["sha256"], "5dafbdb7061121dab5f4f6a11e4308d87730f9e86af555ffbccd5972a273eeb9");
     assert_eq!(rows[0]["size"], 1_197_816);
@@ -232,7 +250,8 @@ fn the_annotated_picture_is_written() {
     let original = image::open("src/demo/golden.png").unwrap().to_rgb8();
     for name in ["out.png", "out.jpg"] {
         let out = dir.path().join(name);
-        let run = firstlight(&["infer", "--model", "parts/1", "--out", out.to_str().unwrap(), "src/demo/golden.png"]).run();
+        let run =
+            firstlight(&["infer", "--model", "parts/1", "--out", out.to_str().unwrap(), "src/demo/golden.png"]).run();
         assert_eq!(run.exit, Some(0), "{}", run.stderr);
         let drawn = image::open(&out).unwrap().to_rgb8();
         assert_eq!(drawn.dimensions(), (640, 480));
@@ -255,7 +274,8 @@ fn env_lists_every_variable() {
 fn probe_and_bench_speak_json() {
     let probe: serde_json::Value = serde_json::from_str(&firstlight(&["probe", "--json"]).run().stdout).unwrap();
     assert_eq!(probe["chosen"], "tract");
-    let bench = firstlight(&["bench", "--onnx", "src/demo/parts.onnx", "--threads", "1", "--iterations", "3", "--json"]).run();
+    let bench =
+        firstlight(&["bench", "--onnx", "src/demo/parts.onnx", "--threads", "1", "--iterations", "3", "--json"]).run();
     let bench: serde_json::Value = serde_json::from_str(&bench.stdout).unwrap();
     for key in ["load_ms", "first_ms", "min_ms", "median_ms", "p99_ms", "rss_mb"] {
         assert!(bench[key].as_f64().unwrap() > 0.0, "{key}: {bench}");

@@ -69,8 +69,10 @@ impl Package {
         let reader = Reader { root, dir };
         let mut faults: Vec<Error> = Vec::new();
         let model_type = reader.text(MODEL_TYPE).and_then(|text| {
-            serde_json::from_str::<ModelType>(&text)
-                .map_err(|error| Error::Parse { path: dir.join(MODEL_TYPE), message: format!("not a model type: {error}") })
+            serde_json::from_str::<ModelType>(&text).map_err(|error| Error::Parse {
+                path: dir.join(MODEL_TYPE),
+                message: format!("not a model type: {error}"),
+            })
         });
         let kind = match model_type {
             Ok(found) => PackageKind { task: found.project_task_type, model_type: found.model_type },

@@ -101,7 +101,10 @@ fn list(cache: &Cache, json: bool) -> Result<(), Error> {
         let size = format!("{:.1} MB", row.size as f64 / 1e6);
         let sha = row.sha256.get(..12).unwrap_or_default();
         let state = row.reason.as_ref().map_or(row.state.into(), |reason| format!("{}: {reason}", row.state));
-        print_line(&format!("{:id$}  {:task$}  {:kind$}  {size:>9}  {sha:12}  {state}", row.id, row.task, row.model_type))?;
+        print_line(&format!(
+            "{:id$}  {:task$}  {:kind$}  {size:>9}  {sha:12}  {state}",
+            row.id, row.task, row.model_type
+        ))?;
     }
     Ok(())
 }

@@ -229,12 +229,7 @@ fn conclude(summary: Summary, telemetry: &Telemetry) -> Result<(), Error> {
     eprintln!(
         "firstlight: {} frames, {} failed, {} dropped before their turn, {} answers not taken in time; \
          latency p50 {} ms, p99 {} ms",
-        summary.inferred,
-        summary.failed,
-        flow.dropped,
-        summary.undelivered,
-        flow.latency_ms.p50,
-        flow.latency_ms.p99
+        summary.inferred, summary.failed, flow.dropped, summary.undelivered, flow.latency_ms.p50, flow.latency_ms.p99
     );
     match summary.failed {
         0 => Ok(()),

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::{Error, embedded_package, print_line, threads};
 use crate::cache::Package;
+use crate::demo;
 use crate::engine::{self, Engine, LoadOptions};
 use crate::frame::{self, Frame, Limits, Orientation};
 use crate::model::{Confidence, Detection, Model, Predictions, Request};
 use crate::source::demo::{Conveyor, Detected, Score};
-use crate::demo;
 
 /// The golden frame's bounds.
 const BOX_PX_MAX: f64 = 1.0;

@@ -118,7 +118,6 @@ impl Sensors {
         let bits = u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()?;
         Some(bits & 0xF != 0)
     }
-
 }
 
 #[cfg(test)]

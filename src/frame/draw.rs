@@ -1,2 +1,271 @@
-use super::Frame;
-pub fn boxed(_frame: &mut Frame, _corners: [f64; 4], _label: Option<&str>, _color: [u8; 3], _stroke_px: u32) {}
+//! Annotations drawn into a frame: boxes, labels, outlines and points, for snapshots, displays and saved pictures.
+//!
+//! May not know: predictions. Everything is given in pixels, may lie partly or wholly outside the frame, and is then
+//! clipped.
+
+use core::convert::Infallible;
+
+use embedded_graphics::mono_font::iso_8859_1::{FONT_6X13, FONT_8X13, FONT_10X20};
+use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::*;
+use embedded_graphics::primitives::{Circle, Line, PrimitiveStyle, Rectangle};
+use embedded_graphics::text::{Baseline, Text};
+
+use super::{CHANNELS, Frame};
+
+/// Red, green, blue.
+pub type Colour = [u8; CHANNELS];
+
+/// Longest coordinate either way: far beyond any frame, and safe to add to another.
+const COORDINATE_MAX: f32 = 1_000_000.0;
+
+/// Thickest line, in pixels; more would only be a slower way to fill the frame.
+const STROKE_MAX: u32 = 64;
+
+/// Room around a label's text, in pixels.
+const LABEL_MARGIN: i32 = 2;
+
+/// Twenty colours that differ from each other and from most scenes, for classes by number.
+#[rustfmt::skip]
+const PALETTE: [Colour; 20] = [
+    [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48],
+    [145, 30, 180], [70, 240, 240], [240, 50, 230], [210, 245, 60], [250, 190, 212],
+    [0, 128, 128], [220, 190, 255], [170, 110, 40], [255, 250, 200], [128, 0, 0],
+    [170, 255, 195], [128, 128, 0], [255, 215, 180], [0, 0, 128], [160, 160, 160],
+];
+
+/// The colour of class number `class`; after twenty they repeat.
+#[must_use]
+pub fn class_colour(class: usize) -> Colour {
+    PALETTE[class % PALETTE.len()]
+}
+
+/// A rectangle by its edges, in pixels from the left top of the frame; the edges belong to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Edges {
+    pub left: f32,
+    pub top: f32,
+    pub right: f32,
+    pub bottom: f32,
+}
+
+/// How a box looks.
+#[derive(Clone, Copy, Debug)]
+pub struct BoxStyle {
+    pub colour: Colour,
+    /// Thickness of the line in pixels, inwards from the edges. 0 draws no line.
+    pub stroke: u32,
+}
+
+impl BoxStyle {
+    /// A line that is still seen when a frame of this size is shown small: one pixel for every 320 of the longer side.
+    #[must_use]
+    pub fn for_frame(frame: &Frame, colour: Colour) -> Self {
+        let stroke = frame.width().max(frame.height()).div_ceil(320);
+        Self { colour, stroke: u32::try_from(stroke).unwrap_or(STROKE_MAX).clamp(1, STROKE_MAX) }
+    }
+}
+
+/// Draws the outline of a box, and above it (or within, at the top of the frame) a filled label when there is text.
+/// Characters outside Latin-1 are shown as question marks. Edges that are not numbers, or the wrong way round, draw
+/// nothing.
+pub fn draw_box(frame: &mut Frame, edges: Edges, label: Option<&str>, style: BoxStyle) {
+    let (left_top, right_bottom) = (point(edges.left, edges.top), point(edges.right, edges.bottom));
+    let (Some(left_top), Some(right_bottom)) = (left_top, right_bottom) else { return };
+    if left_top.x > right_bottom.x || left_top.y > right_bottom.y {
+        return;
+    }
+    let outline = Rectangle::with_corners(left_top, right_bottom);
+    let stroke = style.stroke.min(STROKE_MAX);
+    if stroke > 0 {
+        fill_outline(frame, outline, stroke, style.colour);
+    }
+    if let Some(text) = label.filter(|text| !text.is_empty()) {
+        draw_label(frame, left_top, text, style.colour);
+    }
+}
+
+/// Draws the line from point to point, each `[x, y]`, and back to the first. Points that are not numbers are left out.
+pub fn draw_outline(frame: &mut Frame, points: &[[f32; 2]], style: BoxStyle) {
+    let stroke = PrimitiveStyle::with_stroke(rgb(style.colour), style.stroke.min(STROKE_MAX));
+    let mut corners = points.iter().filter_map(|&[x, y]| point(x, y));
+    let Some(first) = corners.next() else { return };
+    let mut from = first;
+    let mut draw = |from: Point, to: Point| {
+        // Far outside, a line would be walked pixel by pixel for nothing.
+        if let Some((from, to)) = clip(frame, from, to) {
+            infallible(Line::new(from, to).into_styled(stroke).draw(&mut Canvas(frame)));
+        }
+    };
+    for to in corners {
+        draw(from, to);
+        from = to;
+    }
+    draw(from, first);
+}
+
+/// Draws a filled disc of `diameter` pixels around `[x, y]`; nothing when that is no number.
+pub fn draw_point(frame: &mut Frame, [x, y]: [f32; 2], diameter: u32, colour: Colour) {
+    let Some(centre) = point(x, y) else { return };
+    let disc = Circle::with_center(centre, diameter.min(STROKE_MAX));
+    infallible(disc.into_styled(PrimitiveStyle::with_fill(rgb(colour))).draw(&mut Canvas(frame)));
+}
+
+/// Writes text on a ground of `colour`, so that it ends above `corner`, moved to where it can be seen.
+pub fn draw_label(frame: &mut Frame, corner: Point, text: &str, colour: Colour) {
+    let font = font_for(frame);
+    let longest = frame.width() / font.character_size.width.max(1) as usize + 1;
+    // What does not fit on the frame need not be laid out.
+    let text = text.char_indices().nth(longest).map_or(text, |(end, _)| &text[..end]);
+    let style = MonoTextStyle::new(font, rgb(text_colour(colour)));
+    let laid_out = Text::with_baseline(text, Point::zero(), style, Baseline::Top);
+    let size = laid_out.bounding_box().size + Size::new_equal(2 * LABEL_MARGIN.unsigned_abs());
+    let [width, height] = [size.width, size.height].map(i32_of);
+    let (frame_width, _) = dimensions(frame);
+    let left = corner.x.min(frame_width - width).max(0);
+    let top = if corner.y >= height { corner.y - height } else { corner.y.max(0) };
+    let ground = Rectangle::new(Point::new(left, top), size);
+    infallible(Canvas(frame).fill_solid(&ground, rgb(colour)));
+    let text = laid_out.translate(Point::new(left + LABEL_MARGIN, top + LABEL_MARGIN));
+    infallible(text.draw(&mut Canvas(frame)));
+}
+
+/// Black or white, whichever is easier to read on `ground`.
+#[must_use]
+pub fn text_colour(ground: Colour) -> Colour {
+    let [red, green, blue] = ground.map(u32::from);
+    // Perceived lightness by the weights of television; light grounds get black letters.
+    if (299 * red + 587 * green + 114 * blue) / 1000 > 127 { [0; CHANNELS] } else { [255; CHANNELS] }
+}
+
+/// Three steps of size, by the longer side of the frame.
+fn font_for(frame: &Frame) -> &'static MonoFont<'static> {
+    match frame.width().max(frame.height()) {
+        0..=480 => &FONT_6X13,
+        481..=960 => &FONT_8X13,
+        _ => &FONT_10X20,
+    }
+}
+
+/// Four filled rectangles, because a stroked primitive goes pixel by pixel.
+fn fill_outline(frame: &mut Frame, outline: Rectangle, stroke: u32, colour: Colour) {
+    let Rectangle { top_left, size } = outline;
+    let across = Size::new(size.width, stroke.min(size.height));
+    let down = Size::new(stroke.min(size.width), size.height);
+    let right = Point::new(i32_of(size.width - down.width), 0);
+    let bottom = Point::new(0, i32_of(size.height - across.height));
+    let mut canvas = Canvas(frame);
+    for (offset, size) in [(Point::zero(), across), (bottom, across), (Point::zero(), down), (right, down)] {
+        infallible(canvas.fill_solid(&Rectangle::new(top_left + offset, size), rgb(colour)));
+    }
+}
+
+/// The part of a line that can touch the frame (Liang–Barsky), with room for its thickness.
+fn clip(frame: &Frame, from: Point, to: Point) -> Option<(Point, Point)> {
+    let margin = f64::from(STROKE_MAX);
+    let (width, height) = dimensions(frame);
+    let [x, y, dx, dy] = [from.x, from.y, to.x - from.x, to.y - from.y].map(f64::from);
+    let (mut enter, mut leave) = (0.0f64, 1.0f64);
+    let sides = [
+        (-dx, x + margin),
+        (dx, f64::from(width) + margin - x),
+        (-dy, y + margin),
+        (dy, f64::from(height) + margin - y),
+    ];
+    for (towards, distance) in sides {
+        if towards == 0.0 {
+            if distance < 0.0 {
+                return None;
+            }
+        } else if towards < 0.0 {
+            enter = enter.max(distance / towards);
+        } else {
+            leave = leave.min(distance / towards);
+        }
+    }
+    if enter > leave {
+        return None;
+    }
+    let at = |part: f64| Point::new(rounded(x + part * dx), rounded(y + part * dy));
+    Some((at(enter), at(leave)))
+}
+
+/// To whole pixels, brought into a range that can be calculated with; `None` for what is no number.
+fn point(x: f32, y: f32) -> Option<Point> {
+    if x.is_nan() || y.is_nan() {
+        return None;
+    }
+    let [x, y] = [x, y].map(|side| rounded(f64::from(side.clamp(-COORDINATE_MAX, COORDINATE_MAX))));
+    Some(Point::new(x, y))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "coordinates are at most COORDINATE_MAX, and casts saturate")]
+fn rounded(coordinate: f64) -> i32 {
+    coordinate.round() as i32
+}
+
+fn i32_of(length: u32) -> i32 {
+    i32::try_from(length).unwrap_or(i32::MAX)
+}
+
+fn dimensions(frame: &Frame) -> (i32, i32) {
+    let side = |side: usize| i32::try_from(side).unwrap_or(i32::MAX);
+    (side(frame.width()), side(frame.height()))
+}
+
+fn rgb([red, green, blue]: Colour) -> Rgb888 {
+    Rgb888::new(red, green, blue)
+}
+
+fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+    }
+}
+
+/// A frame as something `embedded-graphics` can draw on; what lies outside is dropped.
+#[derive(Debug)]
+pub struct Canvas<'a>(pub &'a mut Frame);
+
+impl OriginDimensions for Canvas<'_> {
+    fn size(&self) -> Size {
+        let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+        Size::new(side(self.0.width()), side(self.0.height()))
+    }
+}
+
+impl DrawTarget for Canvas<'_> {
+    type Color = Rgb888;
+    type Error = Infallible;
+
+    fn draw_iter<I>(&mut self, pixels: I) -> Result<(), Infallible>
+    where
+        I: IntoIterator<Item = Pixel<Rgb888>>,
+    {
+        let (width, height) = (self.0.width(), self.0.height());
+        for Pixel(Point { x, y }, colour) in pixels {
+            let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else { continue };
+            if x < width && y < height {
+                let pixel = &mut self.0.row_mut(y)[x * CHANNELS..][..CHANNELS];
+                pixel.copy_from_slice(&[colour.r(), colour.g(), colour.b()]);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_solid(&mut self, area: &Rectangle, colour: Rgb888) -> Result<(), Infallible> {
+        let Rectangle { top_left, size } = area.intersection(&self.bounding_box());
+        let [left, top] = [top_left.x, top_left.y].map(|at| usize::try_from(at).unwrap_or(0));
+        let [width, height] = [size.width, size.height].map(|side| side as usize);
+        let colour = [colour.r(), colour.g(), colour.b()];
+        for y in top..top + height {
+            let row = &mut self.0.row_mut(y)[left * CHANNELS..][..width * CHANNELS];
+            row.as_chunks_mut::<CHANNELS>().0.fill(colour);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

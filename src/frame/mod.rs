@@ -6,8 +6,8 @@
 pub mod colour;
 pub mod contrast;
 pub mod decode;
-pub mod encode;
 pub mod draw;
+pub mod encode;
 mod error;
 mod file;
 pub mod resize;

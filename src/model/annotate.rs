@@ -3,7 +3,7 @@
 use super::{Predictions, class_name};
 use crate::cache::{PALETTE, Rgb};
 use crate::frame::Frame;
-use crate::frame::draw;
+use crate::frame::draw::{BoxStyle, Edges, draw_box};
 
 /// How a model's predictions are drawn.
 #[derive(Clone, Debug)]
@@ -26,7 +26,10 @@ impl Annotator {
                 let percent = (detection.confidence * 100.0).round();
                 format!("{} {percent}%", class_name(&self.class_names, detection.class_id))
             });
-            draw::boxed(frame, detection.corners, label.as_deref(), color, self.stroke_px);
+            #[expect(clippy::cast_possible_truncation, reason = "pixels of an image")]
+            let [left, top, right, bottom] = detection.corners.map(|corner| corner as f32);
+            let style = BoxStyle { colour: color, stroke: self.stroke_px };
+            draw_box(frame, Edges { left, top, right, bottom }, label.as_deref(), style);
         }
     }
 }

@@ -178,18 +178,14 @@ impl Model {
             Some(names) => names.iter().any(|name| name == class_name(&self.class_names, class_id)),
             None => true,
         };
-        into.detections.extend(self.candidates.iter().filter(|candidate| wanted(candidate.class_id)).map(|candidate| {
-            Detection {
+        into.detections.extend(self.candidates.iter().filter(|candidate| wanted(candidate.class_id)).map(
+            |candidate| Detection {
                 corners: inverse.apply(candidate.corners),
                 confidence: candidate.confidence,
                 class_id: candidate.class_id,
-            }
-        }));
-        Ok(Timing {
-            preprocess: preprocessed - started,
-            infer: inferred - preprocessed,
-            decode: inferred.elapsed(),
-        })
+            },
+        ));
+        Ok(Timing { preprocess: preprocessed - started, infer: inferred - preprocessed, decode: inferred.elapsed() })
     }
 }
 

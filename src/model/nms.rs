@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn the_strongest_remain_when_there_are_too_many() {
-        let apart = |i: u32, confidence| candidate([i as f32 * 100.0, 0.0, i as f32 * 100.0 + 9.0, 9.0], confidence, i, i);
+        let apart =
+            |i: u32, confidence| candidate([i as f32 * 100.0, 0.0, i as f32 * 100.0 + 9.0, 9.0], confidence, i, i);
         assert_eq!(run(vec![apart(0, 0.5), apart(1, 0.9), apart(2, 0.7)], 0.3, false, 2), [1, 2]);
         assert_eq!(run(vec![apart(0, 0.5)], 0.3, false, 0), [0_u32; 0]);
     }

@@ -1,7 +1,7 @@
 //! What a model saw in one image, and its shape as Roboflow's response (SPEC §3.3).
 
-use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use uuid::Uuid;
 
 use crate::frame::Size;

@@ -22,7 +22,14 @@ pub struct Preprocessor {
 impl Preprocessor {
     #[must_use]
     pub fn new(preprocessing: Preprocessing, resize: Size, network: Size) -> Self {
-        Self { preprocessing, resize, network, resizer: Resizer::new(), contrast: ContrastFilter::default(), scratch: Frame::empty() }
+        Self {
+            preprocessing,
+            resize,
+            network,
+            resizer: Resizer::new(),
+            contrast: ContrastFilter::default(),
+            scratch: Frame::empty(),
+        }
     }
 
     /// Fills `out` (3 × height × width of the network) and returns the way back for boxes.

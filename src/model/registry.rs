@@ -27,7 +27,8 @@ const SIZES: &[&str] = &["", "n", "s", "m", "b", "l", "x"];
 /// The pair is none this binary can run; the message lists those it can.
 pub fn family(id: &str, kind: &PackageKind) -> Result<Family, Error> {
     let found = DETECTION.iter().find(|(prefix, _)| {
-        kind.task == "object-detection" && kind.model_type.strip_prefix(prefix).is_some_and(|size| SIZES.contains(&size))
+        kind.task == "object-detection"
+            && kind.model_type.strip_prefix(prefix).is_some_and(|size| SIZES.contains(&size))
     });
     found.map(|(_, family)| *family).ok_or_else(|| Error::Unsupported {
         id: id.into(),

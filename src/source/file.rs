@@ -54,15 +54,7 @@ impl FileSource {
         let whole = uri.strip_prefix("file:").unwrap_or(uri);
         let name = if Path::new(whole).exists() { whole } else { base.strip_prefix("file:").unwrap_or(base) };
         let paths = find(name).map_err(|why| Error::Open { uri: uri.into(), why })?;
-        Ok(Self {
-            uri: uri.into(),
-            paths,
-            position: 0,
-            repeat,
-            orientation,
-            bytes: Vec::new(),
-            frames: 0,
-        })
+        Ok(Self { uri: uri.into(), paths, position: 0, repeat, orientation, bytes: Vec::new(), frames: 0 })
     }
 }
 

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_core::plan::SimpleState;
 use tract_onnx::tract_core::runtime::RunOptions;
+use tract_onnx::tract_hir::infer::Factoid;
 
 use tract_linalg::multithread::Executor;
 

@@ -24,18 +24,18 @@ pub enum Arithmetic {
     reason = "sides are at most 65535; rounding to 32-bit floats is what OpenCV does"
 )]
 fn position(i: usize, source: usize, result: usize, arithmetic: Arithmetic) -> (i64, f32) {
-    // Twice rounded on purpose: OpenCV keeps the inverse scale and inverts it again.
-    let scale = 1.0 / (result as f64 / source as f64);
-    let centre = (i as f64 + 0.5) * scale - 0.5;
+    let (source, result) = (source as f64, result as f64);
+    let centre_at = |scale: f64| (i as f64 + 0.5) * scale - 0.5;
     match arithmetic {
-        // The 8-bit code of OpenCV holds coordinates in 32-bit floats.
+        // OpenCV's 8-bit code keeps the inverse scale and inverts it again, and holds coordinates in 32-bit floats.
         Arithmetic::Integer => {
-            let centre = centre as f32;
+            let centre = centre_at(1.0 / (result / source)) as f32;
             let whole = centre.floor();
             (whole as i64, centre - whole)
         }
         // The float32 resize of the x86 wheels is Intel IPP's, which keeps 64 bits until the fraction.
         Arithmetic::Float => {
+            let centre = centre_at(source / result);
             let whole = centre.floor();
             (whole as i64, (centre - whole) as f32)
         }

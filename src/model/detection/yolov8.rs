@@ -24,11 +24,9 @@ pub struct Decoder {
 pub fn check(outputs: &[Vec<usize>], classes: usize) -> Result<(), Error> {
     match outputs {
         [output] if matches!(output[..], [1, rows, _] if rows == BOX_ROWS + classes) => Ok(()),
-        [output] if matches!(output[..], [1, rows, _] if rows > BOX_ROWS) => Err(Error::ClassCount {
-            names: classes,
-            network: output[1] - BOX_ROWS,
-            shape: output.clone(),
-        }),
+        [output] if matches!(output[..], [1, rows, _] if rows > BOX_ROWS) => {
+            Err(Error::ClassCount { names: classes, network: output[1] - BOX_ROWS, shape: output.clone() })
+        }
         _ => Err(Error::OutputShape {
             expected: format!("one output [1, {}, anchors]", BOX_ROWS + classes),
             found: outputs.to_vec(),

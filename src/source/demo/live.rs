@@ -75,7 +75,9 @@ mod tests {
     fn options_are_checked() {
         assert!(DemoSource::open("demo:").unwrap().live());
         assert!(!DemoSource::open("demo:?fps=0&seed=7").unwrap().live());
-        for (uri, word) in [("demo:?fps=-1", "0 to 1000"), ("demo:?seed=x", "whole number"), ("demo:?speed=1", "seed, fps")] {
+        for (uri, word) in
+            [("demo:?fps=-1", "0 to 1000"), ("demo:?seed=x", "whole number"), ("demo:?speed=1", "seed, fps")]
+        {
             let message = DemoSource::open(uri).unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
         }

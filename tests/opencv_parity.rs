@@ -1,0 +1,179 @@
+//! Our pixels against those of OpenCV, numpy and scikit-image themselves, on seeded noise of many odd sizes.
+//!
+//! Needs a Python with `opencv-python-headless` 4.12 and numpy (scikit-image is used where it is installed); the
+//! environment variable `FIRSTLIGHT_OPENCV_PYTHON` names it. Without it the test says so and compares nothing.
+
+use std::io::{BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use firstlight::frame::contrast::{Contrast, ContrastFilter};
+use firstlight::frame::{Arithmetic, Frame, Resizer, Size, colour};
+
+const PYTHON: &str = "FIRSTLIGHT_OPENCV_PYTHON";
+
+/// A Python process that answers jobs.
+struct Reference {
+    child: Child,
+    jobs: ChildStdin,
+    results: BufReader<ChildStdout>,
+}
+
+impl Reference {
+    fn start() -> Option<Self> {
+        let Some(python) = std::env::var_os(PYTHON) else {
+            eprintln!("NOT RUN: {PYTHON} does not name a Python with cv2, so nothing was compared with OpenCV");
+            return None;
+        };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/opencv_parity.py");
+        let mut child = Command::new(&python)
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{PYTHON}={}: {error}", python.display()));
+        let jobs = child.stdin.take().expect("piped");
+        let results = BufReader::new(child.stdout.take().expect("piped"));
+        Some(Self { child, jobs, results })
+    }
+
+    fn ask(&mut self, operation: &str, frame: &Frame, size: Size, result_bytes: usize) -> Vec<u8> {
+        let (width, height) = (frame.width(), frame.height());
+        writeln!(self.jobs, "{operation} {width} {height} {} {}", size.width, size.height).expect("the reference runs");
+        self.jobs.write_all(frame.pixels()).expect("the reference runs");
+        self.jobs.flush().expect("the reference runs");
+        let mut result = vec![0; result_bytes];
+        self.results.read_exact(&mut result).expect("the reference answers");
+        result
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn side(&mut self, longest: u64) -> usize {
+        usize::try_from(1 + self.next() % longest).unwrap()
+    }
+
+    /// Full-range noise, or a narrow range of levels so that contrast steps have something to do.
+    fn frame(&mut self, width: usize, height: usize) -> Frame {
+        let (narrow, floor) = (self.next().is_multiple_of(2), self.next().to_le_bytes()[0] / 2);
+        let pixels = (0..width * height * 3).map(|_| {
+            let [level, other, ..] = self.next().to_le_bytes();
+            if narrow { floor + level % 40 + other % 30 } else { level }
+        });
+        Frame::from_rgb(width, height, pixels.collect())
+    }
+}
+
+#[rustfmt::skip]
+const SIZES: [(usize, usize); 14] = [
+    (1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (8, 8), (16, 9), (37, 23), (64, 64), (64, 41), (97, 141), (320, 240),
+    (641, 427), (1280, 720),
+];
+
+fn sizes(noise: &mut Noise) -> Vec<(usize, usize)> {
+    let random = (0..40).map(|_| (noise.side(300), noise.side(200)));
+    SIZES.into_iter().chain(random).collect()
+}
+
+/// Pairs of a size and a new one; exact halves, thirds and copies among them.
+fn resizes(noise: &mut Noise) -> Vec<((usize, usize), Size)> {
+    let mut pairs = Vec::new();
+    for (width, height) in sizes(noise) {
+        pairs.push(((width, height), Size::new(noise.side(700), noise.side(400))));
+        pairs.push(((width * 2, height * 2), Size::new(width, height)));
+        pairs.push(((width, height), Size::new(width, noise.side(50))));
+        pairs.push(((width, height), Size::new(width * 2, height * 2)));
+    }
+    pairs.push(((1920, 1080), Size::new(640, 360)));
+    pairs.push(((1919, 1081), Size::new(640, 641)));
+    pairs.push(((4000, 31), Size::new(641, 333)));
+    pairs
+}
+
+#[test]
+fn resize_of_bytes_is_opencvs() {
+    let Some(mut opencv) = Reference::start() else { return };
+    let mut noise = Noise(11);
+    let (mut resizer, mut result) = (Resizer::new(), Frame::empty());
+    for ((width, height), size) in resizes(&mut noise) {
+        let frame = noise.frame(width, height);
+        resizer.resize(frame.view(), size, &mut result).unwrap();
+        let expected = opencv.ask("resize", &frame, size, result.pixels().len());
+        assert!(result.pixels() == expected, "{width}x{height} to {size:?}");
+    }
+}
+
+/// Bit for bit where the wheel uses Intel's IPP, as Roboflow's x86 images do. IPP takes no picture that is one pixel
+/// wide or high, and then OpenCV's own code differs in the last bits.
+#[test]
+fn resize_of_floats_is_opencvs() {
+    if !cfg!(target_arch = "x86_64") {
+        eprintln!("NOT RUN: only the x86-64 wheels of OpenCV hold IPP, whose float resize is the reference");
+        return;
+    }
+    let Some(mut opencv) = Reference::start() else { return };
+    let mut noise = Noise(12);
+    let mut resizer = Resizer::new();
+    for ((width, height), size) in resizes(&mut noise) {
+        let frame = noise.frame(width, height);
+        let plane = size.width * size.height;
+        let mut out = vec![0.0; plane * 3];
+        resizer.stretch_chw(frame.view(), size, Arithmetic::Float, &mut out).unwrap();
+        let expected = opencv.ask("resize_float", &frame, size, plane * 12);
+        let tolerance = if width == 1 || height == 1 { 1e-6 } else { 0.0 };
+        for (i, expected) in expected.as_chunks::<4>().0.iter().enumerate() {
+            let (expected, found) = (f32::from_le_bytes(*expected), out[i % 3 * plane + i / 3]);
+            let difference = (expected - found).abs();
+            assert!(difference <= tolerance, "{width}x{height} to {size:?}, value {i}: {found}, expected {expected}");
+        }
+    }
+}
+
+fn compare(operation: &str, mut change: impl FnMut(&mut Frame)) {
+    let Some(mut opencv) = Reference::start() else { return };
+    let mut noise = Noise(13);
+    for (width, height) in sizes(&mut noise) {
+        let mut frame = noise.frame(width, height);
+        let expected = opencv.ask(operation, &frame, frame.size(), frame.pixels().len());
+        change(&mut frame);
+        assert!(frame.pixels() == expected, "{operation} of {width}x{height}");
+    }
+}
+
+#[test]
+fn grey_is_opencvs() {
+    compare("grey", colour::grey_in_place);
+}
+
+#[test]
+fn contrast_stretching_is_scikit_images() {
+    let mut filter = ContrastFilter::default();
+    compare("stretching", |frame| filter.apply(Contrast::Stretching, frame));
+}
+
+#[test]
+fn histogram_equalization_is_opencvs() {
+    let mut filter = ContrastFilter::default();
+    compare("histogram", |frame| filter.apply(Contrast::Histogram, frame));
+}
+
+#[test]
+fn adaptive_equalization_is_opencvs() {
+    let mut filter = ContrastFilter::default();
+    compare("adaptive", |frame| filter.apply(Contrast::Adaptive, frame));
+}
