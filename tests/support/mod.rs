@@ -1,8 +1,11 @@
 //! What the tests share: where recordings and fetched files lie, and the binary as a child process.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use std::io::{BufRead, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The folder beside every checkout with the recordings.
 pub fn shared() -> PathBuf {
@@ -115,4 +118,109 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & 0_u32.wrapping_sub(crc & 1)))
     })
+}
+
+/// A running binary; ended when dropped.
+pub struct Running {
+    pub child: Child,
+    /// Lines of stderr as they come.
+    pub stderr: std::sync::mpsc::Receiver<String>,
+    pub stdout: std::sync::mpsc::Receiver<String>,
+}
+
+impl Firstlight {
+    /// Starts it, reading both outputs.
+    pub fn start(mut self) -> Running {
+        let mut child =
+            self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let stdout = lines(child.stdout.take().expect("piped"));
+        let stderr = lines(child.stderr.take().expect("piped"));
+        Running { child, stderr, stdout }
+    }
+}
+
+impl Running {
+    /// The address of the page, from the line that announces it.
+    pub fn address(&self) -> String {
+        let line = wait_for(&self.stderr, |line| line.contains("see http://"));
+        line.split("http://").nth(1).expect("an address").trim_end_matches('/').to_owned()
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("the child is there");
+    }
+
+    /// Waits for the end, at most 20 seconds.
+    pub fn exit(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("still running after {PATIENCE:?}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Longer than anything here takes on a busy machine; it only decides when a hang is called one.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+fn lines(from: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// The first line that fits.
+pub fn wait_for(lines: &std::sync::mpsc::Receiver<String>, fits: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = Vec::new();
+    while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        if fits(&line) {
+            return line;
+        }
+        seen.push(line);
+    }
+    panic!("no such line; there were {seen:?}");
+}
+
+/// Asks until the answer fits.
+pub fn poll(address: &str, path: &str, fits: impl Fn(u16, &[u8]) -> bool) -> Vec<u8> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (status, body) = get(address, path);
+        if fits(status, &body) {
+            return body;
+        }
+        assert!(Instant::now() < deadline, "{path} stays {status} {}", String::from_utf8_lossy(&body));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Status and body of a GET.
+pub fn get(address: &str, path: &str) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).expect("the port is open");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    (status, answer[end + 4..].to_vec())
 }
