@@ -2,6 +2,7 @@
 //!
 //! With `FIRSTLIGHT_PAGE_SHOTS=DIR` it also leaves a screenshot of each state there, for people to look at.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use firstlight::pipeline::telemetry::{Part, Stage};
 
+use super::client::PATIENCE;
 use super::device::{Device, MODEL};
 
 /// Milliseconds of the page's own time before it is read: several questions and pictures.
@@ -19,30 +21,36 @@ fn chromium(profile: &Path) -> Command {
     let mut command = Command::new("chromium");
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
     command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    command.arg(format!("--virtual-time-budget={PAGE_TIME_MS}"));
     command.arg(format!("--user-data-dir={}", profile.display())).stderr(Stdio::null());
     command
 }
 
-/// The page's elements after it has run for `time`, and a screenshot if they are wanted.
-fn look(device: &Device, name: &str, time: &str) -> String {
+/// The page's elements after it has run for [`PAGE_TIME_MS`] of its own time, which stands still while it waits for
+/// an answer.
+fn elements(address: SocketAddr) -> String {
     let profile = tempfile::tempdir().unwrap();
-    let url = format!("http://{}/", device.server.local_addr());
-    if let Some(folder) = std::env::var_os("FIRSTLIGHT_PAGE_SHOTS") {
-        let sizes = [("desktop", "1280,1000"), ("phone", "500,1500")];
-        for ((size, window), (tone, scheme)) in sizes.iter().flat_map(|s| [("light", 1), ("dark", 0)].map(|t| (*s, t))) {
-            let file = Path::new(&folder).join(format!("{name}-{size}-{tone}.png"));
-            let shot = chromium(profile.path())
-                .args([time, &format!("--window-size={window}"), &format!("--screenshot={}", file.display())])
-                .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
-                .arg(&url)
-                .output();
-            assert!(shot.is_ok_and(|shot| shot.status.success()), "no screenshot {}", file.display());
-        }
-    }
-    let dump = chromium(profile.path()).args([time, "--dump-dom", &url]).output().unwrap_or_else(|error| {
+    let dump = chromium(profile.path()).arg("--dump-dom").arg(format!("http://{address}/")).output();
+    let dump = dump.unwrap_or_else(|error| {
         panic!("THE PAGE WAS NOT CHECKED: cannot run chromium ({error}); install it (Debian: apt install chromium)")
     });
     String::from_utf8(dump.stdout).unwrap()
+}
+
+/// Screenshots for a phone and a desk, light and dark, if they are wanted.
+fn shoot(address: SocketAddr, name: &str) {
+    let Some(folder) = std::env::var_os("FIRSTLIGHT_PAGE_SHOTS") else { return };
+    let sizes = [("desktop", "1280,1250"), ("phone", "500,1800")];
+    for ((size, window), (tone, scheme)) in sizes.iter().flat_map(|s| [("light", 1), ("dark", 0)].map(|t| (*s, t))) {
+        let profile = tempfile::tempdir().unwrap();
+        let file = Path::new(&folder).join(format!("{name}-{size}-{tone}.png"));
+        let shot = chromium(profile.path())
+            .args([format!("--window-size={window}"), format!("--screenshot={}", file.display())])
+            .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
+            .arg(format!("http://{address}/"))
+            .output();
+        assert!(shot.is_ok_and(|shot| shot.status.success()), "no screenshot {}", file.display());
+    }
 }
 
 /// The text of the element with this id.
@@ -95,14 +103,15 @@ fn the_page_says_what_the_device_says() {
     let device = Device::running(2);
     device.telemetry.set_board(Some(61.5), Some(false), 48 * 1024);
     device.pictures.show(1, picture());
-    let time = format!("--virtual-time-budget={PAGE_TIME_MS}");
+    let address = device.server.local_addr();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| infer(&device, &done));
         // The loop must end whatever the checks below find.
         let checks = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             std::thread::sleep(Duration::from_secs(2));
-            let page = look(&device, "running", &time);
+            shoot(address, "running");
+            let page = elements(address);
             assert!(page.contains("<body data-state=\"running\">"), "{page}");
             assert_eq!(shown(&page, "state"), "running");
             assert!(shown(&page, "who").starts_with(MODEL), "{}", shown(&page, "who"));
@@ -113,7 +122,8 @@ fn the_page_says_what_the_device_says() {
             device.telemetry.set_problem(Part::Sink, Some("<b>disk</b> full, 3 frames kept back".to_owned()));
             device.telemetry.set_problem(Part::Source, Some("/dev/video0 is gone (retry 4)".to_owned()));
             device.telemetry.set_board(Some(84.2), Some(true), 51 * 1024);
-            let page = look(&device, "degraded", &time);
+            shoot(address, "degraded");
+            let page = elements(address);
             assert_eq!(shown(&page, "state"), "degraded");
             assert!(page.contains("<li>sink: &lt;b&gt;disk&lt;/b&gt; full"), "device text is text, not markup");
             assert!(page.contains("<li>source: /dev/video0 is gone (retry 4)</li>"));
@@ -121,4 +131,29 @@ fn the_page_says_what_the_device_says() {
         done.store(true, Relaxed);
         checks.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn the_page_says_when_the_device_stops_answering() {
+    let Device { pictures, server, .. } = Device::running(2);
+    pictures.show(1, picture());
+    let address = server.local_addr();
+    let (asked, seen) = std::sync::mpsc::sync_channel(1);
+    pictures.while_encoding(move || {
+        // The page asks for the status and for the picture at once: now it gets its status, then the device is gone.
+        std::thread::sleep(Duration::from_secs(1));
+        let _ = asked.try_send(());
+        std::thread::sleep(Duration::from_secs(1));
+    });
+    let page = std::thread::scope(|scope| {
+        let page = scope.spawn(|| elements(address));
+        let asked = seen.recv_timeout(PATIENCE);
+        server.stop();
+        asked.map(|()| page.join().unwrap())
+    });
+    let page = page.expect("the page asked for the picture");
+    assert_eq!(shown(&page, "state"), "no answer");
+    let sentence = shown(&page, "sentence");
+    assert!(sentence.starts_with("No answer for ") && sentence.contains("Before that it was running"), "{sentence}");
 }
