@@ -1,0 +1,8 @@
+//! The status port from outside: a real server on a free port, plain sockets as clients, telemetry driven by hand.
+
+mod client;
+mod device;
+mod limits;
+mod metrics;
+mod page;
+mod routes;
