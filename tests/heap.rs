@@ -146,7 +146,10 @@ fn measure(engine: &dyn Engine, warm_up: u64) -> (i64, u64) {
     let readings: Arc<[Reading; 2]> = Arc::default();
     let sinks: Vec<Box<dyn Sink>> = vec![
         Box::new(Snapshot::new(package.class_names.clone(), package.colors.clone(), 80)),
-        Box::new(JsonLines::open(dir.path().join("lines").to_str().unwrap(), package.class_names.clone(), Instant::now()).unwrap()),
+        Box::new(
+            JsonLines::open(dir.path().join("lines").to_str().unwrap(), package.class_names.clone(), Instant::now())
+                .unwrap(),
+        ),
         Box::new(Gauge { readings: Arc::clone(&readings), at: [warm_up, warm_up + FRAMES] }),
     ];
     let limits = HealthLimits { frame_age_max: Duration::from_secs(60), start_grace: Duration::from_secs(60) };

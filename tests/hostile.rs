@@ -103,16 +103,18 @@ fn texts() {
     let toml = "model = \"parts/1\"\n[health]\nframe_age_max_s = 3.0\n[buffer]\nframes = 2\npolicy = \"wait\"\n";
     let request = r#"{"confidence": 0.5, "class_filter": ["bolt"], "max_detections": 3}"#;
     for _ in 0..rounds(400) {
-        let text = |from: &str, random: &mut Random| {
-            String::from_utf8_lossy(&damage(from.as_bytes(), random)).into_owned()
-        };
+        let text =
+            |from: &str, random: &mut Random| String::from_utf8_lossy(&damage(from.as_bytes(), random)).into_owned();
         let _ = Config::parse(&text(toml, &mut random), Path::new("device.toml"));
         let _ = Request::parse(&text(request, &mut random));
         let environment = text(demo::ENVIRONMENT_JSON, &mut random);
         let names = text(demo::CLASS_NAMES, &mut random);
         let kind = text(demo::MODEL_TYPE_JSON, &mut random);
         if let Ok(package) = Package::embedded("a/1", &kind, &environment, &names, &[0]) {
-            assert!(Model::load(&package, &*engine, LoadOptions { threads: 1 }).is_err(), "one zero byte is no network");
+            assert!(
+                Model::load(&package, &*engine, LoadOptions { threads: 1 }).is_err(),
+                "one zero byte is no network"
+            );
         }
     }
 }

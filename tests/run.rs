@@ -108,7 +108,11 @@ fn the_serial_line_carries_the_status_document_on_a_real_terminal() {
 #[test]
 fn a_reader_of_stdout_that_goes_ends_it_cleanly_and_one_that_stalls_does_not_blind_it() {
     let mut running = firstlight(&["run", "--listen", "127.0.0.1:0"]);
-    running.command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    running
+        .command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let mut child = running.command.spawn().unwrap();
     let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let address = std::io::BufRead::lines(stderr)
@@ -138,7 +142,11 @@ fn a_real_model_runs_read_only_and_without_a_network() {
     std::fs::write(package.join("class_names.txt"), names).unwrap();
     let preprocessing = r#"{\"auto-orient\": {\"enabled\": true}, \"resize\": {\"enabled\": true, \"width\": 1024, \"height\": 1024, \"format\": \"Fit (grey edges) in\"}}"#;
     std::fs::write(package.join("environment.json"), format!(r#"{{"PREPROCESSING": "{preprocessing}"}}"#)).unwrap();
-    std::fs::write(package.join("model_type.json"), r#"{"project_task_type": "object-detection", "model_type": "yolov8n", "model_id": "doclaynet/1"}"#).unwrap();
+    std::fs::write(
+        package.join("model_type.json"),
+        r#"{"project_task_type": "object-detection", "model_type": "yolov8n", "model_id": "doclaynet/1"}"#,
+    )
+    .unwrap();
 
     let script = r#"
         set -e

@@ -3,10 +3,13 @@
 //! May not know: where the bytes come from. They are not trusted: what a header declares is checked against
 //! [`Limits`] before memory is taken for it, and no input makes it panic.
 
+mod jpeg;
+
 use std::io::{Cursor, ErrorKind};
 
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
+use self::jpeg::Refused;
 use super::{CHANNELS, Error, Frame};
 
 /// What to do with the orientation that a camera wrote into the file.
@@ -78,6 +81,20 @@ pub fn decode_into(bytes: &[u8], orientation: Orientation, limits: Limits, frame
     }
     let turn = turn_of(&mut decoder, format, orientation);
     let colour = decoder.color_type();
+    if format == ImageFormat::Jpeg {
+        frame.reshape(width, height);
+        match jpeg::read_rgb(bytes, frame.pixels_mut()) {
+            Ok(()) if turn == UPRIGHT => return Ok(()),
+            Ok(()) => {
+                let stored = frame.pixels().to_vec();
+                Layout::RGB.unpack(&stored, (width, height), turn, frame);
+                return Ok(());
+            }
+            Err(Refused::Damaged(why)) => return Err(Error::Damaged { format: name, why }),
+            // The one kind that the other decoder reads instead.
+            Err(Refused::Cmyk) => {}
+        }
+    }
     if colour == ColorType::Rgb8 && turn == UPRIGHT {
         frame.reshape(width, height);
         return decoder.read_image(frame.pixels_mut()).map_err(damaged);
@@ -181,6 +198,8 @@ struct Layout {
 }
 
 impl Layout {
+    const RGB: Self = Self { bytes_per_pixel: CHANNELS, kept: [0, 1, 2] };
+
     fn of(colour: ColorType) -> Option<Self> {
         // 16-bit samples are in the machine's byte order, and the upper byte is the one that counts.
         let upper = usize::from(cfg!(target_endian = "little"));

@@ -174,7 +174,7 @@ impl Drop for Running {
 /// Longer than anything here takes on a busy machine; it only decides when a hang is called one.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-fn lines(from: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+fn lines(from: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for line in std::io::BufReader::new(from).lines().map_while(Result::ok) {
