@@ -13,9 +13,7 @@ mod snapshot;
 
 pub use hyper::body::Bytes;
 
-pub use connection::{
-    BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX, WRITE_TIME_MAX,
-};
+pub use connection::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX, WRITE_TIME_MAX};
 pub use routes::{Routes, ServerFacts};
 pub use server::Server;
 pub use snapshot::{ENCODE_TIME_MAX, PICTURE_AGE_MIN, Snapshot};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use http_body_util::Full;
 use hyper::body::{Body, Bytes};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::connection::BODY_BYTES_MAX;

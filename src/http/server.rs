@@ -148,12 +148,7 @@ async fn accept<'e>(
 
 /// Serves a new client. In a full house the one that has let us wait longest makes room; if all are being answered,
 /// the new one is refused.
-fn admit<'e>(
-    executor: &LocalExecutor<'e>,
-    clients: &mut Vec<Client>,
-    socket: Async<TcpStream>,
-    routes: &Rc<Routes>,
-) {
+fn admit<'e>(executor: &LocalExecutor<'e>, clients: &mut Vec<Client>, socket: Async<TcpStream>, routes: &Rc<Routes>) {
     clients.retain(|client| !client.task.is_finished());
     if clients.len() >= CONNECTIONS_MAX {
         let waiting = clients.iter().enumerate().filter_map(|(i, client)| Some((client.meter.waiting_since()?, i)));

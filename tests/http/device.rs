@@ -102,10 +102,7 @@ pub fn facts(model: &str) -> Facts {
             name: text("tract"),
             version: text("0.23.9"),
             threads: 4,
-            rejected: rejected
-                .into_iter()
-                .map(|(name, why)| Rejected { name: text(name), why: text(why) })
-                .collect(),
+            rejected: rejected.into_iter().map(|(name, why)| Rejected { name: text(name), why: text(why) }).collect(),
         },
         source: SourceFacts { uri: text("v4l2:/dev/video0?width=1280&format=mjpeg"), live: true },
         board_name: text("raspberry-pi-5"),

@@ -1,6 +1,6 @@
 //! What a client can do wrong, and that nobody else suffers for it.
 
-use std::sync::{Condvar, Mutex, Arc};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use firstlight::http::{BODY_BYTES_MAX, CONNECTIONS_MAX, Error, HEAD_BYTES_MAX};

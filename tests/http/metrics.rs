@@ -119,8 +119,7 @@ fn a_running_device() {
     assert!(metrics.one("firstlight_uptime_seconds") >= 0.0);
     assert!(metrics.one("firstlight_first_inference_seconds") >= 0.0);
     assert_eq!(metrics.all("firstlight_info")[0].labels["model"], MODEL);
-    let states: Vec<_> =
-        metrics.all("firstlight_state").iter().map(|s| (s.labels["state"].clone(), s.value)).collect();
+    let states: Vec<_> = metrics.all("firstlight_state").iter().map(|s| (s.labels["state"].clone(), s.value)).collect();
     assert_eq!(states.iter().filter(|(_, value)| *value == 1.0).count(), 1);
     assert!(states.contains(&("running".to_owned(), 1.0)), "{states:?}");
     let stages = metrics.all("firstlight_stage_seconds_total");
