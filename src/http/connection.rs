@@ -157,3 +157,32 @@ pub(super) fn serve(socket: Async<TcpStream>, routes: Rc<Routes>) -> (Rc<Meter>,
     };
     (meter, future)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_has_its_own_patience() {
+        for (phase, limit) in
+            [(Phase::Head, HEAD_TIME_MAX), (Phase::Idle, IDLE_TIME_MAX), (Phase::Write, WRITE_TIME_MAX)]
+        {
+            let meter = Meter::new();
+            meter.enter(phase);
+            let entered = meter.since.get();
+            assert!(!meter.overdue(entered + limit), "{phase:?}");
+            assert!(meter.overdue(entered + limit + SWEEP_EVERY), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_being_answered_is_neither_overdue_nor_in_the_way() {
+        let meter = Meter::new();
+        assert!(meter.waiting_since().is_some(), "a client that has sent nothing yet may have to make room");
+        meter.enter(Phase::Answer);
+        assert!(!meter.overdue(meter.since.get() + WRITE_TIME_MAX * 100));
+        assert!(meter.waiting_since().is_none());
+        meter.enter(Phase::Write);
+        assert!(meter.waiting_since().is_none());
+    }
+}
