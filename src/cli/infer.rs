@@ -19,7 +19,7 @@ pub struct Args {
     confidence: Option<f32>,
     /// Overlap threshold of non-maximum suppression, 0 to 1 [default: 0.3]
     #[arg(long, value_name = "X")]
-    iou: Option<f32>,
+    iou: Option<f64>,
     /// Any fields of Roboflow's request, such as '{"max_detections": 3, "class_filter": ["bolt"]}'
     #[arg(long, value_name = "JSON")]
     request: Option<String>,

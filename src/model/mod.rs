@@ -3,6 +3,7 @@
 //! May not know: where frames come from, where predictions go.
 
 mod annotate;
+mod argsort;
 pub mod detection;
 pub mod geometry;
 pub mod nms;

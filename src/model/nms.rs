@@ -2,7 +2,9 @@
 //!
 //! It is not the textbook's: the overlap of two boxes is their intersection over the *weaker box's own area*, with one
 //! pixel added to every width and height, so that a small box inside a large one is removed although their IoU is
-//! small. All arithmetic is f32, as numpy's was.
+//! small. Overlaps are computed in f64 from f32 corners, as numpy's were.
+
+use super::argsort::argsort;
 
 /// A box that may become a detection, in network pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +20,7 @@ pub struct Candidate {
 /// Buffers kept from frame to frame.
 #[derive(Debug, Default)]
 pub struct Suppressor {
+    ranking: Ranking,
     /// Candidates of the class in hand that may still be removed: corners, area, and where they stand.
     alive: Vec<Alive>,
     kept: Vec<Candidate>,
@@ -25,9 +28,29 @@ pub struct Suppressor {
 
 #[derive(Clone, Copy, Debug)]
 struct Alive {
-    corners: [f32; 4],
-    area: f32,
+    corners: [f64; 4],
+    area: f64,
     position: usize,
+}
+
+/// Sorts by confidence with numpy's order of ties.
+#[derive(Debug, Default)]
+struct Ranking {
+    keys: Vec<f64>,
+    order: Vec<u32>,
+    sorted: Vec<Candidate>,
+}
+
+impl Ranking {
+    /// `candidates[argsort(sign * confidence)]`.
+    fn sort(&mut self, candidates: &mut [Candidate], sign: f64) {
+        self.keys.clear();
+        self.keys.extend(candidates.iter().map(|candidate| sign * f64::from(candidate.confidence)));
+        argsort(&self.keys, &mut self.order);
+        self.sorted.clear();
+        self.sorted.extend(self.order.iter().map(|&index| candidates[index as usize]));
+        candidates.copy_from_slice(&self.sorted);
+    }
 }
 
 impl Suppressor {
@@ -36,33 +59,32 @@ impl Suppressor {
     pub fn run(
         &mut self,
         candidates: &mut Vec<Candidate>,
-        overlap_max: f32,
+        overlap_max: f64,
         class_agnostic: bool,
         max_detections: usize,
     ) {
         let group = |candidate: &Candidate| if class_agnostic { 0 } else { candidate.class_id };
-        // Strongest first within a group. numpy sorts twice, first falling, then rising and read from the end: equal
-        // confidences come out in reverse order of their position.
-        candidates.sort_unstable_by(|a, b| {
-            group(a).cmp(&group(b)).then(b.confidence.total_cmp(&a.confidence)).then(b.index.cmp(&a.index))
-        });
+        candidates.sort_unstable_by_key(|candidate| (group(candidate), candidate.index));
         self.kept.clear();
-        for class in candidates.chunk_by(|a, b| group(a) == group(b)) {
+        for class in candidates.chunk_by_mut(|a, b| group(a) == group(b)) {
+            // The original sorts falling, then rising, and reads from the end.
+            self.ranking.sort(class, -1.0);
+            self.ranking.sort(class, 1.0);
+            class.reverse();
             self.suppress(class, overlap_max);
         }
-        // A stable sort keeps the order of the groups among equals, as numpy's does.
-        self.kept.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        self.ranking.sort(&mut self.kept, -1.0);
         self.kept.truncate(max_detections);
         std::mem::swap(candidates, &mut self.kept);
     }
 
     /// Greedy suppression of candidates sorted by falling confidence; survivors go to `kept`.
-    fn suppress(&mut self, sorted: &[Candidate], overlap_max: f32) {
+    fn suppress(&mut self, sorted: &[Candidate], overlap_max: f64) {
         self.alive.clear();
         self.alive.extend(sorted.iter().enumerate().map(|(position, candidate)| {
-            let [left, top, right, bottom] = candidate.corners;
-            let area = (right - left + 1.0) * (bottom - top + 1.0);
-            Alive { corners: candidate.corners, area, position }
+            let corners = candidate.corners.map(f64::from);
+            let [left, top, right, bottom] = corners;
+            Alive { corners, area: (right - left + 1.0) * (bottom - top + 1.0), position }
         }));
         let mut rest = 0..self.alive.len();
         while let Some(first) = rest.next() {
@@ -83,7 +105,7 @@ impl Suppressor {
 }
 
 /// Intersection with a stronger box over the candidate's own area.
-fn overlap(stronger: &[f32; 4], candidate: &Alive) -> f32 {
+fn overlap(stronger: &[f64; 4], candidate: &Alive) -> f64 {
     let other = &candidate.corners;
     let width = (stronger[2].min(other[2]) - stronger[0].max(other[0]) + 1.0).max(0.0);
     let height = (stronger[3].min(other[3]) - stronger[1].max(other[1]) + 1.0).max(0.0);
@@ -98,7 +120,7 @@ mod tests {
         Candidate { corners, confidence, class_id, index }
     }
 
-    fn run(mut candidates: Vec<Candidate>, overlap: f32, agnostic: bool, max: usize) -> Vec<u32> {
+    fn run(mut candidates: Vec<Candidate>, overlap: f64, agnostic: bool, max: usize) -> Vec<u32> {
         Suppressor::default().run(&mut candidates, overlap, agnostic, max);
         candidates.iter().map(|candidate| candidate.index).collect()
     }

@@ -32,6 +32,14 @@ pub struct Predictions {
     pub detections: Vec<Detection>,
 }
 
+impl Predictions {
+    /// Copies another's detections, reusing this one's buffer.
+    pub fn copy_from(&mut self, other: &Predictions) {
+        self.image = other.image;
+        self.detections.clone_from(&other.detections);
+    }
+}
+
 impl Default for Predictions {
     fn default() -> Self {
         Self { image: Size { width: 0, height: 0 }, detections: Vec::new() }

@@ -9,7 +9,7 @@ use crate::error::nearest;
 
 /// Roboflow's defaults (SPEC §2.4).
 const CONFIDENCE: f32 = 0.4;
-const IOU_THRESHOLD: f32 = 0.3;
+const IOU_THRESHOLD: f64 = 0.3;
 const MAX_DETECTIONS: usize = 300;
 
 /// Fields of Roboflow's requests that change nothing in a detection model's answer here: bookkeeping of its cloud,
@@ -54,7 +54,7 @@ pub enum RequestError {
 #[serde(default)]
 pub struct Request {
     pub confidence: Option<Confidence>,
-    pub iou_threshold: Option<f32>,
+    pub iou_threshold: Option<f64>,
     pub max_detections: Option<usize>,
     pub class_agnostic_nms: Option<bool>,
     /// Names of classes to keep; applied after `max_detections`, as Roboflow does.
@@ -116,11 +116,11 @@ impl Request {
     /// The request of every frame of the loop.
     #[must_use]
     pub fn from_config(config: &InferenceConfig) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "thresholds between 0 and 1")]
-        let narrow = |value: f64| value as f32;
+        #[expect(clippy::cast_possible_truncation, reason = "a threshold between 0 and 1, compared with f32 scores")]
+        let confidence = config.confidence.map(|value| Confidence::Number(value as f32));
         Self {
-            confidence: config.confidence.map(|value| Confidence::Number(narrow(value))),
-            iou_threshold: config.iou_threshold.map(narrow),
+            confidence,
+            iou_threshold: config.iou_threshold,
             max_detections: config.max_detections,
             class_agnostic_nms: config.class_agnostic_nms,
             class_filter: config.class_filter.clone(),
@@ -137,7 +137,7 @@ impl Request {
     }
 
     #[must_use]
-    pub fn iou_threshold(&self) -> f32 {
+    pub fn iou_threshold(&self) -> f64 {
         self.iou_threshold.unwrap_or(IOU_THRESHOLD)
     }
 

@@ -42,7 +42,7 @@ impl Picture {
 
     fn copy_from(&mut self, frame: &Frame, predictions: &Predictions) {
         self.frame.copy_from(frame);
-        self.predictions.clone_from(predictions);
+        self.predictions.copy_from(predictions);
     }
 }
 
