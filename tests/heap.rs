@@ -5,7 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use firstlight::cache::Package;
@@ -23,20 +23,20 @@ use firstlight::source;
 
 struct Counting;
 
-static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
+static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call is passed on to the system's allocator unchanged; only counters are kept beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as i64, Relaxed);
+        LIVE_BYTES.fetch_add(layout.size().cast_signed(), Relaxed);
         ALLOCATIONS.fetch_add(1, Relaxed);
         // SAFETY: the caller's promise about the layout is the one System needs.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as i64, Relaxed);
+        LIVE_BYTES.fetch_sub(layout.size().cast_signed(), Relaxed);
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -122,7 +122,7 @@ struct Gauge {
 
 #[derive(Default)]
 struct Reading {
-    live_bytes: AtomicI64,
+    live_bytes: AtomicIsize,
     allocations: AtomicU64,
 }
 
@@ -137,7 +137,7 @@ impl Sink for Gauge {
 }
 
 /// Bytes by which the heap grew and allocations made, between the end of warm-up and 1,000 frames later.
-fn measure(engine: &dyn Engine, warm_up: u64) -> (i64, u64) {
+fn measure(engine: &dyn Engine, warm_up: u64) -> (isize, u64) {
     const FRAMES: u64 = 1_000;
     const TAIL: u64 = 20;
     let dir = tempfile::tempdir().unwrap();

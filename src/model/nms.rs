@@ -93,8 +93,9 @@ impl Suppressor {
             let mut write = first + 1;
             for read in rest.clone() {
                 let other = self.alive[read];
-                // A NaN (an area of zero times an intersection of zero) compares false, and the candidate stays.
-                if !(overlap(&strongest.corners, &other) > overlap_max) {
+                // A NaN (no area times no intersection) is not above the limit, and the candidate stays.
+                let suppressed = overlap(&strongest.corners, &other) > overlap_max;
+                if !suppressed {
                     self.alive[write] = other;
                     write += 1;
                 }
