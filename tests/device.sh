@@ -34,6 +34,29 @@ lines=$(run run --frames 20 --listen off | wc -l)
 [[ $lines == 20 ]] || fail "run --frames 20: $lines lines"
 ok "run delivers 20 frames"
 
+# Errors that unwind, through Rust and through the JPEG decoder's C, must be errors here as well.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+run infer --model parts/1 --out "$scratch/whole.jpg" src/demo/golden.png >/dev/null
+python3 - "$scratch" <<'PYTHON'
+import pathlib, sys
+scratch = pathlib.Path(sys.argv[1])
+jpeg = bytearray((scratch / "whole.jpg").read_bytes())
+table = jpeg.index(b"\xff\xc4")  # a Huffman table with impossible counts
+jpeg[table + 5 : table + 21] = b"\xff" * 16
+(scratch / "damaged.jpg").write_bytes(jpeg)
+package = scratch / "cache/parts/1"
+package.mkdir(parents=True)
+for name in ("model_type.json", "environment.json", "class_names.txt"):
+    (package / name).write_bytes(pathlib.Path("src/demo", name).read_bytes())
+(package / "weights.onnx").write_bytes(pathlib.Path("src/demo/parts.onnx").read_bytes()[:600_000])
+PYTHON
+exit=0; run infer --model parts/1 "$scratch/damaged.jpg" >/dev/null 2>"$scratch/log" || exit=$?
+[[ $exit == 1 ]] && grep -q "JPEG" "$scratch/log" || fail "damaged JPEG: exit $exit, $(cat "$scratch/log")"
+ok "a damaged JPEG is an error"
+exit=0; run --cache "$scratch/cache" cache verify >"$scratch/log" 2>&1 || exit=$?
+[[ $exit == 4 ]] && grep -q "weights.onnx" "$scratch/log" || fail "truncated network: exit $exit, $(cat "$scratch/log")"
+ok "a truncated network fails verification"
 run cache verify --cache /nowhere >/dev/null 2>&1 && fail "verify of nothing passed"
 ok "verify of an empty cache fails"
 echo "device: $passed passed, 0 failed"
