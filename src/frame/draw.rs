@@ -1,4 +1,4 @@
-//! Annotations drawn into a frame: boxes, labels, outlines and points, for snapshots, displays and saved pictures.
+//! Annotations drawn into a frame: boxes and their labels, for snapshots and saved pictures.
 //!
 //! May not know: predictions. Everything is given in pixels, may lie partly or wholly outside the frame, and is then
 //! clipped.
@@ -9,7 +9,7 @@ use embedded_graphics::mono_font::iso_8859_1::{FONT_6X13, FONT_8X13, FONT_10X20}
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
-use embedded_graphics::primitives::{Circle, Line, PrimitiveStyle, Rectangle};
+use embedded_graphics::primitives::Rectangle;
 use embedded_graphics::text::{Baseline, Text};
 
 use super::{CHANNELS, Frame};
@@ -26,21 +26,6 @@ const STROKE_MAX: u32 = 64;
 /// Room around a label's text, in pixels.
 const LABEL_MARGIN: i32 = 2;
 
-/// Twenty colours that differ from each other and from most scenes, for classes by number.
-#[rustfmt::skip]
-const PALETTE: [Colour; 20] = [
-    [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48],
-    [145, 30, 180], [70, 240, 240], [240, 50, 230], [210, 245, 60], [250, 190, 212],
-    [0, 128, 128], [220, 190, 255], [170, 110, 40], [255, 250, 200], [128, 0, 0],
-    [170, 255, 195], [128, 128, 0], [255, 215, 180], [0, 0, 128], [160, 160, 160],
-];
-
-/// The colour of class number `class`; after twenty they repeat.
-#[must_use]
-pub fn class_colour(class: usize) -> Colour {
-    PALETTE[class % PALETTE.len()]
-}
-
 /// A rectangle by its edges, in pixels from the left top of the frame; the edges belong to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Edges {
@@ -56,15 +41,6 @@ pub struct BoxStyle {
     pub colour: Colour,
     /// Thickness of the line in pixels, inwards from the edges. 0 draws no line.
     pub stroke: u32,
-}
-
-impl BoxStyle {
-    /// A line that is still seen when a frame of this size is shown small: one pixel for every 320 of the longer side.
-    #[must_use]
-    pub fn for_frame(frame: &Frame, colour: Colour) -> Self {
-        let stroke = frame.width().max(frame.height()).div_ceil(320);
-        Self { colour, stroke: u32::try_from(stroke).unwrap_or(STROKE_MAX).clamp(1, STROKE_MAX) }
-    }
 }
 
 /// Draws the outline of a box, and above it (or within, at the top of the frame) a filled label when there is text.
@@ -84,32 +60,6 @@ pub fn draw_box(frame: &mut Frame, edges: Edges, label: Option<&str>, style: Box
     if let Some(text) = label.filter(|text| !text.is_empty()) {
         draw_label(frame, left_top, text, style.colour);
     }
-}
-
-/// Draws the line from point to point, each `[x, y]`, and back to the first. Points that are not numbers are left out.
-pub fn draw_outline(frame: &mut Frame, points: &[[f32; 2]], style: BoxStyle) {
-    let stroke = PrimitiveStyle::with_stroke(rgb(style.colour), style.stroke.min(STROKE_MAX));
-    let mut corners = points.iter().filter_map(|&[x, y]| point(x, y));
-    let Some(first) = corners.next() else { return };
-    let mut from = first;
-    let mut draw = |from: Point, to: Point| {
-        // Far outside, a line would be walked pixel by pixel for nothing.
-        if let Some((from, to)) = clip(frame, from, to) {
-            infallible(Line::new(from, to).into_styled(stroke).draw(&mut Canvas(frame)));
-        }
-    };
-    for to in corners {
-        draw(from, to);
-        from = to;
-    }
-    draw(from, first);
-}
-
-/// Draws a filled disc of `diameter` pixels around `[x, y]`; nothing when that is no number.
-pub fn draw_point(frame: &mut Frame, [x, y]: [f32; 2], diameter: u32, colour: Colour) {
-    let Some(centre) = point(x, y) else { return };
-    let disc = Circle::with_center(centre, diameter.min(STROKE_MAX));
-    infallible(disc.into_styled(PrimitiveStyle::with_fill(rgb(colour))).draw(&mut Canvas(frame)));
 }
 
 /// Writes text on a ground of `colour`, so that it ends above `corner`, moved to where it can be seen.
@@ -159,36 +109,6 @@ fn fill_outline(frame: &mut Frame, outline: Rectangle, stroke: u32, colour: Colo
     for (offset, size) in [(Point::zero(), across), (bottom, across), (Point::zero(), down), (right, down)] {
         infallible(canvas.fill_solid(&Rectangle::new(top_left + offset, size), rgb(colour)));
     }
-}
-
-/// The part of a line that can touch the frame (Liang–Barsky), with room for its thickness.
-fn clip(frame: &Frame, from: Point, to: Point) -> Option<(Point, Point)> {
-    let margin = f64::from(STROKE_MAX);
-    let (width, height) = dimensions(frame);
-    let [x, y, dx, dy] = [from.x, from.y, to.x - from.x, to.y - from.y].map(f64::from);
-    let (mut enter, mut leave) = (0.0f64, 1.0f64);
-    let sides = [
-        (-dx, x + margin),
-        (dx, f64::from(width) + margin - x),
-        (-dy, y + margin),
-        (dy, f64::from(height) + margin - y),
-    ];
-    for (towards, distance) in sides {
-        if towards == 0.0 {
-            if distance < 0.0 {
-                return None;
-            }
-        } else if towards < 0.0 {
-            enter = enter.max(distance / towards);
-        } else {
-            leave = leave.min(distance / towards);
-        }
-    }
-    if enter > leave {
-        return None;
-    }
-    let at = |part: f64| Point::new(rounded(x + part * dx), rounded(y + part * dy));
-    Some((at(enter), at(leave)))
 }
 
 /// To whole pixels, brought into a range that can be calculated with; `None` for what is no number.

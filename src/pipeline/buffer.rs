@@ -90,21 +90,13 @@ impl Buffer {
 
     /// A slot to capture into. With `drop_oldest` there always is one soon: slots outnumber the queues and the hands.
     pub fn take_free(&self) -> Taken {
-        let mut queues = self.lock();
-        loop {
+        self.take(|queues| {
             if queues.undeliverable {
-                return Taken::Closed;
+                return Some(Taken::Closed);
             }
             let room = self.drop_oldest || queues.waiting.len() < self.waiting_max;
-            if room && let Some(slot) = queues.free.pop() {
-                return Taken::Slot(slot);
-            }
-            let timed_out;
-            (queues, timed_out) = self.wait(queues);
-            if timed_out {
-                return Taken::Nothing;
-            }
-        }
+            if room { queues.free.pop().map(Taken::Slot) } else { None }
+        })
     }
 
     /// Queues a captured slot. Returns how many older ones were dropped for it.
@@ -129,21 +121,10 @@ impl Buffer {
 
     /// The oldest captured slot.
     pub fn take_captured(&self) -> Taken {
-        let mut queues = self.lock();
-        loop {
-            if let Some(slot) = queues.waiting.pop_front() {
-                self.changed.notify_all();
-                return Taken::Slot(slot);
-            }
-            if queues.captured_all || queues.undeliverable {
-                return Taken::Closed;
-            }
-            let timed_out;
-            (queues, timed_out) = self.wait(queues);
-            if timed_out {
-                return Taken::Nothing;
-            }
-        }
+        self.take(|queues| {
+            let ended = queues.captured_all || queues.undeliverable;
+            queues.waiting.pop_front().map(Taken::Slot).or_else(|| ended.then_some(Taken::Closed))
+        })
     }
 
     /// Queues an inferred slot for delivery. When delivery is behind, a file waits; a live source's answer is dropped,
@@ -170,21 +151,10 @@ impl Buffer {
 
     /// The oldest inferred slot.
     pub fn take_done(&self) -> Taken {
-        let mut queues = self.lock();
-        loop {
-            if let Some(slot) = queues.done.pop_front() {
-                self.changed.notify_all();
-                return Taken::Slot(slot);
-            }
-            if queues.inferred_all {
-                return Taken::Closed;
-            }
-            let timed_out;
-            (queues, timed_out) = self.wait(queues);
-            if timed_out {
-                return Taken::Nothing;
-            }
-        }
+        self.take(|queues| {
+            let ended = queues.inferred_all;
+            queues.done.pop_front().map(Taken::Slot).or_else(|| ended.then_some(Taken::Closed))
+        })
     }
 
     /// Gives a slot back, delivered or not.
@@ -197,6 +167,22 @@ impl Buffer {
     pub fn end_delivery(&self) {
         self.lock().undeliverable = true;
         self.changed.notify_all();
+    }
+
+    /// Waits until `pick` finds something, a bounded time.
+    fn take(&self, pick: impl Fn(&mut Queues) -> Option<Taken>) -> Taken {
+        let mut queues = self.lock();
+        loop {
+            if let Some(taken) = pick(&mut queues) {
+                self.changed.notify_all();
+                return taken;
+            }
+            let timed_out;
+            (queues, timed_out) = self.wait(queues);
+            if timed_out {
+                return Taken::Nothing;
+            }
+        }
     }
 
     /// A thread that panicked while holding the lock left the queues whole: every change to them is one push or pop.

@@ -58,8 +58,6 @@ fn nothing_outside_is_drawn_and_nothing_panics() {
             for &b in &far {
                 draw_box(&mut frame, edges(a, b, b, a), Some("naïve 猫"), style);
                 draw_box(&mut frame, edges(a, a, b, b), Some(""), style);
-                draw_outline(&mut frame, &[[a, b], [b, a], [3.0, 3.0]], BoxStyle { colour: RED, stroke: 3 });
-                draw_point(&mut frame, [a, b], 9, RED);
             }
         }
     }
@@ -67,22 +65,4 @@ fn nothing_outside_is_drawn_and_nothing_panics() {
     draw_box(&mut frame, edges(40.0, 2.0, 60.0, 9.0), None, BoxStyle { colour: RED, stroke: 1 });
     draw_box(&mut frame, edges(9.0, 9.0, 3.0, 12.0), None, BoxStyle { colour: RED, stroke: 1 });
     assert!(frame.pixels().iter().all(|&level| level == 0));
-}
-
-#[test]
-fn an_outline_is_closed_and_a_point_round() {
-    let mut frame = Frame::new(40, 40);
-    let style = BoxStyle { colour: RED, stroke: 1 };
-    draw_outline(&mut frame, &[[5.0, 5.0], [30.0, 5.0], [30.0, 30.0], [5.0, 30.0]], style);
-    for at in [(17, 5), (30, 17), (17, 30), (5, 17)] {
-        assert_eq!(pixel(&frame, at.0, at.1), RED, "{at:?}");
-    }
-    draw_point(&mut frame, [17.0, 17.0], 7, RED);
-    assert_eq!((pixel(&frame, 17, 14), pixel(&frame, 14, 14)), (RED, [0; 3]));
-}
-
-#[test]
-fn classes_have_colours_of_their_own() {
-    assert_ne!(class_colour(0), class_colour(1));
-    assert_eq!(class_colour(3), class_colour(23));
 }
