@@ -20,19 +20,19 @@ impl Variable {
 pub const MODEL_CACHE_DIR: Variable = Variable {
     name: "MODEL_CACHE_DIR",
     default: "/tmp/cache",
-    doc: "Root of the model cache, as Roboflow Inference writes it. `--cache` and `cache` in the config come first.",
+    doc: "Root of the model cache, as Roboflow Inference writes it. `--cache` comes first, `cache` in the config after.",
 };
 pub const CONFIG: Variable =
     Variable { name: "FIRSTLIGHT_CONFIG", default: "", doc: "Configuration file of `run` when `-c` is not given." };
 pub const LISTEN: Variable = Variable {
     name: "FIRSTLIGHT_LISTEN",
     default: "127.0.0.1:9001",
-    doc: "Address of the HTTP port, or `off`. `--listen` and `listen` in the config come first.",
+    doc: "Address of the HTTP port, or `off`. `--listen` comes first, `listen` in the config after.",
 };
 pub const THREADS: Variable = Variable {
     name: "FIRSTLIGHT_THREADS",
     default: "one a core",
-    doc: "Threads of the CPU engines. `--threads` and `engine.threads` in the config come first.",
+    doc: "Threads of the CPU engines. `--threads` comes first, `engine.threads` in the config after.",
 };
 
 /// Every variable the program reads, in the order they are printed.

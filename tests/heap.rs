@@ -96,6 +96,7 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
         Box::new(Gauge { readings: Arc::clone(&readings), starts: [warm_up, warm_up + frames] }),
     ];
     let limits = HealthLimits { frame_age_max: Duration::from_secs(60), start_grace: Duration::from_secs(60) };
+    let telemetry = Arc::new(Telemetry::new(Instant::now(), limits));
     let pipeline = Pipeline::start(Parts {
         source: source::open("demo:?fps=0", Orientation::Apply).unwrap(),
         model,
@@ -103,14 +104,14 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
         sinks,
         buffer: BufferConfig { frames: 2, policy: BufferPolicy::Wait },
         frames_max: Some(warm_up + frames + TAIL),
-        telemetry: Arc::new(Telemetry::new(Instant::now(), limits)),
+        telemetry: Arc::clone(&telemetry),
     })
     .unwrap();
     while !pipeline.finished() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let summary = pipeline.join(Duration::from_secs(1));
-    assert_eq!((summary.inferred, summary.failed), (warm_up + frames + TAIL, 0));
+    pipeline.join(Duration::from_secs(1));
+    assert_eq!((telemetry.frames(), telemetry.status().flow.failed), (warm_up + frames + TAIL, 0));
     let [before, after] = &*readings;
     (
         after.live_bytes.load(Relaxed) - before.live_bytes.load(Relaxed),

@@ -114,17 +114,13 @@ impl Error {
 pub fn main(started_at: Instant) -> ExitCode {
     let cli = Cli::parse();
     bound_memory();
-    let cache = Cache::at(
-        cli.cache
-            .or_else(|| crate::env::MODEL_CACHE_DIR.get().map(PathBuf::from))
-            .unwrap_or_else(|| crate::env::MODEL_CACHE_DIR.default.into()),
-    );
+    let cache = cli.cache.or_else(|| crate::env::MODEL_CACHE_DIR.get().map(PathBuf::from));
     let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args, cache, started_at),
-        Command::Infer(args) => infer::run(&args, &cache),
-        Command::Cache(command) => cache::run(command, &cache),
+        Command::Infer(args) => infer::run(&args, &cache_at(cache)),
+        Command::Cache(command) => cache::run(command, &cache_at(cache)),
         Command::Probe(args) => probe::run(&args),
-        Command::Bench(args) => bench::run(&args, &cache),
+        Command::Bench(args) => bench::run(&args, &cache_at(cache)),
         Command::Selftest(args) => selftest::run(&args),
         Command::Env => env::run(),
     };
@@ -136,6 +132,10 @@ pub fn main(started_at: Instant) -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+fn cache_at(root: Option<PathBuf>) -> Cache {
+    Cache::at(root.unwrap_or_else(|| crate::env::MODEL_CACHE_DIR.default.into()))
 }
 
 /// Best effort: a system that does not let us lower our own limit still runs.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Chosen, Error, choose_engine, load_model, open_package, threads};
-use crate::cache::{Cache, Package};
+use crate::cache::Package;
 use crate::config::{self, Config};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::LoadOptions;
@@ -15,7 +15,7 @@ use crate::http::{Routes, Server, ServerFacts};
 use crate::model::{Model, Request};
 use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
-use crate::pipeline::{Parts, Pipeline, Summary, Telemetry};
+use crate::pipeline::{Parts, Pipeline, Telemetry};
 use crate::sink::{JsonLines, Sink, Snapshot};
 use crate::source::{self, Source};
 
@@ -70,10 +70,11 @@ struct Settings {
     options: LoadOptions,
 }
 
-pub fn run(args: Args, cache: Cache, started_at: Instant) -> Result<(), Error> {
+/// `cache` is what the flag or the environment says.
+pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<(), Error> {
     let engine = args.engine.clone();
     let settings = settle(args)?;
-    let cache = settings.config.cache.clone().map_or(cache, Cache::at);
+    let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
     let package = open_package(&cache, settings.model.as_deref())?;
     let stop = signals()?;
 
@@ -119,9 +120,9 @@ pub fn run(args: Args, cache: Cache, started_at: Instant) -> Result<(), Error> {
         std::thread::sleep(LOOK);
     }
     pipeline.stop();
-    let summary = pipeline.join(STOP_MAX);
+    pipeline.join(STOP_MAX);
     drop((server, serial, monitor));
-    conclude(summary, &telemetry)
+    conclude(&telemetry)
 }
 
 fn settle(args: Args) -> Result<Settings, Error> {
@@ -224,14 +225,14 @@ fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<
     }
 }
 
-fn conclude(summary: Summary, telemetry: &Telemetry) -> Result<(), Error> {
+fn conclude(telemetry: &Telemetry) -> Result<(), Error> {
     let flow = telemetry.status().flow;
     eprintln!(
         "firstlight: {} frames, {} failed, {} dropped before their turn, {} answers not taken in time; \
          latency p50 {} ms, p99 {} ms",
-        summary.inferred, summary.failed, flow.dropped, summary.undelivered, flow.latency_ms.p50, flow.latency_ms.p99
+        flow.frames, flow.failed, flow.dropped, flow.undelivered, flow.latency_ms.p50, flow.latency_ms.p99
     );
-    match summary.failed {
+    match flow.failed {
         0 => Ok(()),
         failed => Err(Error::Failed(format!("{failed} frames failed; their lines say why"))),
     }

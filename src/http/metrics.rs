@@ -95,6 +95,8 @@ fn flow(out: &mut Exposition, status: &Status) {
     out.single(Kind::Counter, "frames_total", "Frames inferred.", flow.frames);
     out.single(Kind::Counter, "frames_dropped_total", "Frames replaced by a newer one in time.", flow.dropped);
     out.single(Kind::Counter, "frames_failed_total", "Frames that could not be inferred.", flow.failed);
+    let undelivered = flow.undelivered;
+    out.single(Kind::Counter, "answers_dropped_total", "Answers that no output took in time.", undelivered);
     out.single(Kind::Gauge, "fps", "Frames a second over the last 32 frames.", flow.fps);
     let age_s = flow.last_frame_age_ms.map(seconds);
     out.known("last_frame_age_seconds", "Since the last inference ended.", age_s);

@@ -5,7 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,18 +48,6 @@ struct Shared {
     buffer: Buffer,
     telemetry: Arc<Telemetry>,
     stop: AtomicBool,
-    inferred: AtomicU64,
-    failed: AtomicU64,
-    undelivered: AtomicU64,
-}
-
-/// What a loop did in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    pub inferred: u64,
-    pub failed: u64,
-    /// Answers of a live source that no sink took in time.
-    pub undelivered: u64,
 }
 
 impl Pipeline {
@@ -78,9 +66,6 @@ impl Pipeline {
             buffer: Buffer::new(buffer.frames, drop_oldest),
             telemetry,
             stop: AtomicBool::new(false),
-            inferred: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            undelivered: AtomicU64::new(0),
         });
         let spawn = |name: &'static str, work: Box<dyn FnOnce(&Shared) + Send>| {
             let shared = Arc::clone(&shared);
@@ -110,16 +95,10 @@ impl Pipeline {
     }
 
     /// Waits until the loop has ended, at most `limit`. A thread that hangs in a sink or a source is left behind.
-    #[must_use]
-    pub fn join(self, limit: Duration) -> Summary {
+    pub fn join(self, limit: Duration) {
         let deadline = Instant::now() + limit;
         while !self.finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
-        }
-        Summary {
-            inferred: self.shared.inferred.load(Ordering::Relaxed),
-            failed: self.shared.failed.load(Ordering::Relaxed),
-            undelivered: self.shared.undelivered.load(Ordering::Relaxed),
         }
     }
 }
@@ -204,7 +183,6 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
                     shared.telemetry.stage_done(Stage::Decode, timing.decode);
                     shared.telemetry.frame_done(slot.frame.captured_at);
                     inferred += 1;
-                    shared.inferred.store(inferred, Ordering::Relaxed);
                     if std::mem::take(&mut engine_failed) {
                         shared.telemetry.set_problem(Part::Engine, None);
                     }
@@ -220,10 +198,9 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
         }
         if !slot.error.is_empty() {
             shared.telemetry.frame_failed();
-            shared.failed.fetch_add(1, Ordering::Relaxed);
         }
         if !shared.buffer.put_done(slot) {
-            shared.undelivered.fetch_add(1, Ordering::Relaxed);
+            shared.telemetry.answer_dropped();
         }
     }
     shared.buffer.end_inference();

@@ -7,5 +7,5 @@ pub mod inference_loop;
 pub mod status;
 pub mod telemetry;
 
-pub use inference_loop::{Parts, Pipeline, Summary};
+pub use inference_loop::{Parts, Pipeline};
 pub use telemetry::Telemetry;

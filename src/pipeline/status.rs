@@ -98,6 +98,8 @@ pub struct Flow {
     pub dropped: u64,
     /// Frames whose pre-processing, inference or decoding failed.
     pub failed: u64,
+    /// Answers of a live source that no output took in time.
+    pub undelivered: u64,
     /// Over the last 32 frames; falls towards 0 while none comes.
     pub fps: f32,
     /// From the frame complete in memory to its predictions, over the last 256 frames.

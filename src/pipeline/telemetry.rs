@@ -101,6 +101,7 @@ pub struct Telemetry {
     frames: AtomicU64,
     dropped: AtomicU64,
     failed_frames: AtomicU64,
+    undelivered: AtomicU64,
     /// Microseconds from `started_at` to the end of each of the last inferences, a ring indexed by frame number.
     arrivals_us: [AtomicU64; ARRIVALS],
     /// Microseconds each of the last frames took, a ring.
@@ -130,6 +131,7 @@ impl Telemetry {
             frames: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failed_frames: AtomicU64::new(0),
+            undelivered: AtomicU64::new(0),
             arrivals_us: std::array::from_fn(|_| AtomicU64::new(0)),
             latencies_us: std::array::from_fn(|_| AtomicU32::new(0)),
             latency_buckets: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -178,10 +180,17 @@ impl Telemetry {
         self.stage_sum_us[stage as usize].fetch_add(micros(took), Relaxed);
     }
 
+    /// Counts a frame that has no answer.
     pub fn frame_failed(&self) {
         self.failed_frames.fetch_add(1, Relaxed);
     }
 
+    /// Counts an answer that was dropped because the outputs do not keep up.
+    pub fn answer_dropped(&self) {
+        self.undelivered.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a frame of a live source that gave way to a newer one.
     pub fn frame_dropped(&self) {
         self.dropped.fetch_add(1, Relaxed);
     }
@@ -262,6 +271,7 @@ impl Telemetry {
                 frames: self.frames(),
                 dropped: self.dropped.load(Relaxed),
                 failed: self.failed_frames.load(Relaxed),
+                undelivered: self.undelivered.load(Relaxed),
                 fps: self.fps(),
                 latency_ms: self.latency(),
                 last_frame_age_ms: self.last_frame_age().map(|age| micros(age) / 1000),
