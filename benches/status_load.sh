@@ -12,6 +12,7 @@ rounds=3
 load() { # SOURCE -> "requests/s p99_us"
   "$binary" run --source "$1" --threads 1 --listen 127.0.0.1:9087 --json none 2>/dev/null &
   local pid=$!
+  trap "kill $pid 2>/dev/null" EXIT
   sleep 2
   wrk -t1 -c8 -d4s --latency http://127.0.0.1:9087/status | awk '
     /99%/ { value = $2 + 0; if ($2 ~ /ms/) value *= 1000; else if ($2 !~ /us/) value *= 1e6; p99 = value }
@@ -19,12 +20,14 @@ load() { # SOURCE -> "requests/s p99_us"
     END { printf "%.0f %.0f\n", rate, p99 }'
   kill "$pid"
   wait "$pid" || true
+  trap - EXIT
 }
 
 printf '%-28s %12s %10s\n' "loop" "requests/s" "p99 us"
 for ((round = 0; round < rounds; round++)); do
   for source in 'demo:?fps=1' 'demo:'; do
-    read -r rate p99 < <(load "$source")
+    figures=$(load "$source")
+    read -r rate p99 <<<"$figures"
     printf '%-28s %12s %10s\n' "$source" "$rate" "$p99"
   done
 done
