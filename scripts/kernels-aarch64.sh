@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the unit tests of the resize kernels for aarch64 (NEON against the scalar loops) on any machine, under qemu.
-# The kernels need nothing but std, so this builds them alone, in a temporary crate, in seconds.
+# The kernels need nothing but std, so this builds them alone, in a temporary crate: seconds where the target's std is
+# installed, minutes where it is built from source first (then the command needs `-Zbuild-std=std,panic_abort,test`).
 #
 #   CARGO_BUILD='cargo zigbuild' scripts/kernels-aarch64.sh     # the command that can build for the target
 #
