@@ -3,6 +3,7 @@
 //! Prints the share of everything that is not the network. The two are timed in turn, frame by frame, so that a busy
 //! machine slows both alike; medians are compared.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firstlight::cache::Package;
@@ -25,8 +26,8 @@ fn main() {
     let network = Network { bytes: demo::PARTS_ONNX, origin: "parts.onnx".into(), shape: &shape };
     let mut bare = engine.load(&network, options).expect("the demo model");
     let mut sinks: [Box<dyn Sink>; 2] = [
-        Box::new(Snapshot::new(package.class_names.clone(), package.colors.clone(), 80)),
-        Box::new(JsonLines::open("/dev/null", package.class_names.clone(), Instant::now()).expect("/dev/null")),
+        Box::new(Snapshot::new(Arc::clone(model.labels()), 80)),
+        Box::new(JsonLines::open("/dev/null", Arc::clone(model.labels()), Instant::now()).expect("/dev/null")),
     ];
     let (mut conveyor, mut frame, mut predictions) = (Conveyor::new(1), Frame::empty(), Predictions::default());
     let request = Request::default();

@@ -1,12 +1,12 @@
 //! Decoding and suppression of a YOLOv8n output, 80 classes and 8,400 anchors: a quiet frame and a crowded one.
 
 use firstlight::engine::TensorView;
-use firstlight::model::detection::yolov8::Decoder;
+use firstlight::model::family::yolov8::Decoder;
 use firstlight::model::nms::{Candidate, Suppressor};
 
 const CLASSES: usize = 80;
 const ANCHORS: usize = 8_400;
-const SHAPE: [usize; 3] = [1, 4 + CLASSES, ANCHORS];
+const SHAPE: [usize; 2] = [4 + CLASSES, ANCHORS];
 
 fn main() {
     divan::main();

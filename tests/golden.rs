@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use firstlight::cache::{Cache, ModelId};
 use firstlight::engine::{LoadOptions, by_name};
 use firstlight::frame::{self, Limits};
-use firstlight::model::{Detection, Model, Predictions, Request, class_name};
+use firstlight::model::{Detection, Labels, Model, Predictions, Request};
 use serde_json::Value;
 
 /// Bounds: a pixel, because whole-pixel rounding can fall the other way; and what tract's sums may differ from ONNX
@@ -107,7 +107,7 @@ impl Bench {
             return Err(format!("image {:?}, expected {image}", predictions.image));
         }
         let expected = case["response"]["predictions"].as_array().ok_or("no predictions")?;
-        compare(expected, &predictions.detections, model.class_names(), confidence_max)
+        compare(expected, &predictions.detections, model.labels(), confidence_max)
     }
 
     /// Writes the classic cache directory of a model as `assemble_cache.py` does, with links to its weights.
@@ -133,7 +133,7 @@ impl Bench {
 
 /// Same count and classes, every box and confidence within bounds. Each expected detection takes the free one of its
 /// class that is nearest, so equal scores may come in another order.
-fn compare(expected: &[Value], found: &[Detection], names: &[String], confidence_max: f64) -> Result<(), String> {
+fn compare(expected: &[Value], found: &[Detection], labels: &Labels, confidence_max: f64) -> Result<(), String> {
     if expected.len() != found.len() {
         return Err(format!("{} detections, expected {}", found.len(), expected.len()));
     }
@@ -151,7 +151,7 @@ fn compare(expected: &[Value], found: &[Detection], names: &[String], confidence
         let candidate = free
             .iter()
             .enumerate()
-            .filter(|(_, have)| class_name(names, have.class_id) == class)
+            .filter(|(_, have)| labels.class_name(have.class_id) == Some(class))
             .min_by(|(_, a), (_, b)| (distance(a) + drift(a)).total_cmp(&(distance(b) + drift(b))));
         let Some((index, have)) = candidate else { return Err(format!("no {class} left for {want}")) };
         if distance(have) > BOX_PX_MAX || drift(have) > confidence_max {

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use firstlight::cache::Package;
+use firstlight::engine::{DeclaredInput, InputShape};
 use firstlight::frame::{Frame, Limits, Orientation, Size, decode};
-use firstlight::model::{Preprocessor, Request};
+use firstlight::model::{Contract, Family, Preprocessor, Request, Task};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -57,7 +58,11 @@ fn network_input(case: &Value, frame: &Frame, network: Size) -> Vec<f32> {
     let package = Package::embedded("a/1", kind, &environment, "a\n", &[]).unwrap();
     let request = Request::parse(&case["request"].to_string()).unwrap();
     let mut input = vec![f32::NAN; network.width * network.height * 3];
-    let mut preprocessor = Preprocessor::new(package.preprocessing, network, network);
+    let contract = Contract { task: Task::ObjectDetection, family: Family::YoloV8 };
+    let declared =
+        DeclaredInput { batch: Some(1), channels: Some(3), height: Some(network.height), width: Some(network.width) };
+    let shape = InputShape { batch: 1, channels: 3, height: network.height, width: network.width };
+    let mut preprocessor = Preprocessor::new(&package, contract, &declared, &shape);
     preprocessor.run(frame, &request, &mut input).unwrap();
     input
 }

@@ -88,9 +88,9 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     let model = Model::load(&package, engine, LoadOptions { threads: 1 }).unwrap();
     let readings: Arc<[Reading; 2]> = Arc::default();
     let sinks: Vec<Box<dyn Sink>> = vec![
-        Box::new(Snapshot::new(package.class_names.clone(), package.colors.clone(), 80)),
+        Box::new(Snapshot::new(Arc::clone(model.labels()), 80)),
         Box::new(
-            JsonLines::open(dir.path().join("lines").to_str().unwrap(), package.class_names.clone(), Instant::now())
+            JsonLines::open(dir.path().join("lines").to_str().unwrap(), Arc::clone(model.labels()), Instant::now())
                 .unwrap(),
         ),
         Box::new(Gauge { readings: Arc::clone(&readings), starts: [warm_up, warm_up + frames] }),

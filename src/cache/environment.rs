@@ -72,6 +72,8 @@ pub struct Environment {
     pub preprocessing: Preprocessing,
     /// Class names by index, from `CLASS_MAP`; empty when the key is absent.
     pub class_map: Vec<String>,
+    /// `MULTICLASS`: a classifier that answers for every class by itself.
+    pub multiclass: bool,
     colors: Map<String, Value>,
 }
 
@@ -97,7 +99,8 @@ impl Environment {
             Some(other) => return Err(fail(format!("CLASS_MAP: expected an object, found {other}"))),
         };
         let colors = root.get("COLORS").and_then(Value::as_object).cloned().unwrap_or_default();
-        Ok(Self { preprocessing: parse_preprocessing(&preprocessing).map_err(fail)?, class_map, colors })
+        let multiclass = root.get("MULTICLASS") == Some(&Value::Bool(true));
+        Ok(Self { preprocessing: parse_preprocessing(&preprocessing).map_err(fail)?, class_map, multiclass, colors })
     }
 
     /// The colour of a class: from `COLORS`, else from the palette.

@@ -6,6 +6,7 @@ pub mod aliases;
 mod environment;
 mod error;
 mod id;
+mod inference_config;
 mod package;
 mod weights;
 
@@ -14,7 +15,11 @@ use std::path::{Path, PathBuf};
 pub use environment::{PALETTE, Preprocessing, Resize, ResizeFormat, Rgb};
 pub use error::Error;
 pub use id::ModelId;
-pub use package::{Package, PackageKind};
+pub use inference_config::{
+    ColorMode, InferenceConfig, NetworkInput, Normalization, PostProcessing, PostProcessingKind, Recommended,
+    ResizeMode,
+};
+pub use package::{Layout, ModelsCache, Package, PackageKind, Skeleton};
 pub use weights::Weights;
 
 use crate::error::nearest;

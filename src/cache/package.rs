@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::environment::Environment;
-use super::{Error, ModelId, Preprocessing, Rgb, Weights};
+use super::{Error, InferenceConfig, ModelId, Preprocessing, Recommended, Rgb, Weights};
 
 /// Largest text file of a package that is read; the largest real one, a class map of 20,000 names, is under 1 MB.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -27,11 +27,48 @@ pub struct Package {
     pub id: String,
     pub dir: PathBuf,
     pub kind: PackageKind,
+    pub layout: Layout,
     pub class_names: Vec<String>,
     /// One a class.
     pub colors: Vec<Rgb>,
-    pub preprocessing: Preprocessing,
+    /// What `keypoints_metadata.json` says; empty without that file.
+    pub keypoints: Vec<Skeleton>,
     pub weights: Weights,
+}
+
+/// Which of Roboflow's two layouts a package lies in, with what only that layout says. It decides whose answers are
+/// given: a classic package is decoded as the classic engine does, one of the models-cache as the default engine does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layout {
+    Classic {
+        preprocessing: Preprocessing,
+        /// `MULTICLASS`: every class is answered for itself.
+        multiclass: bool,
+    },
+    ModelsCache(Box<ModelsCache>),
+}
+
+/// One package of a model in the models-cache layout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelsCache {
+    pub package_id: String,
+    /// `onnx`, `trt`, …
+    pub backend: String,
+    /// `fp32`, `fp16`, …
+    pub quantization: String,
+    pub config: InferenceConfig,
+    pub recommended: Recommended,
+}
+
+/// Key points of one class of objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skeleton {
+    /// Class of the object.
+    pub class_id: usize,
+    /// Names of its points, by their number.
+    pub names: Vec<String>,
+    /// Pairs of points that are drawn joined.
+    pub edges: Vec<(usize, usize)>,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +164,8 @@ impl Package {
             return Err(Error::Parse { path: dir.join(CLASS_NAMES), message: "names no class".into() });
         }
         let colors = class_names.iter().enumerate().map(|(i, name)| environment.color(i, name)).collect();
-        Ok(Self { id, dir: dir.into(), kind, class_names, colors, preprocessing: environment.preprocessing, weights })
+        let layout = Layout::Classic { preprocessing: environment.preprocessing, multiclass: environment.multiclass };
+        Ok(Self { id, dir: dir.into(), kind, layout, class_names, colors, keypoints: Vec::new(), weights })
     }
 }
 

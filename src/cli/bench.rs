@@ -57,15 +57,15 @@ struct Figures {
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let chosen = choose_engine(args.engine.as_deref())?;
     let options = threads(args.threads, None)?;
-    let (weights, preprocessing) = match &args.onnx {
+    let (weights, layout) = match &args.onnx {
         Some(path) => (Weights::map(path)?, None),
         None => {
             let package = open_package(cache, args.model.as_deref())?;
-            (package.weights, Some(package.preprocessing))
+            (package.weights, Some(package.layout))
         }
     };
-    let shape = |declared: &DeclaredInput| match &preprocessing {
-        Some(preprocessing) => model::concrete_shape(declared, preprocessing),
+    let shape = |declared: &DeclaredInput| match &layout {
+        Some(layout) => model::concrete_shape(declared, layout),
         None => InputShape {
             batch: declared.batch.unwrap_or(1),
             channels: declared.channels.unwrap_or(3),

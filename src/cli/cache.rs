@@ -59,7 +59,7 @@ impl From<Entry> for Row {
         let dir = entry.dir.display().to_string();
         match entry.package {
             Ok(package) => {
-                let supported = model::family(&package.id, &package.kind);
+                let supported = model::contract(&package);
                 Row {
                     id: package.id,
                     task: package.kind.task,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Error, choose_engine, load_model, open_package, print_line, threads};
 use crate::cache::Cache;
 use crate::frame::{self, Frame, Limits};
-use crate::model::{Annotator, Confidence, DetectionList, Model, Predictions, Request, ResolvedModel, Response};
+use crate::model::{Annotator, Answer, Confidence, Model, Predictions, Request, Response};
 
 /// One answer an image, in order. An image that cannot be read is answered with `{"message": …}`, and the exit code
 /// is then 1.
@@ -86,13 +86,8 @@ fn answer(model: &mut Model, request: &Request, path: &Path, out: Option<&Path>)
     let response = Response {
         inference_id: uuid::Uuid::new_v4(),
         time: timing.total().as_secs_f64(),
-        resolved_model: ResolvedModel { model_id: model.id() },
-        image: predictions.image,
-        predictions: DetectionList {
-            detections: &predictions.detections,
-            class_names: model.class_names(),
-            with_ids: true,
-        },
+        resolved_model: model.resolved(),
+        answer: Answer { predictions: &predictions, labels: model.labels(), with_ids: true },
     };
     serde_json::to_string(&response).map_err(|error| error.to_string())
 }
@@ -105,8 +100,7 @@ fn write_annotated(
     target: &Path,
 ) -> Result<(), String> {
     let annotator = Annotator {
-        class_names: model.class_names().to_vec(),
-        colors: model.colors().to_vec(),
+        names: std::sync::Arc::clone(model.labels()),
         labels: request.visualization_labels.unwrap_or(true),
         stroke_px: request.visualization_stroke_width.unwrap_or(2),
     };

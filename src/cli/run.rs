@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::LoadOptions;
 use crate::http::{Routes, Server, ServerFacts};
-use crate::model::{Model, Request};
+use crate::model::{self, Labels, Model, Request};
 use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Parts, Pipeline, Telemetry};
@@ -86,7 +86,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
             start_grace: config::seconds(health.start_grace_s),
         },
     ));
-    let snapshot = Snapshot::new(package.class_names.clone(), package.colors.clone(), settings.config.snapshot.quality);
+    let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
     let server = open_port(&settings, &telemetry, &snapshot);
     let serial_device = settings.serial.as_ref();
@@ -102,7 +102,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
 
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
     if settings.json != "none" {
-        sinks.push(Box::new(JsonLines::open(&settings.json, model.class_names().to_vec(), started_at)?));
+        sinks.push(Box::new(JsonLines::open(&settings.json, Arc::clone(model.labels()), started_at)?));
     }
     let pipeline = Pipeline::start(Parts {
         source,
@@ -195,7 +195,7 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
         let _ = rejected.push(Rejected { name: text(name), why: text(why) });
     }
     Facts {
-        model: ModelFacts { id: text(model.id()), task: text(model.task()), sha256: text(&sha256) },
+        model: ModelFacts { id: text(model.id()), task: text(model.labels().task.as_str()), sha256: text(&sha256) },
         engine: EngineFacts {
             name: text(chosen.engine.name()),
             version: text(chosen.engine.version()),
@@ -213,8 +213,8 @@ fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<
         "firstlight {}: model {} ({}, {} classes), engine {} {} on {} threads, source {}",
         env!("CARGO_PKG_VERSION"),
         model.id(),
-        model.task(),
-        model.class_names().len(),
+        model.labels().task.as_str(),
+        model.labels().class_names.len(),
         chosen.engine.name(),
         chosen.engine.version(),
         model.session().threads(),

@@ -4,43 +4,45 @@
 
 mod annotate;
 mod argsort;
-pub mod detection;
+pub mod family;
 pub mod geometry;
+mod labels;
 pub mod nms;
 mod predictions;
 mod preprocess;
 mod registry;
 mod request;
+mod response;
+mod threshold;
+mod transform;
 mod verify;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use annotate::Annotator;
-pub use predictions::{Detection, DetectionList, Predictions, ResolvedModel, Response, class_name};
-pub use preprocess::Preprocessor;
-pub use registry::{Family, family};
+pub use labels::Labels;
+pub use predictions::{ClassMap, ClassScore, Detection, Keypoint, Predictions, Shape, Span};
+pub use preprocess::{Preprocessor, concrete_shape};
+pub use registry::{Contract, Family, Task, contract};
 pub use request::{Confidence, ConfidenceWord, Request, RequestError};
+pub use response::{Answer, ResolvedModel, Response};
+pub use threshold::Threshold;
+pub use transform::{Fit, Transform};
 pub use verify::verify;
 
-use crate::cache::{Package, Preprocessing, Rgb};
-use crate::engine::{self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session};
-use crate::frame::{self, CHANNELS, Frame, Orientation, Size};
-use detection::yolov8;
-use nms::{Candidate, Suppressor};
-
-/// Side of a network whose file and package leave it open (SPEC §1.2, "Loading").
-const SIDE_DEFAULT: usize = 640;
-/// With an open batch, sides that are open too are padded to a multiple of this (SPEC §2.2).
-const STRIDE: usize = 32;
+use crate::cache::{Layout, Package};
+use crate::engine::{self, Engine, LoadOptions, Network, Session};
+use crate::frame::{self, CHANNELS, Frame, Orientation};
+use family::{Head, Job, Setup};
 
 /// Why a model cannot be made or cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "model `{id}`: task `{task}`, type `{model_type}` is not supported by this version; \
-         supported: object-detection with {supported}"
+        "model `{id}`: task `{task}`, type `{model_type}` cannot be run: {why}; `firstlight models` lists what can"
     )]
-    Unsupported { id: String, task: String, model_type: String, supported: String },
+    Unsupported { id: String, task: String, model_type: String, why: String },
     #[error("the network has {network} classes (output {shape:?}), but there are {names} names in class_names.txt")]
     ClassCount { names: usize, network: usize, shape: Vec<usize> },
     #[error("the network's outputs are {found:?}; expected {expected}")]
@@ -51,6 +53,15 @@ pub enum Error {
     Engine(#[from] engine::Error),
     #[error("image: {0}")]
     Frame(#[from] frame::Error),
+}
+
+/// Whose answers are given. The layout of a package decides (SPEC §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Semantics {
+    /// Roboflow's classic engine (`x-inference-engine: old-inference`).
+    Classic,
+    /// Roboflow's default engine (`inference-models`).
+    Default,
 }
 
 /// How long the steps of one inference took.
@@ -71,16 +82,13 @@ impl Timing {
 /// A loaded model with all its buffers.
 #[derive(Debug)]
 pub struct Model {
-    id: String,
-    task: String,
-    class_names: Vec<String>,
-    colors: Vec<Rgb>,
+    resolved: ResolvedModel,
+    labels: Arc<Labels>,
+    /// Whether EXIF orientation counts, unless a request says otherwise.
     auto_orient: bool,
     preprocessor: Preprocessor,
     session: Box<dyn Session>,
-    decoder: yolov8::Decoder,
-    candidates: Vec<Candidate>,
-    suppressor: Suppressor,
+    head: Box<dyn Head>,
 }
 
 impl Model {
@@ -90,13 +98,13 @@ impl Model {
     /// The package's task and type are not supported, the network cannot be loaded, or its shapes or class count do
     /// not fit the package.
     pub fn load(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<Self, Error> {
-        let Family::YoloV8Detection = family(&package.id, &package.kind)?;
-        let preprocessing = &package.preprocessing;
+        let contract = contract(package)?;
+        let labels = Labels::of(package, contract);
         let session = engine.load(
             &Network {
                 bytes: package.weights.bytes(),
                 origin: package.weights.path().into(),
-                shape: &|declared| concrete_shape(declared, preprocessing),
+                shape: &|declared| concrete_shape(declared, &package.layout),
             },
             options,
         )?;
@@ -104,42 +112,45 @@ impl Model {
         if shape.batch != 1 || shape.channels != CHANNELS {
             return Err(Error::InputShape(shape.dims()));
         }
-        let outputs: Vec<Vec<usize>> = session.outputs().iter().map(|info| info.shape.clone()).collect();
-        yolov8::check(&outputs, package.class_names.len())?;
-        let resize = resize_size(&session.declared(), preprocessing);
-        let network = Size { width: shape.width, height: shape.height };
+        let outputs: Vec<Vec<usize>> =
+            session.outputs().iter().map(|info| info.shape.get(1..).unwrap_or_default().to_vec()).collect();
+        let semantics = Semantics::of(package);
+        let head = family::head(&Setup { contract, semantics, package, labels: &labels, outputs: &outputs })?;
+        let (auto_orient, resolved) = match &package.layout {
+            Layout::Classic { preprocessing, .. } => (preprocessing.auto_orient, ResolvedModel::default()),
+            Layout::ModelsCache(package) => (
+                true,
+                ResolvedModel {
+                    model_package_id: Some(package.package_id.clone()),
+                    backend: Some(package.backend.clone()),
+                    quantization: Some(package.quantization.clone()),
+                    ..ResolvedModel::default()
+                },
+            ),
+        };
         Ok(Self {
-            id: package.id.clone(),
-            task: package.kind.task.clone(),
-            class_names: package.class_names.clone(),
-            colors: package.colors.clone(),
-            auto_orient: preprocessing.auto_orient,
-            preprocessor: Preprocessor::new(preprocessing.clone(), resize, network),
+            resolved: ResolvedModel { model_id: package.id.clone(), ..resolved },
+            labels,
+            auto_orient,
+            preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape),
             session,
-            decoder: yolov8::Decoder::default(),
-            candidates: Vec::new(),
-            suppressor: Suppressor::default(),
+            head,
         })
     }
 
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.resolved.model_id
     }
 
     #[must_use]
-    pub fn task(&self) -> &str {
-        &self.task
+    pub fn resolved(&self) -> &ResolvedModel {
+        &self.resolved
     }
 
     #[must_use]
-    pub fn class_names(&self) -> &[String] {
-        &self.class_names
-    }
-
-    #[must_use]
-    pub fn colors(&self) -> &[Rgb] {
-        &self.colors
+    pub fn labels(&self) -> &Arc<Labels> {
+        &self.labels
     }
 
     #[must_use]
@@ -160,77 +171,21 @@ impl Model {
     /// # Errors
     /// The picture cannot be brought to the network's size, or the engine fails; `into` is then empty.
     pub fn infer(&mut self, frame: &Frame, request: &Request, into: &mut Predictions) -> Result<Timing, Error> {
-        into.image = frame.size();
-        into.detections.clear();
+        into.clear(frame.size());
         let started = Instant::now();
-        let inverse = self.preprocessor.run(frame, request, self.session.input_mut())?;
+        let transform = self.preprocessor.run(frame, request, self.session.input_mut())?;
         let preprocessed = Instant::now();
         self.session.run()?;
         let inferred = Instant::now();
-        self.candidates.clear();
-        self.decoder.decode(self.session.output(0), request.confidence(), &mut self.candidates);
-        self.suppressor.run(
-            &mut self.candidates,
-            request.iou_threshold(),
-            request.class_agnostic_nms(),
-            request.max_detections(),
-        );
-        let wanted = |class_id: u32| match &request.class_filter {
-            Some(names) => names.iter().any(|name| name == class_name(&self.class_names, class_id)),
-            None => true,
+        let outputs = family::outputs_of(&*self.session, 0);
+        let job = Job {
+            outputs: &outputs,
+            transform: &transform,
+            request,
+            threshold: Threshold::uniform(request.confidence()),
+            labels: &self.labels,
         };
-        into.detections.extend(self.candidates.iter().filter(|candidate| wanted(candidate.class_id)).map(
-            |candidate| Detection {
-                corners: inverse.apply(candidate.corners),
-                confidence: candidate.confidence,
-                class_id: candidate.class_id,
-            },
-        ));
+        self.head.decode(&job, into)?;
         Ok(Timing { preprocess: preprocessed - started, infer: inferred - preprocessed, decode: inferred.elapsed() })
-    }
-}
-
-/// The size an image is resized to: the network's own, or where it is open the package's (SPEC §1.2, "Loading").
-fn resize_size(declared: &DeclaredInput, preprocessing: &Preprocessing) -> Size {
-    let resize = preprocessing.resize;
-    Size {
-        width: declared.width.or(resize.width).unwrap_or(SIDE_DEFAULT),
-        height: declared.height.or(resize.height).unwrap_or(SIDE_DEFAULT),
-    }
-}
-
-/// The shape a network is loaded at: what it leaves open comes from its package.
-#[must_use]
-pub fn concrete_shape(declared: &DeclaredInput, preprocessing: &Preprocessing) -> InputShape {
-    let Size { width, height } = resize_size(declared, preprocessing);
-    let padded = |fixed: Option<usize>, side: usize| match (declared.batch, fixed) {
-        (None, None) => side.next_multiple_of(STRIDE),
-        _ => side,
-    };
-    InputShape {
-        batch: declared.batch.unwrap_or(1),
-        channels: declared.channels.unwrap_or(CHANNELS),
-        height: padded(declared.height, height),
-        width: padded(declared.width, width),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cache::Resize;
-
-    #[test]
-    fn open_sides_come_from_the_package_and_are_padded_only_with_an_open_batch() {
-        let preprocessing = Preprocessing {
-            resize: Resize { width: Some(300), height: None, ..Resize::default() },
-            ..Preprocessing::default()
-        };
-        let open = DeclaredInput { batch: None, channels: None, height: None, width: None };
-        assert_eq!(concrete_shape(&open, &preprocessing).dims(), [1, 3, 640, 320]);
-        let fixed_batch = DeclaredInput { batch: Some(1), ..open };
-        assert_eq!(concrete_shape(&fixed_batch, &preprocessing).dims(), [1, 3, 640, 300]);
-        let fixed = DeclaredInput { batch: None, channels: Some(3), height: Some(128), width: Some(224) };
-        assert_eq!(concrete_shape(&fixed, &preprocessing).dims(), [1, 3, 128, 224]);
     }
 }

@@ -1,18 +1,55 @@
-//! What a model saw in one image, and its shape as Roboflow's response (SPEC §3.3).
+//! What a model saw in one image. Everything lies in flat lists that keep their memory from frame to frame.
 
-use serde::Serialize;
-use serde::ser::{SerializeMap, SerializeSeq, Serializer};
-use uuid::Uuid;
+use std::ops::Range;
 
 use crate::frame::Size;
 
-/// One detected object, in pixels of the image.
+/// A run of entries in one of the lists of [`Predictions`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// The entries from `start` to the list's present end.
+    ///
+    /// # Panics
+    /// When the list is shorter than `start`, or has more than 2^32 entries.
+    #[must_use]
+    pub fn since(start: usize, end: usize) -> Self {
+        let narrow = |value: usize| u32::try_from(value).expect("fewer than 2^32 points in one answer");
+        Self { start: narrow(start), len: narrow(end - start) }
+    }
+
+    #[must_use]
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
+    }
+}
+
+/// What is known of an object besides its box.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    #[default]
+    Box,
+    /// Of [`Predictions::points`]: the outline of its mask; few or no points for an empty mask.
+    Polygon(Span),
+    /// Of [`Predictions::rle`]: its mask as COCO's compressed run lengths.
+    Mask(Span),
+    /// Of [`Predictions::keypoints`].
+    Keypoints(Span),
+}
+
+/// One detected object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
-    /// Left, top, right, bottom: whole numbers.
+    /// Left, top, right, bottom in pixels of the image (whole numbers, for most families), or of
+    /// [`Predictions::mask_grid`] where that is set.
     pub corners: [f64; 4],
     pub confidence: f32,
     pub class_id: u32,
+    pub shape: Shape,
 }
 
 impl Detection {
@@ -24,107 +61,92 @@ impl Detection {
     }
 }
 
-/// All detections of one image, strongest first. Reused from frame to frame.
+/// A named point of an object, in pixels of the image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Keypoint {
+    pub x: f64,
+    pub y: f64,
+    pub confidence: f32,
+    /// Its number within its object's skeleton.
+    pub id: u32,
+}
+
+/// The score of one class of a classifier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassScore {
+    pub class_id: u32,
+    pub score: f32,
+    /// Reached the threshold. Classifiers of one label list only such; those of many list every class.
+    pub predicted: bool,
+}
+
+/// A class for every pixel of the image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassMap {
+    /// Row by row.
+    pub class_ids: Vec<u8>,
+    /// 0 to 255 for 0 to 1.
+    pub confidence: Vec<u8>,
+}
+
+/// Everything seen in one image; which lists are used depends on the model's task.
 #[derive(Clone, Debug)]
 pub struct Predictions {
     /// Of the image, after EXIF orientation and before any crop.
     pub image: Size,
+    /// Objects, strongest first.
     pub detections: Vec<Detection>,
+    /// Corners of all polygons, x and y.
+    pub points: Vec<[f64; 2]>,
+    pub keypoints: Vec<Keypoint>,
+    /// Run lengths of all masks, ASCII.
+    pub rle: String,
+    /// The size that boxes and masks are in, where a request allowed one smaller than the image.
+    pub mask_grid: Option<Size>,
+    /// Of a classifier, strongest first for one label and in class order for many.
+    pub classes: Vec<ClassScore>,
+    pub class_map: ClassMap,
 }
 
 impl Predictions {
-    /// Copies another's detections, reusing this one's buffer.
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self, image: Size) {
+        self.image = image;
+        self.detections.clear();
+        self.points.clear();
+        self.keypoints.clear();
+        self.rle.clear();
+        self.mask_grid = None;
+        self.classes.clear();
+        self.class_map.class_ids.clear();
+        self.class_map.confidence.clear();
+    }
+
+    /// Copies another's content, reusing this one's memory.
     pub fn copy_from(&mut self, other: &Predictions) {
         self.image = other.image;
         self.detections.clone_from(&other.detections);
+        self.points.clone_from(&other.points);
+        self.keypoints.clone_from(&other.keypoints);
+        self.rle.clone_from(&other.rle);
+        self.mask_grid = other.mask_grid;
+        self.classes.clone_from(&other.classes);
+        self.class_map.class_ids.clone_from(&other.class_map.class_ids);
+        self.class_map.confidence.clone_from(&other.class_map.confidence);
     }
 }
 
 impl Default for Predictions {
     fn default() -> Self {
-        Self { image: Size { width: 0, height: 0 }, detections: Vec::new() }
-    }
-}
-
-/// Serialises as the list under `predictions`; ids are for answers to a client, the loop's lines do without.
-#[derive(Clone, Copy, Debug)]
-pub struct DetectionList<'a> {
-    pub detections: &'a [Detection],
-    pub class_names: &'a [String],
-    pub with_ids: bool,
-}
-
-impl Serialize for DetectionList<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.detections.len()))?;
-        for detection in self.detections {
-            list.serialize_element(&DetectionEntry { detection, list: self })?;
+        Self {
+            image: Size { width: 0, height: 0 },
+            detections: Vec::new(),
+            points: Vec::new(),
+            keypoints: Vec::new(),
+            rle: String::new(),
+            mask_grid: None,
+            classes: Vec::new(),
+            class_map: ClassMap::default(),
         }
-        list.end()
-    }
-}
-
-struct DetectionEntry<'a> {
-    detection: &'a Detection,
-    list: &'a DetectionList<'a>,
-}
-
-impl Serialize for DetectionEntry<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let [x, y, width, height] = self.detection.center_and_size();
-        let class_id = self.detection.class_id;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("x", &x)?;
-        map.serialize_entry("y", &y)?;
-        map.serialize_entry("width", &width)?;
-        map.serialize_entry("height", &height)?;
-        // Widened, not rounded: Roboflow's confidences are f32 that Python prints as f64.
-        map.serialize_entry("confidence", &f64::from(self.detection.confidence))?;
-        map.serialize_entry("class", class_name(self.list.class_names, class_id))?;
-        map.serialize_entry("class_id", &class_id)?;
-        if self.list.with_ids {
-            map.serialize_entry("detection_id", &Uuid::new_v4())?;
-        }
-        map.end()
-    }
-}
-
-/// The name of a class; empty for an index without one, which a verified model does not have.
-#[must_use]
-pub fn class_name(names: &[String], class_id: u32) -> &str {
-    names.get(class_id as usize).map_or("", String::as_str)
-}
-
-/// Roboflow's response to one image: what `infer` prints.
-#[derive(Debug, Serialize)]
-pub struct Response<'a> {
-    pub inference_id: Uuid,
-    /// Seconds from the decoded image to the predictions.
-    pub time: f64,
-    pub resolved_model: ResolvedModel<'a>,
-    pub image: Size,
-    pub predictions: DetectionList<'a>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct ResolvedModel<'a> {
-    pub model_id: &'a str,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_has_the_fields_of_a_roboflow_detection_in_their_order() {
-        let detections = [Detection { corners: [10.0, 20.0, 31.0, 40.0], confidence: 0.4, class_id: 1 }];
-        let names = ["cat".to_owned(), "dog".to_owned()];
-        let list = DetectionList { detections: &detections, class_names: &names, with_ids: false };
-        assert_eq!(
-            serde_json::to_string(&list).unwrap(),
-            r#"[{"x":20.5,"y":30.0,"width":21.0,"height":20.0,"confidence":0.4000000059604645,"class":"dog","class_id":1}]"#
-        );
-        let with_ids = serde_json::to_value(DetectionList { with_ids: true, ..list }).unwrap();
-        assert_eq!(with_ids[0]["detection_id"].as_str().unwrap().len(), 36);
     }
 }

@@ -1,58 +1,93 @@
 //! Which (task, type) pairs of a package this binary can run, and as what.
 
-use super::Error;
-use crate::cache::PackageKind;
+use super::{Error, Semantics};
+use crate::cache::{Layout, Package};
+
+/// What a model is for: what its predictions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Task {
+    ObjectDetection,
+    InstanceSegmentation,
+    KeypointDetection,
+    Classification,
+    MultiLabelClassification,
+    SemanticSegmentation,
+}
+
+impl Task {
+    /// Roboflow's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Task::ObjectDetection => "object-detection",
+            Task::InstanceSegmentation => "instance-segmentation",
+            Task::KeypointDetection => "keypoint-detection",
+            Task::Classification => "classification",
+            Task::MultiLabelClassification => "multi-label-classification",
+            Task::SemanticSegmentation => "semantic-segmentation",
+        }
+    }
+}
 
 /// A family of networks that share input and output contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// One output `[1, 4 + classes, anchors]`: YOLOv8, 9, 11 and 12 detection.
-    YoloV8Detection,
+    YoloV5,
+    YoloV7,
+    /// YOLOv8, 9, 11 and 12.
+    YoloV8,
+    YoloV10,
+    Yolo26,
+    YoloNas,
+    YoloX,
+    RtDetr,
+    RfDetr,
+    /// Classifiers whose levels are normalised by 0.5 and 0.5: ViT.
+    Vit,
+    /// Classifiers whose levels are normalised by ImageNet's mean and deviation: ResNet.
+    ResNet,
+    DinoV3,
+    DeepLab,
 }
 
-/// Types of `object-detection` packages by the prefix of their name, as in Roboflow's registry (SPEC Appendix B).
-const DETECTION: &[(&str, Family)] = &[
-    ("yolov8", Family::YoloV8Detection),
-    ("yolov9", Family::YoloV8Detection),
-    ("yolov11", Family::YoloV8Detection),
-    ("yolov12", Family::YoloV8Detection),
-];
+/// What a package promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contract {
+    pub task: Task,
+    pub family: Family,
+}
 
-/// Sizes that follow a prefix in Roboflow's registry (`yolov8n`, `yolov11b`).
-const SIZES: &[&str] = &["", "n", "s", "m", "b", "l", "x"];
-
-/// The family of a package.
+/// The contract of a package.
 ///
 /// # Errors
-/// The pair is none this binary can run; the message lists those it can.
-pub fn family(id: &str, kind: &PackageKind) -> Result<Family, Error> {
-    let found = DETECTION.iter().find(|(prefix, _)| {
+/// The pair is none this binary can run; the message says why.
+pub fn contract(package: &Package) -> Result<Contract, Error> {
+    let kind = &package.kind;
+    let detection = ["yolov8", "yolov9", "yolov11", "yolov12"].iter().any(|prefix| {
         kind.task == "object-detection"
-            && kind.model_type.strip_prefix(prefix).is_some_and(|size| SIZES.contains(&size))
+            && kind
+                .model_type
+                .strip_prefix(prefix)
+                .is_some_and(|size| ["", "n", "s", "m", "b", "l", "x"].contains(&size))
     });
-    found.map(|(_, family)| *family).ok_or_else(|| Error::Unsupported {
-        id: id.into(),
-        task: kind.task.clone(),
-        model_type: kind.model_type.clone(),
-        supported: DETECTION.iter().map(|(prefix, _)| *prefix).collect::<Vec<_>>().join(", "),
-    })
+    match (detection, Semantics::of(package)) {
+        (true, Semantics::Classic) => Ok(Contract { task: Task::ObjectDetection, family: Family::YoloV8 }),
+        _ => Err(Error::Unsupported {
+            id: package.id.clone(),
+            task: kind.task.clone(),
+            model_type: kind.model_type.clone(),
+            why: "not yet".into(),
+        }),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_part_of_the_type_and_other_families_are_refused() {
-        let kind = |task: &str, model_type: &str| PackageKind { task: task.into(), model_type: model_type.into() };
-        for model_type in ["yolov8", "yolov8n", "yolov9", "yolov11x", "yolov12s"] {
-            assert!(family("a/1", &kind("object-detection", model_type)).is_ok(), "{model_type}");
-        }
-        for (task, model_type) in
-            [("object-detection", "yolov10n"), ("object-detection", "yolov8n-seg"), ("classification", "yolov8n")]
-        {
-            let message = family("a/1", &kind(task, model_type)).unwrap_err().to_string();
-            assert!(message.contains(task) && message.contains(model_type), "{message}");
+impl Semantics {
+    /// Of the engine that reads a package's layout.
+    #[must_use]
+    pub fn of(package: &Package) -> Self {
+        match package.layout {
+            Layout::Classic { .. } => Semantics::Classic,
+            Layout::ModelsCache(_) => Semantics::Default,
         }
     }
 }

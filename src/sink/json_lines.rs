@@ -2,19 +2,19 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::{Error, Outcome, Sink};
-use crate::frame::Size;
-use crate::model::DetectionList;
+use crate::model::{Answer, Labels};
 
 /// Writes lines; the buffer is kept, so a line costs no allocation once the longest was seen.
 pub struct JsonLines {
     target: String,
     writer: Box<dyn Write + Send>,
-    class_names: Vec<String>,
+    labels: Arc<Labels>,
     started_at: Instant,
     line: Vec<u8>,
 }
@@ -35,9 +35,8 @@ struct Line<'a> {
     /// Wall clock, seconds since 1970; wrong on a board whose clock is not set (`clock_set` in the status).
     unix_s: f64,
     latency_ms: f64,
-    image: Option<Size>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    predictions: Option<DetectionList<'a>>,
+    #[serde(flatten)]
+    answer: Option<Answer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -47,18 +46,18 @@ impl JsonLines {
     ///
     /// # Errors
     /// The path cannot be opened.
-    pub fn open(target: &str, class_names: Vec<String>, started_at: Instant) -> Result<Self, Error> {
+    pub fn open(target: &str, labels: Arc<Labels>, started_at: Instant) -> Result<Self, Error> {
         let writer: Box<dyn Write + Send> = if target == "stdout" {
             Box::new(std::io::stdout())
         } else {
             let file = OpenOptions::new().append(true).create(true).open(target);
             Box::new(file.map_err(|cause| Error::Open { target: target.into(), cause })?)
         };
-        Ok(Self::to(target, writer, class_names, started_at))
+        Ok(Self::to(target, writer, labels, started_at))
     }
 
-    fn to(target: &str, writer: Box<dyn Write + Send>, class_names: Vec<String>, started_at: Instant) -> Self {
-        Self { target: target.into(), writer, class_names, started_at, line: Vec::new() }
+    fn to(target: &str, writer: Box<dyn Write + Send>, labels: Arc<Labels>, started_at: Instant) -> Self {
+        Self { target: target.into(), writer, labels, started_at, line: Vec::new() }
     }
 }
 
@@ -72,10 +71,9 @@ impl Sink for JsonLines {
             monotonic_s: rounded(self.started_at.elapsed().as_secs_f64(), 1e3),
             unix_s: rounded(unix.as_secs_f64(), 1e3),
             latency_ms: rounded(outcome.latency.as_secs_f64() * 1e3, 1e2),
-            image: outcome.result.ok().map(|predictions| predictions.image),
-            predictions: outcome.result.ok().map(|predictions| DetectionList {
-                detections: &predictions.detections,
-                class_names: &self.class_names,
+            answer: outcome.result.ok().map(|predictions| Answer {
+                predictions,
+                labels: &self.labels,
                 with_ids: false,
             }),
             error: outcome.result.err(),

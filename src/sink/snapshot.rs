@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use super::{Error, Outcome, Sink};
-use crate::cache::Rgb;
 use crate::frame::{self, Frame};
-use crate::model::{Annotator, Predictions};
+use crate::model::{Annotator, Labels, Predictions};
 
 /// The store; clones share it.
 #[derive(Clone, Debug)]
@@ -49,8 +48,8 @@ impl Picture {
 impl Snapshot {
     /// An empty store; `quality` is that of the JPEG, 1 to 100.
     #[must_use]
-    pub fn new(class_names: Vec<String>, colors: Vec<Rgb>, quality: u8) -> Self {
-        let annotator = Annotator { class_names, colors, labels: true, stroke_px: 2 };
+    pub fn new(labels: Arc<Labels>, quality: u8) -> Self {
+        let annotator = Annotator { names: labels, labels: true, stroke_px: 2 };
         let (last, viewer) = (Picture::empty(), Picture::empty());
         Self { shared: Arc::new(Shared { count: AtomicU64::new(0), last, viewer, annotator, quality }) }
     }

@@ -1,4 +1,4 @@
-//! YOLOv8, 9, 11 and 12 detection: one output `[1, 4 + classes, anchors]`, no objectness (SPEC §2.6).
+//! YOLOv8, 9, 11 and 12 detection: one output `[4 + classes, anchors]`, no objectness (SPEC §2.6).
 //!
 //! Rows 0 to 3 are centre x, centre y, width and height of each anchor in network pixels; row 4 + c is the score of
 //! class c, 0 to 1. The confidence of an anchor is its best score, its class the first that has it.
@@ -23,12 +23,12 @@ pub struct Decoder {
 /// The message names the shapes expected and found.
 pub fn check(outputs: &[Vec<usize>], classes: usize) -> Result<(), Error> {
     match outputs {
-        [output] if matches!(output[..], [1, rows, _] if rows == BOX_ROWS + classes) => Ok(()),
-        [output] if matches!(output[..], [1, rows, _] if rows > BOX_ROWS) => {
-            Err(Error::ClassCount { names: classes, network: output[1] - BOX_ROWS, shape: output.clone() })
+        [output] if matches!(output[..], [rows, _] if rows == BOX_ROWS + classes) => Ok(()),
+        [output] if matches!(output[..], [rows, _] if rows > BOX_ROWS) => {
+            Err(Error::ClassCount { names: classes, network: output[0] - BOX_ROWS, shape: output.clone() })
         }
         _ => Err(Error::OutputShape {
-            expected: format!("one output [1, {}, anchors]", BOX_ROWS + classes),
+            expected: format!("one output [{}, anchors]", BOX_ROWS + classes),
             found: outputs.to_vec(),
         }),
     }
@@ -38,7 +38,7 @@ impl Decoder {
     /// Appends the anchors whose confidence is at least `confidence_min` to `candidates`. `output` must have a shape
     /// that [`check`] let pass. Anchors without a finite place (NaN) are left out.
     pub fn decode(&mut self, output: TensorView<'_>, confidence_min: f32, candidates: &mut Vec<Candidate>) {
-        let [_, _, anchors] = output.shape[..] else { return };
+        let [_, anchors] = output.shape[..] else { return };
         let (boxes, scores) = output.data.split_at(BOX_ROWS * anchors);
         self.best.clear();
         self.best.extend_from_slice(&scores[..anchors]);
@@ -80,7 +80,7 @@ mod tests {
             0.4, 0.9, 0.1, //
             0.4, 0.95, 0.2,
         ];
-        let shape = [1, 6, 3];
+        let shape = [6, 3];
         check(&[shape.to_vec()], 2).unwrap();
         let mut candidates = Vec::new();
         Decoder::default().decode(TensorView { shape: &shape, data: &data }, 0.4, &mut candidates);
@@ -97,15 +97,15 @@ mod tests {
     fn not_a_number_is_no_detection() {
         let data = [f32::NAN, 0.0, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0, 0.9, f32::NAN];
         let mut candidates = Vec::new();
-        Decoder::default().decode(TensorView { shape: &[1, 5, 2], data: &data }, 0.1, &mut candidates);
+        Decoder::default().decode(TensorView { shape: &[5, 2], data: &data }, 0.1, &mut candidates);
         assert!(candidates.is_empty(), "{candidates:?}");
     }
 
     #[test]
     fn wrong_shapes_name_expected_and_found() {
-        let message = check(&[vec![1, 7, 2100]], 4).unwrap_err().to_string();
+        let message = check(&[vec![7, 2100]], 4).unwrap_err().to_string();
         assert!(message.contains("3 classes") && message.contains("4 names"), "{message}");
-        let message = check(&[vec![1, 300, 6], vec![1]], 4).unwrap_err().to_string();
-        assert!(message.contains("[1, 8, anchors]"), "{message}");
+        let message = check(&[vec![300, 6], vec![1]], 4).unwrap_err().to_string();
+        assert!(message.contains("[8, anchors]"), "{message}");
     }
 }

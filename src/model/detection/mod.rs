@@ -1,3 +1,0 @@
-//! Detection decoders: one file a family.
-
-pub mod yolov8;

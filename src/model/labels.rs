@@ -1,0 +1,56 @@
+//! What a model's numbers are called, and how its predictions are shown: shared by responses and drawings.
+
+use std::sync::Arc;
+
+use super::registry::{Contract, Task};
+use crate::cache::{PALETTE, Package, Rgb, Skeleton};
+
+/// Names and colours of a model. Class ids in predictions index `class_names`, which lacks the classes that the
+/// package removes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    pub task: Task,
+    pub class_names: Vec<String>,
+    pub colors: Vec<Rgb>,
+    /// Key points by class of object, one entry a class.
+    pub skeletons: Vec<Skeleton>,
+}
+
+impl Labels {
+    /// Of a package.
+    #[must_use]
+    pub fn of(package: &Package, contract: Contract) -> Arc<Self> {
+        Arc::new(Self {
+            task: contract.task,
+            class_names: package.class_names.clone(),
+            colors: package.colors.clone(),
+            skeletons: Vec::new(),
+        })
+    }
+
+    /// For a task whose classes are named so, with colours from the palette.
+    #[must_use]
+    pub fn new(task: Task, class_names: Vec<String>) -> Arc<Self> {
+        let colors = (0..class_names.len()).map(|class| PALETTE[class % PALETTE.len()]).collect();
+        Arc::new(Self { task, class_names, colors, skeletons: Vec::new() })
+    }
+
+    /// The name of a class; `None` for an index without one.
+    #[must_use]
+    pub fn class_name(&self, class_id: u32) -> Option<&str> {
+        self.class_names.get(class_id as usize).map(String::as_str)
+    }
+
+    /// The colour of a class: the package's, else the palette's.
+    #[must_use]
+    pub fn color(&self, class_id: u32) -> Rgb {
+        let class = class_id as usize;
+        self.colors.get(class).copied().unwrap_or(PALETTE[class % PALETTE.len()])
+    }
+
+    /// The key points of a class of objects.
+    #[must_use]
+    pub fn skeleton(&self, class_id: u32) -> Option<&Skeleton> {
+        self.skeletons.get(class_id as usize)
+    }
+}
