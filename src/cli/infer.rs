@@ -16,7 +16,7 @@ pub struct Args {
     model: String,
     /// Confidence threshold, 0 to 1 [default: 0.4]
     #[arg(long, value_name = "X")]
-    confidence: Option<f32>,
+    confidence: Option<f64>,
     /// Overlap threshold of non-maximum suppression, 0 to 1 [default: 0.3]
     #[arg(long, value_name = "X")]
     iou: Option<f64>,

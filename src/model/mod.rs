@@ -3,7 +3,6 @@
 //! May not know: where frames come from, where predictions go.
 
 mod annotate;
-mod argsort;
 pub mod family;
 pub mod geometry;
 mod labels;
@@ -27,7 +26,7 @@ pub use preprocess::{Preprocessor, concrete_shape};
 pub use registry::{Contract, Family, Task, contract};
 pub use request::{Confidence, ConfidenceWord, Request, RequestError};
 pub use response::{Answer, ResolvedModel, Response};
-pub use threshold::Threshold;
+pub use threshold::{Bound, Threshold, Thresholds};
 pub use transform::{Fit, Transform};
 pub use verify::verify;
 
@@ -43,8 +42,8 @@ pub enum Error {
         "model `{id}`: task `{task}`, type `{model_type}` cannot be run: {why}; `firstlight models` lists what can"
     )]
     Unsupported { id: String, task: String, model_type: String, why: String },
-    #[error("the network has {network} classes (output {shape:?}), but there are {names} names in class_names.txt")]
-    ClassCount { names: usize, network: usize, shape: Vec<usize> },
+    #[error("the network has {network} classes (outputs {shape:?}), but there are {names} names in class_names.txt")]
+    ClassCount { names: usize, network: usize, shape: Vec<Vec<usize>> },
     #[error("the network's outputs are {found:?}; expected {expected}")]
     OutputShape { expected: String, found: Vec<Vec<usize>> },
     #[error("the network takes {0:?}; expected one image of three channels")]
@@ -84,6 +83,7 @@ impl Timing {
 pub struct Model {
     resolved: ResolvedModel,
     labels: Arc<Labels>,
+    thresholds: Thresholds,
     /// Whether EXIF orientation counts, unless a request says otherwise.
     auto_orient: bool,
     preprocessor: Preprocessor,
@@ -130,6 +130,7 @@ impl Model {
         };
         Ok(Self {
             resolved: ResolvedModel { model_id: package.id.clone(), ..resolved },
+            thresholds: Thresholds::new(package, contract.task, contract.family, &labels.class_names),
             labels,
             auto_orient,
             preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape),
@@ -182,7 +183,7 @@ impl Model {
             outputs: &outputs,
             transform: &transform,
             request,
-            threshold: Threshold::uniform(request.confidence()),
+            threshold: self.thresholds.of(request),
             labels: &self.labels,
         };
         self.head.decode(&job, into)?;

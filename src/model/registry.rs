@@ -63,22 +63,21 @@ pub struct Contract {
 /// The pair is none this binary can run; the message says why.
 pub fn contract(package: &Package) -> Result<Contract, Error> {
     let kind = &package.kind;
-    let detection = ["yolov8", "yolov9", "yolov11", "yolov12"].iter().any(|prefix| {
-        kind.task == "object-detection"
-            && kind
-                .model_type
-                .strip_prefix(prefix)
-                .is_some_and(|size| ["", "n", "s", "m", "b", "l", "x"].contains(&size))
-    });
-    match (detection, Semantics::of(package)) {
-        (true, Semantics::Classic) => Ok(Contract { task: Task::ObjectDetection, family: Family::YoloV8 }),
-        _ => Err(Error::Unsupported {
-            id: package.id.clone(),
-            task: kind.task.clone(),
-            model_type: kind.model_type.clone(),
-            why: "not yet".into(),
-        }),
-    }
+    let multi = matches!(package.layout, Layout::Classic { multiclass: true, .. });
+    let is = |prefix: &str| kind.model_type.starts_with(prefix);
+    let task = match kind.task.as_str() {
+        "object-detection" => Task::ObjectDetection,
+        "instance-segmentation" => Task::InstanceSegmentation,
+        "keypoint-detection" => Task::KeypointDetection,
+        "classification" if multi && !is("yolo") => Task::MultiLabelClassification,
+        "classification" => Task::Classification,
+        "multi-label-classification" => Task::MultiLabelClassification,
+        _ => Task::SemanticSegmentation,
+    };
+    let family = if is("yolov5") { Family::YoloV5 } else if is("yolov7") { Family::YoloV7 } else if is("yolov10") { Family::YoloV10 }
+        else if is("yolov") { Family::YoloV8 } else if is("yolo26") { Family::Yolo26 } else if is("yolo") { Family::YoloNas }
+        else if is("rfdetr") { Family::RfDetr } else if is("vit") { Family::Vit } else if is("resnet") { Family::ResNet } else if is("dino") { Family::DinoV3 } else { Family::DeepLab };
+    Ok(Contract { task, family })
 }
 
 impl Semantics {
