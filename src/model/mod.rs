@@ -88,6 +88,8 @@ pub struct Model {
     auto_orient: bool,
     preprocessor: Preprocessor,
     session: Box<dyn Session>,
+    /// Of the images in hand.
+    transforms: Vec<Transform>,
     head: Box<dyn Head>,
 }
 
@@ -109,11 +111,11 @@ impl Model {
             options,
         )?;
         let shape = session.input_shape();
-        if shape.batch != 1 || shape.channels != CHANNELS {
+        if shape.batch == 0 || shape.channels != CHANNELS {
             return Err(Error::InputShape(shape.dims()));
         }
         let outputs: Vec<Vec<usize>> =
-            session.outputs().iter().map(|info| info.shape.get(1..).unwrap_or_default().to_vec()).collect();
+            session.outputs().iter().map(|info| family::without_batch(&info.shape, shape.batch).to_vec()).collect();
         let semantics = Semantics::of(package);
         let head = family::head(&Setup { contract, semantics, package, labels: &labels, outputs: &outputs })?;
         let (auto_orient, resolved) = match &package.layout {
@@ -135,6 +137,7 @@ impl Model {
             auto_orient,
             preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape),
             session,
+            transforms: Vec::new(),
             head,
         })
     }
@@ -166,27 +169,70 @@ impl Model {
         if self.auto_orient && !disabled { Orientation::Apply } else { Orientation::Ignore }
     }
 
+    /// Images that the network takes at once; most take one.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.session.input_shape().batch
+    }
+
     /// What is to be seen in a frame. Allocates nothing once `into` and the buffers have grown to their size, besides
     /// what the engine itself allocates.
     ///
     /// # Errors
-    /// The picture cannot be brought to the network's size, or the engine fails; `into` is then empty.
+    /// The picture cannot be brought to the network's size, the engine fails, or the request has a value that is
+    /// refused; `into` is then empty.
     pub fn infer(&mut self, frame: &Frame, request: &Request, into: &mut Predictions) -> Result<Timing, Error> {
-        into.clear(frame.size());
+        self.infer_batch(&[frame], request, std::slice::from_mut(into))
+    }
+
+    /// What is to be seen in each of several frames, as many at a time as the network takes; places of its batch that
+    /// no frame fills are black.
+    ///
+    /// # Errors
+    /// As [`Model::infer`], for the first frame that fails; answers of the others may be missing then.
+    ///
+    /// # Panics
+    /// When there are not as many frames as answers.
+    pub fn infer_batch(
+        &mut self,
+        frames: &[&Frame],
+        request: &Request,
+        into: &mut [Predictions],
+    ) -> Result<Timing, Error> {
+        assert_eq!(frames.len(), into.len(), "one answer a frame");
+        let mut timing = Timing::default();
+        for (frame, into) in frames.iter().zip(into.iter_mut()) {
+            into.clear(frame.size());
+        }
+        let batch = self.batch();
+        for (frames, into) in frames.chunks(batch).zip(into.chunks_mut(batch)) {
+            let one = self.infer_chunk(frames, request, into)?;
+            timing.preprocess += one.preprocess;
+            timing.infer += one.infer;
+            timing.decode += one.decode;
+        }
+        Ok(timing)
+    }
+
+    /// At most one batch.
+    fn infer_chunk(&mut self, frames: &[&Frame], request: &Request, into: &mut [Predictions]) -> Result<Timing, Error> {
         let started = Instant::now();
-        let transform = self.preprocessor.run(frame, request, self.session.input_mut())?;
+        let image_len = self.session.input_shape().volume() / self.batch();
+        self.transforms.clear();
+        let mut places = self.session.input_mut().chunks_exact_mut(image_len);
+        for (frame, place) in frames.iter().zip(&mut places) {
+            self.transforms.push(self.preprocessor.run(frame, request, place)?);
+        }
+        places.for_each(|place| place.fill(0.0));
         let preprocessed = Instant::now();
         self.session.run()?;
         let inferred = Instant::now();
-        let outputs = family::outputs_of(&*self.session, 0);
-        let job = Job {
-            outputs: &outputs,
-            transform: &transform,
-            request,
-            threshold: self.thresholds.of(request),
-            labels: &self.labels,
-        };
-        self.head.decode(&job, into)?;
+        let threshold = self.thresholds.of(request);
+        for (index, (transform, into)) in self.transforms.iter().zip(into).enumerate() {
+            let outputs = family::outputs_of(&*self.session, index);
+            let job = Job { outputs: &outputs, transform, request, threshold, labels: &self.labels };
+            self.head.decode(&job, into)?;
+        }
         Ok(Timing { preprocess: preprocessed - started, infer: inferred - preprocessed, decode: inferred.elapsed() })
     }
 }

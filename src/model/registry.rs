@@ -74,9 +74,29 @@ pub fn contract(package: &Package) -> Result<Contract, Error> {
         "multi-label-classification" => Task::MultiLabelClassification,
         _ => Task::SemanticSegmentation,
     };
-    let family = if is("yolov5") { Family::YoloV5 } else if is("yolov7") { Family::YoloV7 } else if is("yolov10") { Family::YoloV10 }
-        else if is("yolov") { Family::YoloV8 } else if is("yolo26") { Family::Yolo26 } else if is("yolo") { Family::YoloNas }
-        else if is("rfdetr") { Family::RfDetr } else if is("vit") { Family::Vit } else if is("resnet") { Family::ResNet } else if is("dino") { Family::DinoV3 } else { Family::DeepLab };
+    let family = if is("yolov5") {
+        Family::YoloV5
+    } else if is("yolov7") {
+        Family::YoloV7
+    } else if is("yolov10") {
+        Family::YoloV10
+    } else if is("yolov") {
+        Family::YoloV8
+    } else if is("yolo26") {
+        Family::Yolo26
+    } else if is("yolo") {
+        Family::YoloNas
+    } else if is("rfdetr") {
+        Family::RfDetr
+    } else if is("vit") {
+        Family::Vit
+    } else if is("resnet") {
+        Family::ResNet
+    } else if is("dino") {
+        Family::DinoV3
+    } else {
+        Family::DeepLab
+    };
     Ok(Contract { task, family })
 }
 

@@ -41,15 +41,22 @@ pub fn outputs_of(session: &dyn Session, index: usize) -> Outputs<'_> {
         .take(OUTPUTS_MAX)
         .map(|output| {
             let TensorView { shape, data } = session.output(output);
-            match shape {
-                [first, rest @ ..] if *first == batch => {
-                    let len = data.len() / batch;
-                    TensorView { shape: rest, data: &data[index * len..(index + 1) * len] }
-                }
-                _ => TensorView { shape, data },
-            }
+            let image = without_batch(shape, batch);
+            let len: usize = image.iter().product();
+            // An output that all images share has no batch axis.
+            let start = if image.len() < shape.len() { index * len } else { 0 };
+            TensorView { shape: image, data: data.get(start..start + len).unwrap_or_default() }
         })
         .collect()
+}
+
+/// The shape of one image's part of an output.
+#[must_use]
+pub fn without_batch(shape: &[usize], batch: usize) -> &[usize] {
+    match shape {
+        [first, rest @ ..] if *first == batch => rest,
+        whole => whole,
+    }
 }
 
 /// What one image's outputs are decoded with.
@@ -150,3 +157,6 @@ fn sigmoid(logit: f32) -> f32 {
     let small = (-logit.abs()).exp();
     if logit >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
 }
+
+#[cfg(test)]
+mod tests;

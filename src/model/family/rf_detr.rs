@@ -9,6 +9,7 @@
 use super::keypoints::push_keypoints;
 use super::{Head, Job, Setup, output_shape, sigmoid};
 use crate::model::geometry::DefaultInverse;
+use crate::model::labels::is_removed;
 use crate::model::nms::Candidate;
 use crate::model::predictions::{Detection, Predictions, Shape};
 use crate::model::registry::Task;
@@ -16,8 +17,6 @@ use crate::model::threshold::Bound;
 use crate::model::transform::{Fit, Transform};
 use crate::model::{Error, Semantics};
 
-/// The class that a network of one class more than its names gives to nothing.
-const BACKGROUND: &str = "background_class83422";
 /// Numbers of a key point.
 const KEYPOINT: usize = 8;
 /// What a key point must reach to be seen (SPEC §2.4).
@@ -162,20 +161,15 @@ impl Head for RfDetr {
     }
 }
 
-/// The classic engine drops its background class by name, the default engine the classes its package removes; both
-/// drop what has no name.
+/// Classes that are removed have no number, and those after them move up; both engines drop what has no name.
 fn classes_of_logits(setup: &Setup<'_>, logits: usize) -> Vec<Option<u32>> {
-    let removed = |name: &String| match &setup.package.layout {
-        crate::cache::Layout::Classic { .. } => name == BACKGROUND,
-        crate::cache::Layout::ModelsCache(cached) => cached.config.removed_classes.contains(name),
-    };
     let mut next = 0;
     let mut classes: Vec<Option<u32>> = setup
         .package
         .class_names
         .iter()
         .map(|name| {
-            let kept = !removed(name);
+            let kept = !is_removed(&setup.package.layout, setup.contract.family, name);
             next += u32::from(kept);
             kept.then(|| next - 1)
         })
