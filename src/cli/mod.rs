@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use crate::cache::{Cache, ModelId, Package};
 use crate::engine::{self, Engine, LoadOptions};
 use crate::error::{Exit, nearest};
-use crate::model::{self, Model};
+use crate::model::{self, Model, Semantics};
 use crate::{config, demo, device, http, sink, source};
 
 /// Most address space this process may fill with data. A network that asks for more than any board has is stopped
@@ -163,6 +163,14 @@ fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
         Err(crate::cache::Error::Missing { .. }) if id.as_str() == demo::MODEL_ID => embedded_package(),
         opened => Ok(opened?),
     }
+}
+
+/// The package as the engine asked for reads it.
+fn read_as(package: Package, semantics: Option<Semantics>) -> Result<Package, Error> {
+    Ok(match semantics {
+        Some(semantics) => semantics.read(package)?,
+        None => package,
+    })
 }
 
 fn embedded_package() -> Result<Package, Error> {

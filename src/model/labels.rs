@@ -6,7 +6,7 @@ use super::registry::{Contract, Family, Task};
 use crate::cache::{Layout, PALETTE, Package, Rgb, Skeleton};
 
 /// The class that the classic engine takes out of RF-DETR's names (SPEC §2.6).
-const RF_DETR_BACKGROUND: &str = "background_class83422";
+pub const RF_DETR_BACKGROUND: &str = "background_class83422";
 
 /// Whether a class that the network knows is none of its answers. The classic engine takes RF-DETR's background out by
 /// its name, the default engine those of RF-DETR's classes that the package names; other families have no such.

@@ -12,6 +12,7 @@ mod preprocess;
 mod registry;
 mod request;
 mod response;
+mod semantics;
 mod threshold;
 mod transform;
 mod verify;
@@ -26,6 +27,7 @@ pub use preprocess::{Preprocessor, concrete_shape};
 pub use registry::{Contract, Family, Task, contract};
 pub use request::{Confidence, ConfidenceWord, Request, RequestError};
 pub use response::{Answer, ResolvedModel, Response};
+pub use semantics::Semantics;
 pub use threshold::{Bound, Threshold, Thresholds};
 pub use transform::{Fit, Transform};
 pub use verify::verify;
@@ -52,15 +54,6 @@ pub enum Error {
     Engine(#[from] engine::Error),
     #[error("image: {0}")]
     Frame(#[from] frame::Error),
-}
-
-/// Whose answers are given. The layout of a package decides (SPEC §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Semantics {
-    /// Roboflow's classic engine (`x-inference-engine: old-inference`).
-    Classic,
-    /// Roboflow's default engine (`inference-models`).
-    Default,
 }
 
 /// How long the steps of one inference took.

@@ -1,6 +1,6 @@
 //! Which (task, type) pairs of a package this binary can run, and as what.
 
-use super::{Error, Semantics};
+use super::Error;
 use crate::cache::{Layout, Package};
 
 /// What a model is for: what its predictions are.
@@ -98,15 +98,4 @@ pub fn contract(package: &Package) -> Result<Contract, Error> {
         Family::DeepLab
     };
     Ok(Contract { task, family })
-}
-
-impl Semantics {
-    /// Of the engine that reads a package's layout.
-    #[must_use]
-    pub fn of(package: &Package) -> Self {
-        match package.layout {
-            Layout::Classic { .. } => Semantics::Classic,
-            Layout::ModelsCache(_) => Semantics::Default,
-        }
-    }
 }
