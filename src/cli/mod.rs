@@ -121,7 +121,7 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Cache(command) => cache::run(command, &cache_at(cache)),
         Command::Probe(args) => probe::run(&args),
         Command::Bench(args) => bench::run(&args, &cache_at(cache)),
-        Command::Selftest(args) => selftest::run(&args),
+        Command::Selftest(args) => selftest::run(&args, &cache_at(cache)),
         Command::Env => env::run(),
     };
     let exit = match result {
