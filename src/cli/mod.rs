@@ -155,6 +155,19 @@ fn print_line(line: &str) -> Result<(), Error> {
     }
 }
 
+/// Prints rows under their heads, each column as wide as its widest cell; the last is left ragged.
+fn print_table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = Vec<String>>) -> Result<(), Error> {
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(|column| if column + 1 == N { 0 } else { width(column) }).collect();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        print_line(&cells.join("  "))?;
+    }
+    Ok(())
+}
+
 /// The package of an id; with none, or with the demo's own id when the cache does not have it, the one in the binary.
 fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
     let Some(id) = id else { return embedded_package() };
