@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Error, choose_engine, print_line, print_table, threads};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
 use crate::engine::{Engine, LoadOptions};
-use crate::model;
+use crate::model::{self, registry};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -99,7 +99,11 @@ fn state(entry: &Entry) -> State {
             Err(error) => State::Unsupported(error.to_string()),
         },
         Err(error @ cache::Error::NotForThisBoard { .. }) => State::Unsupported(error.to_string()),
-        Err(error) => State::Broken(error.to_string()),
+        // Such a package may well lack files that every other has.
+        Err(error) => match entry.kind.as_ref().map(|kind| (kind, registry::family(kind, entry.layout))) {
+            Some((kind, Err(why))) => State::Unsupported(registry::unsupported(&entry.id, kind, why).to_string()),
+            _ => State::Broken(error.to_string()),
+        },
     }
 }
 
