@@ -10,7 +10,7 @@ use firstlight::frame::{self, Frame, Limits};
 use firstlight::model::{Answer, Model, Predictions, Request};
 use prost::Message;
 use serde_json::Value;
-use support::recorded::{self, Recorded};
+use support::recorded;
 use tract_onnx::pb::{ModelProto, tensor_shape_proto::dimension, type_proto};
 
 /// A recorded classifier whose network really looks at its input.
@@ -31,13 +31,9 @@ fn with_batch(network: &[u8], batch: &dimension::Value) -> Vec<u8> {
 }
 
 fn load(root: &Path, batch: Option<dimension::Value>) -> Model {
-    let recorded = Recorded::of(ID);
-    recorded.lay_out_classic(root).unwrap();
+    let weights = recorded::lay_out_classic(root, ID).unwrap().join("best.onnx");
     if let Some(batch) = batch {
-        let network = std::fs::read(recorded.weights().unwrap()).unwrap();
-        let weights = root.join(ID).join("best.onnx");
-        // It may be a link to the recordings.
-        std::fs::remove_file(&weights).unwrap();
+        let network = std::fs::read(&weights).unwrap();
         std::fs::write(weights, with_batch(&network, &batch)).unwrap();
     }
     let package = Cache::at(root).open(&ModelId::parse(ID).unwrap()).unwrap();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::json::integer;
 use super::{Error, ResizeMode};
 use crate::frame::{Contrast, CropPercent};
 
@@ -171,12 +172,6 @@ fn parse_crop(step: &Map<String, Value>) -> Result<CropPercent, String> {
         return Err(format!("PREPROCESSING.static-crop: {crop:?} leaves nothing of the image"));
     }
     Ok(crop)
-}
-
-/// A side in pixels, as a number or as a string holding one (Roboflow writes both).
-fn integer(value: &Value) -> Option<usize> {
-    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    usize::try_from(number).ok()
 }
 
 fn class_map(map: &Map<String, Value>) -> Result<Vec<String>, String> {

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 pub enum Error {
     #[error("model id `{id}`: {why}; an id is `project/version` or an alias such as `yolov8n-640`")]
     InvalidId { id: String, why: &'static str },
-    #[error("model `{id}` is not in the cache: {dir}/{file} is missing{nearest}", dir = .dir.display())]
-    Missing { id: String, dir: PathBuf, file: String, nearest: String },
+    /// A file, and with it a model or a package, is not there; `help` says what is.
+    #[error("model `{id}` is not in the cache: {dir}/{file} is missing{help}", dir = .dir.display())]
+    Missing { id: String, dir: PathBuf, file: String, help: String },
     #[error("{path}: leads to {target}, out of the cache {root}; refused", path = .path.display(), target = .target.display(), root = .root.display())]
     Escapes { path: PathBuf, target: PathBuf, root: PathBuf },
     #[error("{path}: cannot be read: {cause}", path = .path.display())]
@@ -19,6 +20,16 @@ pub enum Error {
     Empty { path: PathBuf },
     #[error("{path}: {message}", path = .path.display())]
     Parse { path: PathBuf, message: String },
-    #[error("{dir}: belongs to model `{owner}` (its model_type.json says so), not to `{id}`", dir = .dir.display())]
-    Owner { dir: PathBuf, owner: String, id: String },
+    #[error(
+        "{path}: its content has digest {found}, its manifest says {expected}; the file is damaged, copy it again",
+        path = .path.display()
+    )]
+    Digest { path: PathBuf, expected: String, found: String },
+    #[error("{dir}: belongs to model `{owner}` (its {file} says so), not to `{id}`", dir = .dir.display())]
+    Owner { dir: PathBuf, file: &'static str, owner: String, id: String },
+    /// A package is in order, but nothing here runs it.
+    #[error("model `{id}`: package {package_id} does not run here: {why}")]
+    NotForThisBoard { id: String, package_id: String, why: String },
+    #[error("model `{id}`: no package of it in {dir} runs here: {reasons}", dir = .dir.display())]
+    NoPackage { id: String, dir: PathBuf, reasons: String },
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use blake2::digest::consts::U16;
+use blake2::digest::consts::{U4, U16};
 use blake2::{Blake2s, Digest};
 
+use super::digest::hex;
 use super::{Error, RESERVED, aliases};
 
 /// First chunks that name a foundation model, whose version is a word and not a number.
@@ -87,6 +88,29 @@ impl ModelId {
     pub fn directory(&self) -> PathBuf {
         if is_safe_path(&self.0) { PathBuf::from(&self.0) } else { PathBuf::from(slug_directory(&self.0)) }
     }
+
+    /// The name of the model's directory below `models-cache`: `v2-{slug}-{hash}` (SPEC §1.3).
+    #[must_use]
+    pub fn models_cache_slug(&self) -> String {
+        models_cache_slug(&self.0)
+    }
+
+    /// Where versions before "V2" kept a model whose directory is another today. They wrote the id itself wherever it
+    /// was short enough, else a slug with a hash of four bytes. Such a directory must state its owner to be read.
+    #[must_use]
+    pub fn legacy_directories(&self) -> Vec<PathBuf> {
+        let is_plain =
+            |segment: &str| !segment.is_empty() && segment != "." && segment != ".." && segment.len() <= NAME_BYTES_MAX;
+        let raw = self.0.split('/').all(is_plain).then(|| PathBuf::from(&self.0));
+        let slugged = PathBuf::from(format!("{}-{}", slug(&self.0), hash::<Blake2s<U4>>(&self.0)));
+        let current = self.directory();
+        raw.into_iter().chain([slugged]).filter(|directory| *directory != current).collect()
+    }
+}
+
+/// [`ModelId::models_cache_slug`] of an id as a manifest states it.
+pub(super) fn models_cache_slug(id: &str) -> String {
+    format!("v2-{}-{}", slug(id), hash::<Blake2s<U16>>(id))
 }
 
 /// What Python's `int()` reads from a version: sign, digits, single underscores between digits, outer white space.
@@ -142,6 +166,16 @@ fn looks_like_a_legacy_slug(segment: &str) -> bool {
 }
 
 fn slug_directory(id: &str) -> String {
+    format!("~{}-{}", slug(id), hash::<Blake2s<U16>>(id))
+}
+
+/// Hex of the hash of an id.
+fn hash<H: Digest>(id: &str) -> String {
+    hex(&H::digest(id.as_bytes()))
+}
+
+/// The readable part of a hashed directory's name.
+fn slug(id: &str) -> String {
     let mut slug = String::new();
     // Two substitutions in turn: [^A-Za-z0-9_-]+ → "-", then [_-]{2,} → "-".
     let mut foreign = false;
@@ -170,9 +204,7 @@ fn slug_directory(id: &str) -> String {
     if folded.is_empty() {
         folded.push_str("special-char-only-model-id");
     }
-    let hash = Blake2s::<U16>::digest(id.as_bytes());
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("~{folded}-{hex}")
+    folded
 }
 
 #[cfg(test)]
@@ -258,5 +290,19 @@ mod tests {
         assert!(slug_directory("é").starts_with("~--"));
         let long = slug_directory(&"A".repeat(100));
         assert_eq!(long.len(), 1 + 48 + 1 + 32);
+        let id = ModelId::parse("my-project/3").unwrap();
+        assert_eq!(id.models_cache_slug(), "v2-my-project-3-812ea507cf6ab70156344afcfa2e3315");
+    }
+
+    /// `hashlib.blake2s(b"Coco/3", digest_size=4)`, computed with Python.
+    #[test]
+    fn directories_of_older_versions() {
+        let legacy = |id: &str| ModelId::parse(id).unwrap().legacy_directories();
+        assert_eq!(legacy("Coco/3"), [PathBuf::from("Coco/3"), PathBuf::from("Coco-3-736895fb")]);
+        assert_eq!(legacy("coco/3").len(), 1, "the id itself is today's directory");
+        for id in ["../x", "..", "./x", "/etc", "x/"] {
+            let found = legacy(id);
+            assert!(found.len() == 1 && !found[0].to_str().unwrap().contains(['/', '.']), "{id}: {found:?}");
+        }
     }
 }

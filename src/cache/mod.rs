@@ -1,17 +1,28 @@
-//! Where weights lie: model ids, the directories they map to, and the packages found there.
+//! Where weights lie: model ids, the directories they map to, and the packages found there, in both of Roboflow's
+//! layouts.
 //!
 //! The cache is input: nothing here writes. May not know: engines, how a package is decoded.
 
 pub mod aliases;
+mod choice;
+mod classic;
+mod digest;
 mod environment;
 mod error;
 mod id;
 mod inference_config;
+mod json;
+mod keypoints;
+mod manifest;
+mod models_cache;
 mod package;
+mod reader;
+mod record;
 mod weights;
 
 use std::path::{Path, PathBuf};
 
+pub use choice::{Host, PassedOver};
 pub use environment::{PALETTE, Preprocessing, Resize, ResizeFormat, Rgb};
 pub use error::Error;
 pub use id::ModelId;
@@ -19,7 +30,8 @@ pub use inference_config::{
     ColorMode, InferenceConfig, NetworkInput, Normalization, PostProcessing, PostProcessingKind, Recommended,
     ResizeMode,
 };
-pub use package::{Layout, ModelsCache, Package, PackageKind, Skeleton};
+pub use keypoints::Skeleton;
+pub use package::{Layout, LayoutKind, ModelsCache, Package, PackageKind};
 pub use weights::Weights;
 
 use crate::error::nearest;
@@ -42,19 +54,35 @@ pub const RESERVED: &[&str] = &[
 /// A listing stops here: two orders of magnitude above any device, and a bound for a hostile directory tree.
 const ENTRIES_MAX: usize = 10_000;
 
-/// A cache root in Roboflow's classic layout: `{root}/{model id}/`.
+/// A cache root, with packages in either of Roboflow's two layouts.
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
 }
 
-/// One model directory as `cache ls` shows it.
+/// One package as `cache ls` shows it.
 #[derive(Debug)]
 pub struct Entry {
     pub id: String,
+    pub layout: LayoutKind,
+    /// Task and type, where they can be read.
+    pub kind: Option<PackageKind>,
+    /// Empty in the classic layout, which has one package a model.
+    pub package_id: String,
+    pub backend: String,
+    /// Empty where nothing says it.
+    pub quantization: String,
     pub dir: PathBuf,
     /// What could be read, or what stood in the way.
     pub package: Result<Package, Error>,
+}
+
+/// The package that was chosen among those of a model.
+#[derive(Debug)]
+pub struct Choice {
+    pub package: Package,
+    /// The others, with the reason of each.
+    pub passed_over: Vec<PassedOver>,
 }
 
 impl Cache {
@@ -69,73 +97,145 @@ impl Cache {
         &self.root
     }
 
-    /// Where the package of a model id lies, or would lie.
-    #[must_use]
-    pub fn directory(&self, id: &ModelId) -> PathBuf {
-        self.root.join(id.directory())
+    /// Opens the package of a model id that a CPU runs best, from the layout that goes first (see [`Cache::choose`]).
+    ///
+    /// # Errors
+    /// As [`Cache::choose`].
+    pub fn open(&self, id: &ModelId) -> Result<Package, Error> {
+        self.open_as(id, None)
     }
 
-    /// Opens the package of a model id.
+    /// Opens the package of a model id, from one layout if that is wanted.
+    ///
+    /// # Errors
+    /// As [`Cache::choose`].
+    pub fn open_as(&self, id: &ModelId, layout: Option<LayoutKind>) -> Result<Package, Error> {
+        Ok(self.choose(id, layout, &Host::default())?.package)
+    }
+
+    /// Opens the package of a model id that a host runs best.
+    ///
+    /// Where a model lies in both layouts and none is wanted, the models-cache goes first: it is what the default
+    /// engine reads, and a client of a Roboflow server gets the default engine's answers unless it was set up
+    /// otherwise. The classic layout follows where no package of the models-cache can be used. Registry records, API
+    /// keys and the age of files play no part.
     ///
     /// # Errors
     /// The id is malformed; the package is not there (the message names the directory, the missing file and the
-    /// nearest ids that are there), leads out of the cache, belongs to another id, or does not parse.
-    pub fn open(&self, id: &ModelId) -> Result<Package, Error> {
-        Package::read(&self.root, &self.directory(id), Some(id)).map_err(|error| match error {
-            Error::Missing { dir, file, .. } => {
-                let found = self.ids();
-                let near = nearest(id.as_str(), found.iter().map(String::as_str), 3);
-                let near = if near.is_empty() { found.iter().map(String::as_str).take(3).collect() } else { near };
-                Error::Missing { id: id.as_str().into(), dir, file, nearest: words(&near) }
+    /// nearest ids that are there), leads out of the cache, belongs to another id, does not parse, has not the digest
+    /// that its manifest states, or does not run on this host.
+    pub fn choose(&self, id: &ModelId, layout: Option<LayoutKind>, host: &Host) -> Result<Choice, Error> {
+        let outcome = match layout {
+            Some(LayoutKind::Classic) => None,
+            _ => models_cache::choose(&self.root, id, host),
+        };
+        let classic = classic::directory(&self.root, id);
+        match outcome {
+            Some(models_cache::Outcome { package: Ok(package), mut passed_over }) => {
+                if layout.is_none() && classic::has_more_than_a_type(&classic) {
+                    passed_over.push(PassedOver {
+                        layout: LayoutKind::Classic,
+                        package_id: String::new(),
+                        backend: "onnx".into(),
+                        quantization: String::new(),
+                        why: "the models-cache layout goes first, as in Roboflow's default engine".into(),
+                    });
+                }
+                Ok(Choice { package, passed_over })
             }
-            other => other,
-        })
+            Some(models_cache::Outcome { package: Err(error), passed_over }) => {
+                if layout.is_some() || !classic::has_more_than_a_type(&classic) {
+                    return Err(error);
+                }
+                Ok(Choice { package: classic::read(&self.root, &classic, Some(id))?, passed_over })
+            }
+            None if layout == Some(LayoutKind::ModelsCache) => {
+                let dir = self.root.join(models_cache::FOLDER);
+                let help = self.nearest_ids(id);
+                Err(Error::Missing { id: id.as_str().into(), dir, file: id.models_cache_slug(), help })
+            }
+            None => match classic::read(&self.root, &classic, Some(id)) {
+                Ok(package) => Ok(Choice { package, passed_over: Vec::new() }),
+                Err(Error::Missing { dir, file, .. }) => {
+                    let also = match layout {
+                        None => format!(", and so is {}/{}", models_cache::FOLDER, id.models_cache_slug()),
+                        Some(_) => String::new(),
+                    };
+                    let help = also + &self.nearest_ids(id);
+                    Err(Error::Missing { id: id.as_str().into(), dir, file, help })
+                }
+                Err(error) => Err(error),
+            },
+        }
     }
 
-    /// Every model directory, sorted by id.
+    /// Every package of both layouts, sorted by id.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = self
-            .directories()
-            .into_iter()
-            .map(|dir| {
-                let package = Package::read(&self.root, &dir, None);
-                let id = match &package {
-                    Ok(package) => package.id.clone(),
-                    Err(_) => self.id_of(&dir),
-                };
-                Entry { id, dir, package }
-            })
-            .collect();
-        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        let classic = self.directories().into_iter().map(|dir| {
+            let package = classic::read(&self.root, &dir, None);
+            let kind = classic::kind_of(&self.root, &dir);
+            let id = match &package {
+                Ok(package) => package.id.clone(),
+                Err(_) => self.id_of(&dir),
+            };
+            let (layout, package_id, backend) = (LayoutKind::Classic, String::new(), "onnx".into());
+            Entry { id, layout, kind, package_id, backend, quantization: String::new(), dir, package }
+        });
+        let mut entries: Vec<Entry> = classic.chain(models_cache::entries(&self.root, &Host::default())).collect();
+        entries.sort_by(|a, b| (&a.id, a.layout, &a.package_id).cmp(&(&b.id, b.layout, &b.package_id)));
         entries
     }
 
-    /// Ids of the directories that look like models, cheaply.
-    fn ids(&self) -> Vec<String> {
-        self.directories().iter().map(|dir| package::owner(dir).unwrap_or_else(|| self.id_of(dir))).collect()
+    /// Everything that is wrong with the files of a package: each is looked at, also after a fault, and hashed where
+    /// a digest of it is recorded.
+    #[must_use]
+    pub fn faults(&self, entry: &Entry) -> Vec<Error> {
+        match entry.layout {
+            LayoutKind::Classic => classic::faults(&self.root, &entry.dir),
+            LayoutKind::ModelsCache => models_cache::faults(&self.root, &entry.dir),
+        }
+    }
+
+    fn nearest_ids(&self, id: &ModelId) -> String {
+        let mut found = models_cache::ids(&self.root);
+        found.extend(self.directories().iter().map(|dir| self.id_stated(dir)));
+        found.sort();
+        found.dedup();
+        let near = nearest(id.as_str(), found.iter().map(String::as_str), 3);
+        let near = if near.is_empty() { found.iter().map(String::as_str).take(3).collect() } else { near };
+        words(&near)
     }
 
     fn id_of(&self, dir: &Path) -> String {
         dir.strip_prefix(&self.root).unwrap_or(dir).to_string_lossy().into_owned()
     }
 
-    /// Directories one or two levels down that hold at least one file of a package, sorted.
+    /// Directories one or two levels down that hold a classic package, sorted.
     fn directories(&self) -> Vec<PathBuf> {
+        let holds_a_package = |dir: &PathBuf| {
+            classic::has_more_than_a_type(dir)
+                || classic::is_model_directory(dir) && !models_cache::has(&self.root, &self.id_stated(dir))
+        };
         let mut found = Vec::new();
         for first in subdirectories(&self.root) {
             let name = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if RESERVED.contains(&name.as_str()) {
                 continue;
             }
-            let second = subdirectories(&first).into_iter().filter(|dir| package::is_model_directory(dir));
-            found.extend(package::is_model_directory(&first).then(|| first.clone()).into_iter().chain(second));
+            let second = subdirectories(&first).into_iter().filter(holds_a_package);
+            found.extend(holds_a_package(&first).then(|| first.clone()).into_iter().chain(second));
             if found.len() >= ENTRIES_MAX {
                 found.truncate(ENTRIES_MAX);
                 break;
             }
         }
         found
+    }
+
+    /// The id that a classic directory states as its owner, else the one it is named for.
+    fn id_stated(&self, dir: &Path) -> String {
+        classic::owner(&self.root, dir).unwrap_or_else(|| self.id_of(dir))
     }
 }
 

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use sha2::{Digest, Sha256};
 
-use super::Error;
+use super::{Error, digest};
 
 /// Largest weights file that is opened: protobuf, and so ONNX, cannot hold more in one message.
 pub const WEIGHTS_BYTES_MAX: u64 = 2 << 30;
@@ -71,6 +70,6 @@ impl Weights {
     /// SHA-256 of the bytes, hex. Reads all of them.
     #[must_use]
     pub fn sha256(&self) -> String {
-        Sha256::digest(self.bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        digest::sha256(self.bytes())
     }
 }

@@ -2,21 +2,21 @@
 
 use serde::Serialize;
 
-use super::{Error, choose_engine, print_line, threads};
-use crate::cache::{Cache, Entry, ModelId, Package};
-use crate::engine::Engine;
-use crate::engine::LoadOptions;
-use crate::model;
+use super::{Error, choose_engine, print_line, print_table, threads};
+use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
+use crate::engine::{Engine, LoadOptions};
+use crate::model::{self, registry};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List the models: id, task, type, size, sha256, state
+    /// List the packages: id, layout, package, task, type, backend, quantization, size, sha256, state
     Ls {
         /// One JSON array instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Check every file of every model (or of those named) and infer once; exits 4 and names each fault
+    /// Check every file of every package (or of the models named) against the digests that the cache states, and infer
+    /// once; exits 4 and names each fault
     Verify {
         /// One JSON array instead of lines
         #[arg(long)]
@@ -40,9 +40,14 @@ pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
 #[derive(Serialize)]
 struct Row {
     id: String,
+    layout: LayoutKind,
+    /// Empty in the classic layout.
+    package: String,
     task: String,
     #[serde(rename = "type")]
     model_type: String,
+    backend: String,
+    quantization: String,
     /// Of the weights, bytes.
     size: u64,
     sha256: String,
@@ -56,32 +61,49 @@ struct Row {
 
 impl From<Entry> for Row {
     fn from(entry: Entry) -> Self {
-        let dir = entry.dir.display().to_string();
-        match entry.package {
-            Ok(package) => {
-                let supported = model::contract(&package);
-                Row {
-                    id: package.id,
-                    task: package.kind.task,
-                    model_type: package.kind.model_type,
-                    size: package.weights.bytes().len() as u64,
-                    sha256: package.weights.sha256(),
-                    state: if supported.is_ok() { "ready" } else { "unsupported" },
-                    reason: supported.err().map(|error| error.to_string()),
-                    dir,
-                }
-            }
-            Err(error) => Row {
-                id: entry.id,
-                task: String::new(),
-                model_type: String::new(),
-                size: 0,
-                sha256: String::new(),
-                state: "broken",
-                reason: Some(error.to_string()),
-                dir,
-            },
+        let (state, reason) = match state(&entry) {
+            State::Ready => ("ready", None),
+            State::Unsupported(why) => ("unsupported", Some(why)),
+            State::Broken(why) => ("broken", Some(why)),
+        };
+        let weights = entry.package.as_ref().ok().map(|package| &package.weights);
+        let (task, model_type) = entry.kind.map(|kind| (kind.task, kind.model_type)).unwrap_or_default();
+        Row {
+            layout: entry.layout,
+            package: entry.package_id,
+            task,
+            model_type,
+            backend: entry.backend,
+            quantization: entry.quantization,
+            size: weights.map_or(0, |weights| weights.bytes().len() as u64),
+            sha256: weights.map(Weights::sha256).unwrap_or_default(),
+            state,
+            reason,
+            dir: entry.dir.display().to_string(),
+            id: entry.id,
         }
+    }
+}
+
+enum State {
+    Ready,
+    /// The files may be in order, but this binary does not run such a package here.
+    Unsupported(String),
+    Broken(String),
+}
+
+fn state(entry: &Entry) -> State {
+    match &entry.package {
+        Ok(package) => match model::contract(package) {
+            Ok(_) => State::Ready,
+            Err(error) => State::Unsupported(error.to_string()),
+        },
+        Err(error @ cache::Error::NotForThisBoard { .. }) => State::Unsupported(error.to_string()),
+        // Such a package may well lack files that every other has.
+        Err(error) => match entry.kind.as_ref().map(|kind| (kind, registry::family(kind, entry.layout))) {
+            Some((kind, Err(why))) => State::Unsupported(registry::unsupported(&entry.id, kind, why).to_string()),
+            _ => State::Broken(error.to_string()),
+        },
     }
 }
 
@@ -94,45 +116,49 @@ fn list(cache: &Cache, json: bool) -> Result<(), Error> {
         eprintln!("no model in {}", cache.root().display());
         return Ok(());
     }
-    let width = |column: fn(&Row) -> usize, head: usize| rows.iter().map(column).max().unwrap_or(0).max(head);
-    let (id, task, kind) = (width(|r| r.id.len(), 2), width(|r| r.task.len(), 4), width(|r| r.model_type.len(), 4));
-    print_line(&format!("{:id$}  {:task$}  {:kind$}  {:>9}  {:12}  STATE", "ID", "TASK", "TYPE", "SIZE", "SHA256"))?;
-    for row in &rows {
-        let size = format!("{:.1} MB", row.size as f64 / 1e6);
-        let sha = row.sha256.get(..12).unwrap_or_default();
-        let state = row.reason.as_ref().map_or(row.state.into(), |reason| format!("{}: {reason}", row.state));
-        print_line(&format!(
-            "{:id$}  {:task$}  {:kind$}  {size:>9}  {sha:12}  {state}",
-            row.id, row.task, row.model_type
-        ))?;
-    }
-    Ok(())
+    let columns: [(&str, fn(&Row) -> String); 9] = [
+        ("ID", |row| row.id.clone()),
+        ("LAYOUT", |row| row.layout.as_str().into()),
+        ("PACKAGE", |row| row.package.clone()),
+        ("TASK", |row| row.task.clone()),
+        ("TYPE", |row| row.model_type.clone()),
+        ("BACKEND", |row| format!("{} {}", row.backend, row.quantization).trim().to_owned()),
+        ("SIZE", |row| format!("{:.1} MB", row.size as f64 / 1e6)),
+        ("SHA256", |row| row.sha256.get(..12).unwrap_or_default().into()),
+        ("STATE", |row| row.reason.as_ref().map_or(row.state.into(), |reason| format!("{}: {reason}", row.state))),
+    ];
+    print_table(&columns.map(|(head, _)| head), rows.iter().map(|row| columns.map(|(_, cell)| cell(row)).to_vec()))
 }
 
-/// What verification found of one model.
+/// What verification found of one package.
 #[derive(Serialize)]
 struct Verdict {
     id: String,
-    /// `ok`, `unsupported` (the files are in order, but this version cannot run the type) or `fault`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    package: String,
+    /// `ok`, `unsupported` (the files are in order, but this version does not run the package here) or `fault`.
     verdict: &'static str,
     faults: Vec<String>,
 }
 
-fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Result<(), Error> {
-    let chosen = choose_engine(None)?;
-    let mut verdicts = Vec::new();
-    if ids.is_empty() {
-        for entry in cache.entries() {
-            let faults = Package::faults(cache.root(), &entry.dir);
-            verdicts.push(verdict(entry.id, entry.package, &faults, &*chosen.engine, options, false));
+impl Verdict {
+    /// What is verified: the id, and the package where a model may have several.
+    fn subject(&self) -> String {
+        match self.package.as_str() {
+            "" => self.id.clone(),
+            package => format!("{} {package}", self.id),
         }
     }
+}
+
+fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Result<(), Error> {
+    let engine = choose_engine(None)?.engine;
+    let mut verdicts = Vec::new();
+    if ids.is_empty() {
+        verdicts.extend(cache.entries().into_iter().map(|entry| verdict(cache, entry, &*engine, options, false)));
+    }
     for id in ids {
-        let (package, faults) = match ModelId::parse(id) {
-            Ok(id) => (cache.open(&id), Package::faults(cache.root(), &cache.directory(&id))),
-            Err(error) => (Err(error), Vec::new()),
-        };
-        verdicts.push(verdict(id.clone(), package, &faults, &*chosen.engine, options, true));
+        verdicts.extend(verify_named(cache, id, &*engine, options));
     }
     if json {
         print_line(&serde_json::to_string(&verdicts).map_err(|error| Error::Failed(error.to_string()))?)?;
@@ -140,41 +166,68 @@ fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Re
         for verdict in &verdicts {
             match verdict.verdict {
                 "fault" => {}
-                word => print_line(&format!("{word} {}", verdict.id))?,
+                word => print_line(&format!("{word} {}", verdict.subject()))?,
             }
             for fault in &verdict.faults {
-                print_line(&format!("{} {}: {fault}", verdict.verdict.to_uppercase(), verdict.id))?;
+                print_line(&format!("{} {}: {fault}", verdict.verdict.to_uppercase(), verdict.subject()))?;
             }
         }
     }
     match verdicts.iter().filter(|verdict| verdict.verdict == "fault").count() {
         0 if verdicts.is_empty() => Err(Error::Verification(format!("no model in {}", cache.root().display()))),
         0 => Ok(()),
-        faulty => Err(Error::Verification(format!("{faulty} of {} models failed verification", verdicts.len()))),
+        faulty => Err(Error::Verification(format!("{faulty} of {} packages failed verification", verdicts.len()))),
     }
 }
 
-/// A model that is named must run; one that is merely there may be of a type this version does not know.
-fn verdict(
-    id: String,
-    package: Result<Package, crate::cache::Error>,
-    file_faults: &[crate::cache::Error],
-    engine: &dyn Engine,
-    options: LoadOptions,
-    named: bool,
-) -> Verdict {
-    let mut faults: Vec<String> = file_faults.iter().map(ToString::to_string).collect();
-    match package {
-        // Said already, file by file.
-        Err(_) if !faults.is_empty() => {}
-        Err(error) => faults.push(error.to_string()),
-        Ok(package) => match model::verify(&package, engine, options) {
-            Err(error @ model::Error::Unsupported { .. }) if !named && faults.is_empty() => {
-                return Verdict { id, verdict: "unsupported", faults: vec![error.to_string()] };
-            }
-            Err(error) => faults.push(error.to_string()),
-            Ok(()) => {}
-        },
+/// Every package of one model; the one that `run` would take must run, the others may be of a kind that does not.
+fn verify_named(cache: &Cache, name: &str, engine: &dyn Engine, options: LoadOptions) -> Vec<Verdict> {
+    let broken = |error: cache::Error| {
+        vec![Verdict { id: name.into(), package: String::new(), verdict: "fault", faults: vec![error.to_string()] }]
+    };
+    let id = match ModelId::parse(name) {
+        Ok(id) => id,
+        Err(error) => return broken(error),
+    };
+    let chosen = cache.open(&id);
+    let own: Vec<Entry> = cache.entries().into_iter().filter(|entry| entry.id == id.as_str()).collect();
+    match chosen {
+        Err(error) if own.is_empty() => broken(error),
+        chosen => {
+            let chosen = chosen.map(|package| package.dir).ok();
+            let is_chosen = |entry: &Entry| chosen.as_ref().is_none_or(|chosen| *chosen == entry.dir);
+            own.into_iter()
+                .map(|entry| (is_chosen(&entry), entry))
+                .map(|(must_run, entry)| verdict(cache, entry, engine, options, must_run))
+                .collect()
+        }
     }
-    Verdict { id, verdict: if faults.is_empty() { "ok" } else { "fault" }, faults }
+}
+
+fn verdict(cache: &Cache, entry: Entry, engine: &dyn Engine, options: LoadOptions, must_run: bool) -> Verdict {
+    let mut faults: Vec<String> = cache.faults(&entry).iter().map(ToString::to_string).collect();
+    let mut unsupported = None;
+    match (state(&entry), entry.package) {
+        (State::Unsupported(why), _) => unsupported = Some(why),
+        // Said already, file by file.
+        (State::Broken(_), _) if !faults.is_empty() => {}
+        (State::Broken(why), _) => faults.push(why),
+        (State::Ready, package) => {
+            let ran = package
+                .map_err(|error| error.to_string())
+                .and_then(|package| model::verify(&package, engine, options).map_err(|error| error.to_string()));
+            faults.extend(ran.err());
+        }
+    }
+    let (id, package) = (entry.id, entry.package_id);
+    match unsupported {
+        Some(why) if faults.is_empty() && !must_run => {
+            Verdict { id, package, verdict: "unsupported", faults: vec![why] }
+        }
+        unsupported => {
+            faults.extend(unsupported);
+            let verdict = if faults.is_empty() { "ok" } else { "fault" };
+            Verdict { id, package, verdict, faults }
+        }
+    }
 }

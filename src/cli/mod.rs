@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod env;
 mod infer;
+mod models;
 mod probe;
 mod run;
 mod selftest;
@@ -16,7 +17,7 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use crate::cache::{Cache, ModelId, Package};
+use crate::cache::{Cache, Entry, ModelId, Package};
 use crate::engine::{self, Engine, LoadOptions};
 use crate::error::{Exit, nearest};
 use crate::model::{self, Model, Semantics};
@@ -49,6 +50,8 @@ enum Command {
     /// List and verify the models in the cache
     #[command(subcommand)]
     Cache(cache::Command),
+    /// List every task and type that Roboflow's engines know, and what of it runs here
+    Models(models::Args),
     /// Show the board and which engine would run, and why the others would not
     Probe(probe::Args),
     /// Time the network alone, on random input
@@ -119,7 +122,8 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Run(args) => run::run(args, cache, started_at),
         Command::Infer(args) => infer::run(&args, &cache_at(cache)),
         Command::Cache(command) => cache::run(command, &cache_at(cache)),
-        Command::Probe(args) => probe::run(&args),
+        Command::Models(args) => models::run(&args),
+        Command::Probe(args) => probe::run(&args, &cache_at(cache)),
         Command::Bench(args) => bench::run(&args, &cache_at(cache)),
         Command::Selftest(args) => selftest::run(&args, &cache_at(cache)),
         Command::Env => env::run(),
@@ -155,13 +159,27 @@ fn print_line(line: &str) -> Result<(), Error> {
     }
 }
 
+/// Prints rows under their heads, each column as wide as its widest cell; the last is left ragged.
+fn print_table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = Vec<String>>) -> Result<(), Error> {
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(|column| if column + 1 == N { 0 } else { width(column) }).collect();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        print_line(&cells.join("  "))?;
+    }
+    Ok(())
+}
+
 /// The package of an id; with none, or with the demo's own id when the cache does not have it, the one in the binary.
 fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
     let Some(id) = id else { return embedded_package() };
     let id = ModelId::parse(id)?;
     match cache.open(&id) {
         Err(crate::cache::Error::Missing { .. }) if id.as_str() == demo::MODEL_ID => embedded_package(),
-        opened => Ok(opened?),
+        Err(error) => Err(explained(cache, &id, error)),
+        Ok(package) => Ok(package),
     }
 }
 
@@ -171,6 +189,18 @@ fn read_as(package: Package, semantics: Option<Semantics>) -> Result<Package, Er
         Some(semantics) => semantics.read(package)?,
         None => package,
     })
+}
+
+/// Of a model that could never run here, that says more than which of its files is missing.
+fn explained(cache: &Cache, id: &ModelId, error: crate::cache::Error) -> Error {
+    let own = cache.entries().into_iter().filter(|entry| entry.id == id.as_str());
+    let of_kind = |entry: Entry| {
+        let kind = entry.kind?;
+        let why = model::registry::family(&kind, entry.layout).err()?;
+        Some(model::registry::unsupported(id.as_str(), &kind, why))
+    };
+    let unsupported = own.into_iter().find_map(of_kind).or_else(|| model::registry::foundation(id.as_str()));
+    unsupported.map_or_else(|| error.into(), Error::Model)
 }
 
 fn embedded_package() -> Result<Package, Error> {

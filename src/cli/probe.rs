@@ -1,10 +1,11 @@
-//! `firstlight probe`: the board, and which engine would run.
+//! `firstlight probe`: the board, which engine would run, and which package of a model.
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Error, print_line};
+use super::{Error, explained, print_line};
+use crate::cache::{Cache, Choice, Host, Layout, LayoutKind, ModelId, Package};
 use crate::{device, engine};
 
 #[derive(Debug, clap::Args)]
@@ -12,9 +13,38 @@ pub struct Args {
     /// One JSON object instead of words
     #[arg(long)]
     json: bool,
+    /// Show as well which package of this model would run, and why the others would not
+    #[arg(long, value_name = "ID")]
+    model: Option<String>,
+    /// The layout that the package shall have, where the model has both [default: models-cache]
+    #[arg(long, value_enum, requires = "model")]
+    layout: Option<LayoutArg>,
 }
 
-pub fn run(args: &Args) -> Result<(), Error> {
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LayoutArg {
+    Classic,
+    ModelsCache,
+}
+
+impl From<LayoutArg> for LayoutKind {
+    fn from(layout: LayoutArg) -> Self {
+        match layout {
+            LayoutArg::Classic => LayoutKind::Classic,
+            LayoutArg::ModelsCache => LayoutKind::ModelsCache,
+        }
+    }
+}
+
+pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
+    let choice = match &args.model {
+        Some(id) => {
+            let id = ModelId::parse(id)?;
+            let choice = cache.choose(&id, args.layout.map(LayoutKind::from), &Host::default());
+            Some(choice.map_err(|error| explained(cache, &id, error))?)
+        }
+        None => None,
+    };
     let board = device::identify(Path::new("/"));
     let probed: Vec<_> = engine::engines()
         .into_iter()
@@ -29,7 +59,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             .iter()
             .map(|(name, version, why)| json!({"name": name, "version": version, "usable": why.is_none(), "why": why}))
             .collect();
-        let document = json!({
+        let mut document = json!({
             "board": {
                 "name": board.name, "model": board.model, "architecture": board.architecture, "cores": board.cores,
                 "cpu_features": board.cpu_features, "memory_mb": board.memory_mb,
@@ -37,6 +67,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
             "engines": engines,
             "chosen": chosen,
         });
+        if let Some(choice) = &choice {
+            document["package"] = package(choice);
+        }
         return print_line(&document.to_string());
     }
     let model = if board.model.is_empty() { String::new() } else { format!(" ({})", board.model) };
@@ -56,5 +89,39 @@ pub fn run(args: &Args) -> Result<(), Error> {
         };
         print_line(&format!("engine   {name} {version}: {verdict}"))?;
     }
+    choice.as_ref().map_or(Ok(()), print_choice)
+}
+
+/// The chosen package and the others, for `--json`.
+fn package(choice: &Choice) -> Value {
+    let package = &choice.package;
+    let (package_id, backend, quantization) = identity(package);
+    json!({
+        "model_id": package.id, "layout": package.layout_kind(), "package_id": package_id, "backend": backend,
+        "quantization": quantization, "dir": package.dir, "passed_over": choice.passed_over,
+    })
+}
+
+fn print_choice(choice: &Choice) -> Result<(), Error> {
+    let package = &choice.package;
+    let (package_id, backend, quantization) = identity(package);
+    let described = |layout: LayoutKind, package_id: &str, backend: &str, quantization: &str| {
+        let words = [layout.as_str(), package_id, backend, quantization];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    let chosen = described(package.layout_kind(), package_id, backend, quantization);
+    print_line(&format!("package  {} {chosen}: chosen, {}", package.id, package.dir.display()))?;
+    for passed in &choice.passed_over {
+        let other = described(passed.layout, &passed.package_id, &passed.backend, &passed.quantization);
+        print_line(&format!("package  {} {other}: passed over: {}", package.id, passed.why))?;
+    }
     Ok(())
+}
+
+/// Package id, backend and quantization; empty where the layout does not say.
+fn identity(package: &Package) -> (&str, &str, &str) {
+    match &package.layout {
+        Layout::Classic { .. } => ("", "onnx", ""),
+        Layout::ModelsCache(layout) => (&layout.package_id, &layout.backend, &layout.quantization),
+    }
 }

@@ -9,7 +9,7 @@ mod labels;
 pub mod nms;
 mod predictions;
 mod preprocess;
-mod registry;
+pub mod registry;
 mod request;
 mod response;
 mod semantics;

@@ -19,7 +19,7 @@ use firstlight::engine::{LoadOptions, by_name};
 use firstlight::frame::{self, Limits};
 use firstlight::model::{Answer, Model, Predictions, Request};
 use serde_json::Value;
-use support::recorded::{self, Recorded};
+use support::recorded;
 
 fn main() -> ExitCode {
     let cases = recorded::cases();
@@ -79,14 +79,14 @@ impl Bench {
         compare::responses(&case["response"], &found, compare::Bounds::of(case))
     }
 
-    /// Lays out the model's cache as the engine has it, and loads it. The two layouts need a root each.
+    /// Lays out the model's cache as the engine has it, in place of the last, and loads it.
     fn load(&self, engine: &str, id: &str) -> Result<Model, String> {
-        let root = self.root.path().join(engine);
-        let recorded = Recorded::of(id);
+        let root = self.root.path().join("cache");
+        let _ = std::fs::remove_dir_all(&root);
         match engine {
-            "classic" => recorded.lay_out_classic(&root)?,
-            _ => recorded.lay_out_models_cache(&root).map(|_| ())?,
-        }
+            "classic" => recorded::lay_out_classic(&root, id)?,
+            _ => recorded::lay_out_models_cache(&root, id)?,
+        };
         let id = ModelId::parse(id).map_err(|error| error.to_string())?;
         let package = Cache::at(&root).open(&id).map_err(|error| error.to_string())?;
         let tract = by_name("tract").expect("tract is built in");

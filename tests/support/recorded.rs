@@ -1,38 +1,30 @@
-//! Roboflow's recordings beside the checkout (`FIRSTLIGHT_SHARED`, default `../shared`): their cases, and the caches
-//! they were made with.
+//! Roboflow's recordings beside the checkout: their cases, and the caches they were made with, laid out from their
+//! descriptions (`golden/caches/*.json`).
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{find_file, shared};
-
-/// Weights that are not among the recordings' models, by SHA-256: `scripts/test` fetches or makes them.
-const EXTERNAL: [(&str, &str); 3] = [
-    ("eee43d6844141b8f3b9cea25dbb4faa9f6bfde117d49329a3be43cbfd42c2ac7", "fall-yolov8s.onnx"),
-    ("c3c4618ad4c83361bde857a6ce7aa6d6f6f736b5f30efd5c212abf6e7007bf24", "rfdetr-nano-random.onnx"),
-    ("b4d459a174debb17e501c72937ee67e2f99c10b568f1502744554c2403ee6553", "yolo-nas-s-random.onnx"),
-];
-
 pub fn golden() -> PathBuf {
-    shared().join("golden")
+    super::shared().join("golden")
 }
 
 pub fn read_json(path: &Path) -> Value {
-    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Every recorded case, sorted so that those of one model and engine follow each other.
 pub fn cases() -> Vec<Value> {
     let folder = golden().join("cases");
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut cases: Vec<Value> = entries.map(|entry| read_json(&entry.expect("an entry").path())).collect();
-    let key = |case: &Value| {
+    cases.sort_by_cached_key(|case| {
         [&case["model_file_sha256"], &case["engine"], &case["model_id"], &case["case"]].map(Value::to_string)
-    };
-    cases.sort_by_cached_key(key);
+    });
     cases
 }
 
@@ -42,72 +34,79 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// A recorded image, or one that may not be copied into the recordings.
 pub fn image(name: &str) -> Result<Vec<u8>, String> {
-    let path = find_file(&[golden().join("images")], name)?;
-    std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+    let path = super::find_file(&[golden().join("images")], name)?;
+    fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// What is known of a model id's two layouts.
-pub struct Recorded(Value);
+/// The description of a model id's caches.
+pub fn description(id: &str) -> Result<Value, String> {
+    let path = golden().join("caches").join(format!("{}.json", id.replace('/', "_")));
+    let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
 
-impl Recorded {
-    pub fn of(id: &str) -> Self {
-        Self(read_json(&golden().join("caches").join(format!("{}.json", id.replace('/', "_")))))
+/// Writes the classic directory of a model below `root`; the weights are copied.
+pub fn lay_out_classic(root: &Path, id: &str) -> Result<PathBuf, String> {
+    let description = description(id)?;
+    let classic = &description["classic"];
+    let dir = root.join(classic["dir"].as_str().ok_or("no classic layout")?);
+    for (name, text) in texts(&classic["files"])? {
+        write(&dir.join(name), text)?;
     }
+    let target = dir.join(classic["weights_file"].as_str().ok_or("no weights_file")?);
+    copy(&weights(&description)?, &target)?;
+    Ok(dir)
+}
 
-    /// Where the network lies.
-    pub fn weights(&self) -> Result<PathBuf, String> {
-        if let Some(file) = self.0["model"]["file"].as_str() {
-            return Ok(golden().join(file));
+/// Writes the models-cache of a model below `root`, with absolute links into its blobs, as the library does; answers
+/// with the directory of the package.
+pub fn lay_out_models_cache(root: &Path, id: &str) -> Result<PathBuf, String> {
+    let description = description(id)?;
+    let part = &description["models_cache"];
+    for (name, text) in texts(&part["files"])? {
+        write(&root.join(name), text)?;
+    }
+    let blobs = root.join("shared-blobs");
+    for (name, text) in texts(&part["text_blobs"])? {
+        write(&blobs.join(name), text)?;
+    }
+    let blob = blobs.join(part["weights_blob"].as_str().ok_or("no weights_blob")?);
+    copy(&weights(&description)?, &blob)?;
+    let mut dir = PathBuf::new();
+    for (link, target) in texts(&part["links"])? {
+        let link = root.join(link);
+        link.parent().ok_or("a link at the root")?.clone_into(&mut dir);
+        let _ = fs::remove_file(&link);
+        symlink(root.join(target), &link).map_err(|error| format!("{}: {error}", link.display()))?;
+    }
+    Ok(dir)
+}
+
+/// What may not be copied, or is made by a script, lies among the fetched files under its fixture's name.
+pub fn weights(description: &Value) -> Result<PathBuf, String> {
+    match description["model"]["file"].as_str() {
+        Some(file) => Ok(golden().join(file)),
+        None => {
+            let id = description["model_id"].as_str().ok_or("no model_id")?;
+            let fixture = id.split('/').next().and_then(|project| project.strip_prefix("g-")).ok_or("no fixture")?;
+            super::find_file(&[], &format!("{fixture}.onnx"))
         }
-        let sha = self.0["model"]["sha256"].as_str().expect("a hash");
-        let name = EXTERNAL.iter().find(|(known, _)| *known == sha).ok_or(format!("no model {sha} is known"))?.1;
-        find_file(&[], name)
-    }
-
-    /// Writes the classic layout below `root`, with a link to the network.
-    pub fn lay_out_classic(&self, root: &Path) -> Result<(), String> {
-        let classic = &self.0["classic"];
-        let dir = root.join(classic["dir"].as_str().ok_or("has no classic layout")?);
-        write_files(&dir, &classic["files"])?;
-        let target = dir.join(classic["weights_file"].as_str().expect("a name"));
-        hard_link_or_copy(&self.weights()?, &target)
-    }
-
-    /// Writes the models-cache layout below `root`, its links absolute as Roboflow's are, and returns the folder of the
-    /// model's packages.
-    pub fn lay_out_models_cache(&self, root: &Path) -> Result<PathBuf, String> {
-        let cache = &self.0["models_cache"];
-        write_files(root, &cache["files"])?;
-        let blobs = root.join("shared-blobs");
-        write_files(&blobs, &cache["text_blobs"])?;
-        hard_link_or_copy(&self.weights()?, &blobs.join(cache["weights_blob"].as_str().ok_or("has no weights blob")?))?;
-        for (link, target) in cache["links"].as_object().expect("links") {
-            let link = root.join(link);
-            std::fs::create_dir_all(link.parent().expect("a parent")).map_err(|error| error.to_string())?;
-            let _ = std::fs::remove_file(&link);
-            let target = root.join(target.as_str().expect("a target"));
-            std::os::unix::fs::symlink(target, &link).map_err(|error| format!("{}: {error}", link.display()))?;
-        }
-        Ok(root.join("models-cache").join(cache["slug"].as_str().expect("a slug")))
     }
 }
 
-fn write_files(dir: &Path, files: &Value) -> Result<(), String> {
-    for (name, text) in files.as_object().ok_or("has no files")? {
-        let path = dir.join(name);
-        std::fs::create_dir_all(path.parent().expect("a parent")).map_err(|error| error.to_string())?;
-        let text = text.as_str().unwrap_or_default();
-        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(())
+fn texts(object: &Value) -> Result<Vec<(&str, &str)>, String> {
+    let object = object.as_object().ok_or("no such layout in the description")?;
+    Ok(object.iter().map(|(name, text)| (name.as_str(), text.as_str().unwrap_or_default())).collect())
 }
 
-/// The recordings may be read-only or on another disk.
-fn hard_link_or_copy(from: &Path, to: &Path) -> Result<(), String> {
-    if to.exists() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(to.parent().expect("a parent")).map_err(|error| error.to_string())?;
-    let linked = std::fs::hard_link(from, to);
-    linked.or_else(|_| std::fs::copy(from, to).map(|_| ())).map_err(|error| format!("{}: {error}", from.display()))
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let parent = path.parent().ok_or("a file at the root")?;
+    fs::create_dir_all(parent)
+        .and_then(|()| fs::write(path, text))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    fs::create_dir_all(to.parent().ok_or("a file at the root")?).map_err(|error| error.to_string())?;
+    fs::copy(from, to).map(drop).map_err(|error| format!("{}: {error}", from.display()))
 }
