@@ -33,7 +33,7 @@ pub use verify::verify;
 
 use crate::cache::{Layout, Package};
 use crate::engine::{self, Engine, LoadOptions, Network, Session};
-use crate::frame::{self, CHANNELS, Frame, Orientation};
+use crate::frame::{self, CHANNELS, Frame, Orientation, Size};
 use family::{Head, Job, Setup};
 
 /// Why a model cannot be made or cannot answer.
@@ -49,6 +49,13 @@ pub enum Error {
     OutputShape { expected: String, found: Vec<Vec<usize>> },
     #[error("the network takes {0:?}; expected one image of three channels")]
     InputShape([usize; 4]),
+    #[error(
+        "the network takes images of {}x{} pixels, but its package prepares {}x{}",
+        network.width, network.height, package.width, package.height
+    )]
+    InputSize { network: Size, package: Size },
+    #[error("normalization by mean {mean:?} and deviation {std:?}: expected finite numbers, and no deviation of 0")]
+    Normalization { mean: [f32; CHANNELS], std: [f32; CHANNELS] },
     #[error(transparent)]
     Engine(#[from] engine::Error),
     #[error("image: {0}")]
@@ -104,7 +111,7 @@ impl Model {
             &Network {
                 bytes: package.weights.bytes(),
                 origin: package.weights.path().into(),
-                shape: &|declared| concrete_shape(declared, &package.layout),
+                shape: &|declared| concrete_shape(declared, &package.layout, contract),
             },
             options,
         )?;
@@ -132,7 +139,7 @@ impl Model {
             resolved: ResolvedModel { model_id: package.id.clone(), ..resolved },
             labels,
             auto_orient,
-            preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape),
+            preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape)?,
             session,
             head,
         })
