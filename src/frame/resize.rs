@@ -244,7 +244,10 @@ impl Resizer {
     ) -> Result<(), Error> {
         let Placement { net, picture } = placement;
         placement.check_output(out.len())?;
-        self.prepare(source.size(), Size::new(picture.width, picture.height), arithmetic)?;
+        let arithmetic = self.prepare(source.size(), Size::new(picture.width, picture.height), arithmetic)?;
+        if arithmetic == Arithmetic::FloatThin {
+            return self.place_thin(source, placement, fill, out);
+        }
         for plane in out.chunks_exact_mut(net.width * net.height) {
             placement.fill_margin(plane, fill);
         }
@@ -293,26 +296,28 @@ impl Resizer {
         Ok(placement)
     }
 
-    /// Makes tables for the given sizes unless they are there, and forgets the rows of the last picture.
-    fn prepare(&mut self, source: Size, result: Size, arithmetic: Arithmetic) -> Result<(), Error> {
+    /// Makes tables for the given sizes unless they are there, and forgets the rows of the last picture. Returns the
+    /// arithmetic to use.
+    fn prepare(&mut self, source: Size, result: Size, arithmetic: Arithmetic) -> Result<Arithmetic, Error> {
+        let arithmetic = arithmetic.of(source);
         check_size("the picture", source)?;
         check_size("the resized picture", result)?;
         for buffer in &mut self.buffers {
             buffer.row = None;
         }
         if self.built_for == Some((source, result, arithmetic)) {
-            return Ok(());
+            return Ok(arithmetic);
         }
         self.columns.rebuild(source.width, result.width, arithmetic);
         taps::rebuild_rows(&mut self.rows, source.height, result.height, arithmetic);
         for buffer in &mut self.buffers {
             match arithmetic {
                 Arithmetic::Integer => buffer.fixed.resize(result.width * CHANNELS, 0),
-                Arithmetic::Float => buffer.float.resize(result.width * CHANNELS, 0.0),
+                Arithmetic::Float | Arithmetic::FloatThin => buffer.float.resize(result.width * CHANNELS, 0.0),
             }
         }
         self.built_for = Some((source, result, arithmetic));
-        Ok(())
+        Ok(arithmetic)
     }
 
     /// Has both rows horizontally resized, and says in which buffers they are.
@@ -334,7 +339,7 @@ impl Resizer {
             Arithmetic::Integer => {
                 self.kernel.columns_fixed(pixels, columns, thirds(&mut buffer.fixed));
             }
-            Arithmetic::Float => {
+            Arithmetic::Float | Arithmetic::FloatThin => {
                 self.kernel.columns_float(pixels, columns, thirds(&mut buffer.float));
             }
         }
@@ -364,7 +369,7 @@ impl Resizer {
                 let rows = [&upper.fixed[plane.clone()], &lower.fixed[plane]];
                 self.kernel.rows_fixed(rows, taps.weights, out);
             }
-            Arithmetic::Float => {
+            Arithmetic::Float | Arithmetic::FloatThin => {
                 let rows = [&upper.float[plane.clone()], &lower.float[plane]];
                 self.kernel.rows_float(rows, taps.fraction, out);
             }

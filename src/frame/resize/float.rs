@@ -41,6 +41,29 @@ impl Resizer {
         self.place_float(size, row, Placement::stretch(net), 0.0, out)
     }
 
+    /// [`Resizer::place_chw`] with [`Arithmetic::FloatThin`].
+    pub(super) fn place_thin(
+        &mut self,
+        source: View<'_>,
+        placement: Placement,
+        fill: f32,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let row = |plane: usize, y: usize| {
+            let pixels = source.row(y);
+            move |offset: usize| f32::from(pixels[offset + plane])
+        };
+        self.place_float(source.size(), row, placement, fill, out)?;
+        for plane in out.chunks_exact_mut(placement.net.width * placement.net.height) {
+            for y in 0..placement.picture.height {
+                for value in placement.row(plane, y) {
+                    *value /= 255.0;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// `row(plane, y)` gives what reads that row: the value at a pixel's offset, which is three times its column.
     fn place_float<R: Fn(usize) -> f32>(
         &mut self,
@@ -52,25 +75,36 @@ impl Resizer {
     ) -> Result<(), Error> {
         let Placement { net, picture } = placement;
         placement.check_output(out.len())?;
-        self.prepare(size, Size::new(picture.width, picture.height), Arithmetic::Float)?;
+        let arithmetic = self.prepare(size, Size::new(picture.width, picture.height), Arithmetic::Float)?;
         for plane in out.chunks_exact_mut(net.width * net.height) {
             placement.fill_margin(plane, fill);
         }
         for y in 0..picture.height {
             let RowTaps { rows: [upper, lower], fraction, .. } = self.rows[y];
-            let upper_at = self.float_row(upper, lower, &row);
-            let lower_at = self.float_row(lower, upper, &row);
+            let upper_at = self.float_row(upper, lower, arithmetic, &row);
+            let lower_at = self.float_row(lower, upper, arithmetic, &row);
             for (channel, plane) in out.chunks_exact_mut(net.width * net.height).enumerate() {
                 let values = channel * picture.width..(channel + 1) * picture.width;
                 let ends = [&self.buffers[upper_at].float[values.clone()], &self.buffers[lower_at].float[values]];
-                self.kernel.blend_all(ends, fraction, placement.row(plane, y));
+                let out = placement.row(plane, y);
+                if arithmetic == Arithmetic::FloatThin {
+                    sum_products(ends, std::iter::repeat(&fraction), out);
+                } else {
+                    self.kernel.blend_all(ends, fraction, out);
+                }
             }
         }
         Ok(())
     }
 
     /// The buffer with source row `y` horizontally resized, sparing the one that holds `keep`.
-    fn float_row<R: Fn(usize) -> f32>(&mut self, y: usize, keep: usize, row: impl Fn(usize, usize) -> R) -> usize {
+    fn float_row<R: Fn(usize) -> f32>(
+        &mut self,
+        y: usize,
+        keep: usize,
+        arithmetic: Arithmetic,
+        row: impl Fn(usize, usize) -> R,
+    ) -> usize {
         let free = match self.buffer_for(y, keep) {
             Ok(held) => return held,
             Err(free) => free,
@@ -83,10 +117,21 @@ impl Resizer {
             lefts.extend(left.clone().map(&value));
             rights.clear();
             rights.extend(left.map(|offset| value((offset + CHANNELS).min(columns.last))));
-            self.kernel.blend_each([lefts, rights], &columns.fractions, out);
+            if arithmetic == Arithmetic::FloatThin {
+                sum_products([lefts, rights], columns.fractions.iter(), out);
+            } else {
+                self.kernel.blend_each([lefts, rights], &columns.fractions, out);
+            }
         }
         buffer.row = Some(y);
         free
+    }
+}
+
+/// The blend of OpenCV's own code: two products, each rounded, and their sum.
+fn sum_products<'a>([from, to]: [&[f32]; 2], fractions: impl Iterator<Item = &'a f32>, out: &mut [f32]) {
+    for (((out, from), to), fraction) in out.iter_mut().zip(from).zip(to).zip(fractions) {
+        *out = from * (1.0 - fraction) + to * fraction;
     }
 }
 
