@@ -34,7 +34,7 @@ pub use verify::verify;
 
 use crate::cache::{Layout, Package};
 use crate::engine::{self, Engine, LoadOptions, Network, Session};
-use crate::frame::{self, CHANNELS, Frame, Orientation};
+use crate::frame::{self, CHANNELS, Frame, Orientation, Size};
 use family::{Head, Job, Setup};
 
 /// Why a model cannot be made or cannot answer.
@@ -50,6 +50,13 @@ pub enum Error {
     OutputShape { expected: String, found: Vec<Vec<usize>> },
     #[error("the network takes {0:?}; expected one image of three channels")]
     InputShape([usize; 4]),
+    #[error(
+        "the network takes images of {}x{} pixels, but its package prepares {}x{}",
+        network.width, network.height, package.width, package.height
+    )]
+    InputSize { network: Size, package: Size },
+    #[error("normalization by mean {mean:?} and deviation {std:?}: expected finite numbers, and no deviation of 0")]
+    Normalization { mean: [f32; CHANNELS], std: [f32; CHANNELS] },
     #[error(transparent)]
     Engine(#[from] engine::Error),
     #[error("image: {0}")]
@@ -99,7 +106,7 @@ impl Model {
             &Network {
                 bytes: package.weights.bytes(),
                 origin: package.weights.path().into(),
-                shape: &|declared| concrete_shape(declared, &package.layout),
+                shape: &|declared| concrete_shape(declared, &package.layout, contract),
             },
             options,
         )?;
@@ -128,7 +135,7 @@ impl Model {
             thresholds: Thresholds::new(package, contract.task, contract.family, &labels.class_names),
             labels,
             auto_orient,
-            preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape),
+            preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape)?,
             session,
             transforms: Vec::new(),
             head,
