@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use firstlight::cache::{Cache, Error, Host, Layout, LayoutKind, ModelId, Package};
 use serde_json::{Value, json};
+use support::damage::{Random, damage, deface, rounds};
 use support::firstlight;
 use support::recorded::{lay_out_classic, lay_out_models_cache};
 
@@ -391,6 +392,53 @@ fn a_read_only_cache_without_a_network_is_enough() {
     let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["package"]["package_id"], "onnxfp32st1");
     assert_eq!(lines[1][0]["state"], "ready");
+}
+
+/// Any text of a package may be damaged in any way: it opens or it does not, and listing and verifying end too.
+#[test]
+fn damaged_texts_give_values_or_errors() {
+    let id = "g-const-rfdetr-kp/1";
+    let (cache, dir) = one_model(id);
+    // Digests would catch all damage before it is read.
+    edit_manifest(&dir, |manifest| manifest["package_artifacts"] = json!([]));
+    let classic = lay_out_classic(cache.path(), "g-const-v8pose/1").unwrap();
+    let record = fs::read_dir(cache.path().join("offline-weights-registry")).unwrap().next().unwrap().unwrap().path();
+    let in_package = ["model_config.json", "inference_config.json", "class_names.txt", "keypoints_metadata.json"];
+    let in_classic = ["model_type.json", "environment.json", "class_names.txt", "keypoints_metadata.json"];
+    let files = in_package.iter().map(|file| dir.join(file)).chain(in_classic.iter().map(|file| classic.join(file)));
+    let mut random = Random(0xCAC4E);
+    let (mut opened, mut refused) = (0, 0);
+    for path in files.chain([record]) {
+        let text = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        for round in 0..rounds(60) {
+            let mut parsed = serde_json::from_slice::<Value>(&text);
+            let damaged = match &mut parsed {
+                Ok(value) if round % 2 == 0 => {
+                    deface(value, &mut random);
+                    value.to_string().into_bytes()
+                }
+                _ => damage(&text, &mut random),
+            };
+            fs::write(&path, damaged).unwrap();
+            let cache = Cache::at(cache.path());
+            for id in [id, "g-const-v8pose/1"] {
+                match cache.open(&ModelId::parse(id).unwrap()) {
+                    Ok(_) => opened += 1,
+                    Err(error) => {
+                        refused += 1;
+                        assert!(error.to_string().len() < 2_000, "{error}");
+                    }
+                }
+            }
+            for entry in cache.entries() {
+                let _ = cache.faults(&entry);
+            }
+        }
+        fs::write(&path, text).unwrap();
+    }
+    println!("damaged texts: {refused} refused, {opened} opened");
+    assert!(opened > 0 && refused > 0, "the damage should be of both kinds");
 }
 
 /// The name of the blob that a file of a package is a link to.

@@ -2,6 +2,8 @@
 //!
 //! Damage is seeded, so a failure repeats. `FIRSTLIGHT_FULL=1` (scripts/test --full) runs fifty times as many.
 
+mod support;
+
 use std::path::Path;
 
 use firstlight::cache::Package;
@@ -10,45 +12,7 @@ use firstlight::demo;
 use firstlight::engine::{InputShape, LoadOptions, Network, by_name};
 use firstlight::frame::{self, Limits, Orientation};
 use firstlight::model::{Model, Request};
-
-/// Xorshift: enough to choose where to strike.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).unwrap() % limit.max(1)
-    }
-}
-
-fn rounds(sample: usize) -> usize {
-    if std::env::var_os("FIRSTLIGHT_FULL").is_some() { sample * 50 } else { sample }
-}
-
-/// One to eight wounds: flipped bits, overwritten runs, removed or repeated pieces, a cut end.
-fn damage(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    for _ in 0..=random.below(8) {
-        if bytes.is_empty() {
-            break;
-        }
-        let at = random.below(bytes.len());
-        let end = (at + 1 + random.below(16)).min(bytes.len());
-        match random.below(6) {
-            0 | 1 => bytes[at] ^= 1 << random.below(8),
-            2 => bytes[at..end].fill([0x00, 0x7F, 0x80, 0xFF][random.below(4)]),
-            3 => drop(bytes.drain(at..end)),
-            4 => {
-                let piece = bytes[at..end].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            _ => bytes.truncate(bytes.len() - random.below(bytes.len() / 8 + 1)),
-        }
-    }
-    bytes
-}
+use support::damage::{Random, damage, rounds};
 
 /// Wounds among the names, shapes and attributes at the file's two ends, not in the weights that fill its middle.
 fn damage_structure(bytes: &[u8], random: &mut Random) -> Vec<u8> {

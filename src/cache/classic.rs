@@ -2,11 +2,13 @@
 //!
 //! It records no digests, so nothing here can tell whether a file is what was downloaded; only that it parses.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::environment::Environment;
+use super::json::NAME_BYTES_MAX;
 use super::reader::Reader;
 use super::{Error, Layout, ModelId, Package, PackageKind, Weights, keypoints};
 
@@ -121,8 +123,13 @@ fn required(kind: &PackageKind, file: &str) -> bool {
 }
 
 fn model_type(text: &str, dir: &Path) -> Result<ModelType, Error> {
-    serde_json::from_str(text)
-        .map_err(|error| Error::Parse { path: dir.join(MODEL_TYPE), message: format!("not a model type: {error}") })
+    let fail = |error: &dyn Display| Error::parse(&dir.join(MODEL_TYPE), format_args!("not a model type: {error}"));
+    let read: ModelType = serde_json::from_str(text).map_err(|error| fail(&error))?;
+    let names = [Some(&read.project_task_type), read.model_type.as_ref(), read.model_id.as_ref()];
+    match names.into_iter().flatten().map(String::len).max() {
+        Some(bytes) if bytes > NAME_BYTES_MAX => Err(fail(&format_args!("a name of {bytes} bytes"))),
+        _ => Ok(read),
+    }
 }
 
 impl ModelType {
@@ -155,7 +162,7 @@ impl Texts {
             None => (environment.class_map.clone(), ENVIRONMENT),
         };
         if class_names.is_empty() {
-            return Err(Error::Parse { path: dir.join(file), message: "names no class".into() });
+            return Err(Error::parse(&dir.join(file), "names no class"));
         }
         let keypoints = match &self.keypoints {
             Some(text) => keypoints::parse(text, &dir.join(KEYPOINTS), false)?,

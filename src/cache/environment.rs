@@ -99,7 +99,7 @@ impl Environment {
     /// # Errors
     /// Not JSON, no `PREPROCESSING`, or a value of the wrong kind; the message names the key.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let fail = |message: String| Error::Parse { path: path.into(), message };
+        let fail = |message: String| Error::parse(path, message);
         let root: Map<String, Value> =
             serde_json::from_str(text).map_err(|error| fail(format!("not a JSON object: {error}")))?;
         let preprocessing = match root.get("PREPROCESSING") {

@@ -1,6 +1,10 @@
 //! What can be wrong with a cache, a package or an id.
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// Longest message of what a file says; a file may hold megabytes where a word was expected.
+const MESSAGE_CHARS_MAX: usize = 400;
 
 /// Every message names the id or the file, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -32,4 +36,19 @@ pub enum Error {
     NotForThisBoard { id: String, package_id: String, why: String },
     #[error("model `{id}`: no package of it in {dir} runs here: {reasons}", dir = .dir.display())]
     NoPackage { id: String, dir: PathBuf, reasons: String },
+}
+
+impl Error {
+    /// A file whose content is wrong, in words that may quote it.
+    pub(super) fn parse(path: &Path, message: impl Display) -> Self {
+        Self::Parse { path: path.into(), message: short(&message.to_string(), MESSAGE_CHARS_MAX) }
+    }
+}
+
+/// The first characters of a text, and a mark when there are more.
+pub(super) fn short(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
 }

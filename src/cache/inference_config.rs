@@ -99,7 +99,7 @@ impl InferenceConfig {
     /// Not JSON, a key that Roboflow requires is missing, or a value of the wrong kind; the message names the key.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let root = object(text, path)?;
-        parse(&root).map_err(|message| Error::Parse { path: path.into(), message })
+        parse(&root).map_err(|message| Error::parse(path, message))
     }
 }
 

@@ -5,6 +5,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Error;
+use super::error::short;
+
+/// Longest name of a thing (an id, a type, a backend) that is believed.
+pub(super) const NAME_BYTES_MAX: usize = 512;
 
 /// Longest piece of a found value that a message shows.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -18,17 +22,12 @@ pub(super) struct Object<'a> {
 
 /// Parses the object that a whole file is.
 pub(super) fn object(text: &str, path: &Path) -> Result<Map<String, Value>, Error> {
-    serde_json::from_str(text)
-        .map_err(|error| Error::Parse { path: path.into(), message: format!("not a JSON object: {error}") })
+    serde_json::from_str(text).map_err(|error| Error::parse(path, format_args!("not a JSON object: {error}")))
 }
 
 /// A value as a message shows it: cut when long.
 pub(super) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    short(&value.to_string(), SHOWN_CHARS_MAX)
 }
 
 /// A whole number, as a number or as a string holding one (Roboflow writes both).
@@ -68,6 +67,12 @@ impl<'a> Object<'a> {
 
     pub fn string(&self, key: &str) -> Result<Option<&'a str>, String> {
         self.optional(key, "a string", Value::as_str)
+    }
+
+    /// A string of a name's length.
+    pub fn name(&self, key: &str) -> Result<Option<&'a str>, String> {
+        let read = |value: &'a Value| value.as_str().filter(|name| name.len() <= NAME_BYTES_MAX);
+        self.optional(key, &format!("a string of at most {NAME_BYTES_MAX} bytes"), read)
     }
 
     pub fn boolean(&self, key: &str) -> Result<Option<bool>, String> {

@@ -22,7 +22,7 @@ pub struct Skeleton {
 /// Parses the text of the file at `path`. The classic engine does without edges, the default engine requires them,
 /// and requires a skeleton of every class from the first to the last.
 pub(super) fn parse(text: &str, path: &Path, edges_required: bool) -> Result<Vec<Skeleton>, Error> {
-    let fail = |message: String| Error::Parse { path: path.into(), message };
+    let fail = |message: String| Error::parse(path, message);
     let list: Vec<Map<String, Value>> = serde_json::from_str(text)
         .map_err(|error| fail(format!("expected a list with one object a class: {error}")))?;
     let skeletons: Vec<Skeleton> =

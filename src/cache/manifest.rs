@@ -48,7 +48,7 @@ impl Manifest {
     /// Parses the text of the file at `path` (named in errors only).
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let root = object(text, path)?;
-        parse(&root).map_err(|message| Error::Parse { path: path.into(), message })
+        parse(&root).map_err(|message| Error::parse(path, message))
     }
 
     /// The MD5 that a file shall have.
@@ -60,7 +60,7 @@ impl Manifest {
 fn parse(root: &Map<String, Value>) -> Result<Manifest, String> {
     let root = Object::new(root, "");
     let required = |key: &str| -> Result<String, String> {
-        let text = root.string(key)?.filter(|text| !text.is_empty());
+        let text = root.name(key)?.filter(|text| !text.is_empty());
         text.map(str::to_owned).ok_or_else(|| root.wrong(key, "a string"))
     };
     let owned = |text: Option<&str>| text.map(str::to_owned);
@@ -72,10 +72,10 @@ fn parse(root: &Map<String, Value>) -> Result<Manifest, String> {
         architecture: required("model_architecture")?,
         task: required("task_type")?,
         backend: required("backend_type")?,
-        quantization: root.string("quantization")?.unwrap_or("unknown").to_owned(),
+        quantization: root.name("quantization")?.unwrap_or("unknown").to_owned(),
         dynamic_batch: root.boolean("dynamic_batch_size_supported")?.unwrap_or(false),
         static_batch: root.count("static_batch_size", BATCH_MAX)?,
-        model_id: owned(root.string("model_id")?.or(root.string("canonical_model_id")?)),
+        model_id: owned(root.name("model_id")?.or(root.name("canonical_model_id")?)),
         recommended: root.map("recommended_parameters")?.map(Recommended::parse).transpose()?,
         trusted: root.boolean("trusted_source")?.unwrap_or(false),
         nms_fused: root.map("model_features")?.is_some_and(|features| features.contains_key("nms_fused")),

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Recommended;
+use super::json::NAME_BYTES_MAX;
 use super::reader::text_of;
 
 const REGISTRY: &str = "offline-weights-registry";
@@ -75,12 +76,17 @@ impl Record {
         let root: Map<String, Value> = serde_json::from_str(text).ok()?;
         let list = |key: &str| root.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         Some(Self {
-            model_id: root.get("canonical_model_id")?.as_str()?.to_owned(),
-            aliases: list("requested_aliases").iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect(),
+            model_id: name(root.get("canonical_model_id")?)?,
+            aliases: list("requested_aliases").iter().filter_map(name).collect(),
             recommended: root.get("model").and_then(recommended),
             packages: list("packages").iter().filter_map(package).collect(),
         })
     }
+}
+
+/// A string of a name's length.
+fn name(value: &Value) -> Option<String> {
+    value.as_str().filter(|name| name.len() <= NAME_BYTES_MAX).map(str::to_owned)
 }
 
 fn recommended(of: &Value) -> Option<Recommended> {
@@ -88,9 +94,9 @@ fn recommended(of: &Value) -> Option<Recommended> {
 }
 
 fn package(value: &Value) -> Option<RecordedPackage> {
-    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| value.get(key).and_then(name).unwrap_or_default();
     let requirements = value["environment_requirements"].as_object().map(|needs| {
-        let text = |key: &str| Some(needs.get(key)?.as_str()?.to_owned());
+        let text = |key: &str| needs.get(key).and_then(name);
         Requirements {
             kind: text("kind").unwrap_or_default(),
             l4t_version: text("l4t_version"),
@@ -100,7 +106,7 @@ fn package(value: &Value) -> Option<RecordedPackage> {
         }
     });
     Some(RecordedPackage {
-        package_id: value["package_id"].as_str()?.to_owned(),
+        package_id: name(value.get("package_id")?)?,
         backend: text("backend"),
         quantization: text("quantization"),
         recommended: recommended(value),

@@ -85,6 +85,9 @@ impl From<Entry> for Row {
     }
 }
 
+/// Head and content of a column of the table.
+type Column = (&'static str, fn(&Row) -> String);
+
 enum State {
     Ready,
     /// The files may be in order, but this binary does not run such a package here.
@@ -116,7 +119,7 @@ fn list(cache: &Cache, json: bool) -> Result<(), Error> {
         eprintln!("no model in {}", cache.root().display());
         return Ok(());
     }
-    let columns: [(&str, fn(&Row) -> String); 9] = [
+    let columns: [Column; 9] = [
         ("ID", |row| row.id.clone()),
         ("LAYOUT", |row| row.layout.as_str().into()),
         ("PACKAGE", |row| row.package.clone()),

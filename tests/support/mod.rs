@@ -1,6 +1,7 @@
 //! What the tests share: where recordings and fetched files lie, and the binary as a child process.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod damage;
 pub mod recorded;
 pub mod still;
 
