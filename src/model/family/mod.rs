@@ -3,6 +3,7 @@
 //! A [`Head`] turns the outputs for one image into predictions. What families share is beside them: thresholds,
 //! suppression, geometry, masks.
 
+pub mod deeplab;
 mod objects;
 pub mod yolov8;
 
@@ -93,6 +94,7 @@ pub struct Setup<'a> {
 /// what was expected and what was found.
 pub fn head(setup: &Setup<'_>) -> Result<Box<dyn Head>, Error> {
     match (setup.contract.family, setup.contract.task) {
+        (Family::DeepLab, Task::SemanticSegmentation) => Ok(Box::new(deeplab::DeepLabHead::new(setup)?)),
         (Family::YoloV8, Task::ObjectDetection) => Ok(Box::new(objects::ObjectHead::yolov8(setup)?)),
         _ => Err(Error::Unsupported {
             id: setup.package.id.clone(),
