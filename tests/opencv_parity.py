@@ -2,8 +2,9 @@
 
 Reads jobs from standard input and writes results to standard output, so that nothing is kept in files:
 a job is a line `OPERATION WIDTH HEIGHT NEW_WIDTH NEW_HEIGHT` followed by HEIGHT*WIDTH*3 bytes of RGB; the result is the
-raw bytes of the array, RGB, uint8 or little-endian float32.
+raw bytes of the array, RGB, uint8 or little-endian float32; of outlines their SHA-256.
 """
+import hashlib
 import sys
 import warnings
 
@@ -19,6 +20,15 @@ DEVIATION = np.array([0.225, 0.224, 0.229], np.float32)
 
 def via_grey(bgr, change):
     return cv2.cvtColor(change(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)), cv2.COLOR_GRAY2BGR)
+
+
+def outlines(mask):
+    """SHA-256 of the contours: of each the number of its points, then x and y of each, little-endian uint32."""
+    contours = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    digest = hashlib.sha256()
+    for contour in contours:
+        digest.update(np.array([len(contour), *contour.flatten()], "<u4").tobytes())
+    return digest.digest()
 
 
 def answer(operation, bgr, size):
@@ -58,8 +68,11 @@ def main():
         width, height, new_width, new_height = map(int, numbers)
         data = sys.stdin.buffer.read(width * height * 3)
         bgr = np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(height, width, 3)[:, :, ::-1])
-        result = answer(operation, bgr, (new_width, new_height))
-        sys.stdout.buffer.write(np.ascontiguousarray(result[:, :, ::-1]).tobytes())
+        if operation == "outlines":
+            sys.stdout.buffer.write(outlines(np.ascontiguousarray(bgr[:, :, 2])))
+        else:
+            result = answer(operation, bgr, (new_width, new_height))
+            sys.stdout.buffer.write(np.ascontiguousarray(result[:, :, ::-1]).tobytes())
         sys.stdout.buffer.flush()
 
 

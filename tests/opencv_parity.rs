@@ -5,8 +5,10 @@
 use std::io::{BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use firstlight::frame::contour::{Bitmap, Corner, Tracer};
 use firstlight::frame::contrast::{Contrast, ContrastFilter};
-use firstlight::frame::{Antialias, Arithmetic, Frame, Levels, Placement, Resizer, Size, colour};
+use firstlight::frame::{Antialias, Arithmetic, Frame, Levels, Placement, Region, Resizer, Size, colour};
+use sha2::{Digest, Sha256};
 
 const PYTHON: &str = "FIRSTLIGHT_OPENCV_PYTHON";
 
@@ -214,4 +216,54 @@ fn histogram_equalization_in_colour_is_scikit_images() {
 fn adaptive_equalization_in_colour_is_scikit_images() {
     let mut filter = ContrastFilter::default();
     compare("adaptive_in_colour", |frame| filter.apply_in_colour(Contrast::Adaptive, frame));
+}
+
+/// Noise of any density, blobs, lines, frames of rectangles, everything and nothing.
+fn mask(noise: &mut Noise, width: usize, height: usize) -> Vec<bool> {
+    let kind = noise.next() % 6;
+    let density = noise.next() % 256;
+    let coarse: Vec<bool> = (0..width * height).map(|_| noise.next() % 256 < density).collect();
+    let scale = noise.side(9);
+    let (step, phase) = (noise.side(7), noise.side(7));
+    let at = |x: usize, y: usize| coarse[y * width + x];
+    let value = |x: usize, y: usize| match kind {
+        0 | 1 => at(x, y),
+        2 => at(x / scale, y / scale),
+        3 => (x + y * phase).is_multiple_of(step + 1),
+        4 => x.min(width - 1 - x).min(y.min(height - 1 - y)) % (step + 1) == phase % (step + 1),
+        _ => density < 128,
+    };
+    (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| value(x, y)).collect()
+}
+
+#[test]
+fn outlines_are_opencvs() {
+    let Some(mut opencv) = Reference::start() else { return };
+    let mut noise = Noise(14);
+    let (mut bitmap, mut tracer) = (Bitmap::default(), Tracer::default());
+    for _ in 0..3000 {
+        let (width, height) = (noise.side(40), noise.side(40));
+        let mask = mask(&mut noise, width, height);
+        bitmap.reset(Region { left: 0, top: 0, width, height });
+        for (y, row) in mask.chunks_exact(width).enumerate() {
+            bitmap.row_mut(y).iter_mut().zip(row).for_each(|(cell, &set)| *cell = i8::from(set));
+        }
+        let mut again = bitmap.clone();
+        let mut found: Vec<Vec<Corner>> = Vec::new();
+        tracer.each(&mut bitmap, |outline| found.push(outline.to_vec()));
+        found.reverse();
+        let mut digest = Sha256::new();
+        for outline in &found {
+            digest.update(u32::try_from(outline.len()).unwrap().to_le_bytes());
+            outline.iter().flatten().for_each(|side| digest.update(side.to_le_bytes()));
+        }
+        let pixels = mask.iter().flat_map(|&set| [u8::from(set) * 255; 3]).collect();
+        let frame = Frame::from_rgb(width, height, pixels);
+        let expected = opencv.ask("outlines", &frame, Size::new(0, 0), 32);
+        assert!(digest.finalize()[..] == expected, "{width}x{height}: {mask:?} gives {found:?}");
+        // Roboflow's choice: numpy's argmax, the first of the longest.
+        let most = found.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = found.iter().find(|outline| outline.len() == most).map_or(&[][..], |outline| outline);
+        assert_eq!(tracer.longest(&mut again), longest);
+    }
 }

@@ -4,6 +4,7 @@
 //! Roboflow's engines call, because the network sees the difference.
 
 pub mod colour;
+pub mod contour;
 pub mod contrast;
 pub mod decode;
 pub mod draw;

@@ -93,11 +93,12 @@ impl ClassicInverse {
         self.place(x, y)
     }
 
-    /// A corner of a polygon, neither clipped nor rounded.
+    /// A corner of a polygon, neither clipped nor rounded to whole pixels. In 32-bit floats: the engine's outlines are
+    /// arrays of these, whatever its boxes are.
     #[must_use]
     pub fn polygon_point(&self, x: f64, y: f64) -> [f64; 2] {
-        let (x, y) = self.unscale((x, y), self.point_pad, Precision::Double);
-        [x + self.shift.0, y + self.shift.1]
+        let (x, y) = self.unscale((x, y), self.point_pad, Precision::Single);
+        [x + self.shift.0, y + self.shift.1].map(|at| Precision::Single.round(at))
     }
 
     fn unscale(&self, (x, y): (f64, f64), pad: (f64, f64), precision: Precision) -> (f64, f64) {

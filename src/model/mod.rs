@@ -6,6 +6,7 @@ mod annotate;
 pub mod family;
 pub mod geometry;
 mod labels;
+pub mod mask;
 pub mod nms;
 mod predictions;
 mod preprocess;
@@ -25,7 +26,7 @@ pub use labels::Labels;
 pub use predictions::{ClassMap, ClassScore, Detection, Keypoint, Predictions, Shape, Span};
 pub use preprocess::{Preprocessor, concrete_shape};
 pub use registry::{Contract, Family, Task, contract};
-pub use request::{Confidence, ConfidenceWord, Request, RequestError};
+pub use request::{Confidence, ConfidenceWord, MaskDecodeMode, MaskFormat, Request, RequestError};
 pub use response::{Answer, ResolvedModel, Response};
 pub use semantics::Semantics;
 pub use threshold::{Bound, Threshold, Thresholds};
@@ -48,6 +49,11 @@ pub enum Error {
     ClassCount { names: usize, network: usize, shape: Vec<Vec<usize>> },
     #[error("the network's outputs are {found:?}; expected {expected}")]
     OutputShape { expected: String, found: Vec<Vec<usize>> },
+    #[error(
+        "Invalid mask decode argument sent. tradeoff_factor must be in [0.0, 1.0], mask_decode_mode: must be one of \
+         ['accurate', 'fast', 'tradeoff']"
+    )]
+    MaskArgument,
     #[error("the network takes {0:?}; expected one image of three channels")]
     InputShape([usize; 4]),
     #[error(

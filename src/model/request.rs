@@ -15,24 +15,19 @@ const MAX_DETECTIONS: usize = 300;
 /// fields of other tasks, and `max_candidates`, which both of its engines ignore as well.
 const INEFFECTIVE: &[&str] = &[
     "active_learning_target_dataset",
-    "allow_reduced_mask_resolution",
     "api_key",
     "disable_active_learning",
     "disable_model_monitoring",
-    "enforce_dense_masks_in_inference_models",
     "fix_batch_size",
     "id",
     "keypoint_confidence",
-    "mask_decode_mode",
     "max_candidates",
     "model_id",
     "model_type",
-    "response_mask_format",
     "source",
     "source_info",
     "start",
     "stream_pipeline_context_id",
-    "tradeoff_factor",
     "usage_billable",
     "visualize_predictions",
 ];
@@ -62,6 +57,16 @@ pub struct Request {
     pub disable_preproc_contrast: Option<bool>,
     pub disable_preproc_grayscale: Option<bool>,
     pub disable_preproc_static_crop: Option<bool>,
+    /// Boxes and masks may come on a grid smaller than the image, as `mask_decode_mode` says; default engine only.
+    pub allow_reduced_mask_resolution: Option<bool>,
+    pub mask_decode_mode: Option<MaskDecodeMode>,
+    /// 0 (the network's grid) to 1 (full size), for [`MaskDecodeMode::Tradeoff`].
+    pub tradeoff_factor: Option<f64>,
+    /// Default engine only; the classic one always answers polygons.
+    pub response_mask_format: Option<MaskFormat>,
+    /// Changes which of two routes the default engine takes; both give the same masks, but RF-DETR's differ in which
+    /// queries they keep.
+    pub enforce_dense_masks_in_inference_models: Option<bool>,
     pub visualization_labels: Option<bool>,
     pub visualization_stroke_width: Option<u32>,
 }
@@ -77,6 +82,11 @@ const EFFECTIVE: &[&str] = &[
     "disable_preproc_contrast",
     "disable_preproc_grayscale",
     "disable_preproc_static_crop",
+    "allow_reduced_mask_resolution",
+    "mask_decode_mode",
+    "tradeoff_factor",
+    "response_mask_format",
+    "enforce_dense_masks_in_inference_models",
     "visualization_labels",
     "visualization_stroke_width",
 ];
@@ -94,6 +104,27 @@ pub enum Confidence {
 pub enum ConfidenceWord {
     Best,
     Default,
+}
+
+/// The size that masks are decoded in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskDecodeMode {
+    #[default]
+    Accurate,
+    Tradeoff,
+    Fast,
+    /// Any other word: refused by most models, but only once there is something to decode.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What masks are answered as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskFormat {
+    Polygon,
+    Rle,
 }
 
 impl Request {
@@ -136,6 +167,16 @@ impl Request {
     }
 
     #[must_use]
+    pub fn mask_decode_mode(&self) -> MaskDecodeMode {
+        self.mask_decode_mode.unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn tradeoff_factor(&self) -> f64 {
+        self.tradeoff_factor.unwrap_or(0.0)
+    }
+
+    #[must_use]
     pub fn class_agnostic_nms(&self) -> bool {
         self.class_agnostic_nms.unwrap_or(false)
     }
@@ -156,11 +197,21 @@ mod tests {
 
     #[test]
     fn fields_of_other_tasks_are_accepted_and_unknown_ones_named() {
-        let request = Request::parse(r#"{"max_detections": 3, "mask_decode_mode": "fast"}"#).unwrap();
+        let request = Request::parse(r#"{"max_detections": 3, "keypoint_confidence": 0.5}"#).unwrap();
         assert_eq!(request.max_detections(), 3);
         let message = Request::parse(r#"{"confidense": 0.1}"#).unwrap_err().to_string();
         assert_eq!(message, "request: unknown field `confidense`; did you mean `confidence`?");
         assert!(Request::parse(r#"{"confidence": "high"}"#).is_err());
         assert!(Request::parse("[1]").is_err());
+    }
+    #[test]
+    fn mask_arguments_keep_unknown_words_for_the_engine_to_refuse() {
+        let request = Request::parse(r#"{"mask_decode_mode": "tradeoff", "tradeoff_factor": 1.5}"#).unwrap();
+        assert_eq!((request.mask_decode_mode(), request.tradeoff_factor()), (MaskDecodeMode::Tradeoff, 1.5));
+        assert_eq!(Request::default().mask_decode_mode(), MaskDecodeMode::Accurate);
+        let unknown = Request::parse(r#"{"mask_decode_mode": "best", "response_mask_format": "rle"}"#).unwrap();
+        assert_eq!(unknown.mask_decode_mode(), MaskDecodeMode::Unknown);
+        assert_eq!(unknown.response_mask_format, Some(MaskFormat::Rle));
+        assert!(Request::parse(r#"{"response_mask_format": "png"}"#).is_err());
     }
 }

@@ -4,6 +4,10 @@ use crate::model::Semantics;
 use crate::model::labels::Labels;
 use crate::model::predictions::{Keypoint, Predictions, Shape, Span};
 
+/// What a key point must reach to be seen in the default engine's answers of YOLO26 and RF-DETR; of YOLOv8 and 11 it is
+/// nothing (SPEC §2.4).
+pub const CONFIDENCE_MIN: f32 = 0.3;
+
 /// Points that a network gives every object: as many as the class with most of them has.
 #[must_use]
 pub fn slots(labels: &Labels) -> usize {
@@ -12,11 +16,12 @@ pub fn slots(labels: &Labels) -> usize {
 
 /// Adds the points (x, y in pixels of the image, confidence) of an object of a class, and says where they are. Points
 /// beyond those of the class are padding of the network. The classic engine leaves out those of negative confidence,
-/// the default engine those of none, too.
+/// the default engine those of none and those below `confidence_min`.
 pub fn push_keypoints(
     points: impl Iterator<Item = (f64, f64, f32)>,
     class_id: u32,
     semantics: Semantics,
+    confidence_min: f32,
     labels: &Labels,
     into: &mut Predictions,
 ) -> Shape {
@@ -25,7 +30,7 @@ pub fn push_keypoints(
     for (id, (x, y, confidence)) in (0..).zip(points.take(named)) {
         let seen = match semantics {
             Semantics::Classic => confidence >= 0.0,
-            Semantics::Default => confidence > 0.0,
+            Semantics::Default => confidence > 0.0 && confidence >= confidence_min,
         };
         if seen && x.is_finite() && y.is_finite() && confidence.is_finite() {
             into.keypoints.push(Keypoint { x, y, confidence, id });
@@ -50,14 +55,15 @@ mod tests {
         ];
         assert_eq!(slots(&labels), 3);
         let points = [(1.0, 2.0, 0.0), (3.0, 4.0, 0.5), (f64::NAN, 0.0, 0.9)];
-        let pushed = |class_id, semantics| {
+        let pushed = |class_id, semantics, confidence_min| {
             let mut into = Predictions::default();
-            push_keypoints(points.into_iter(), class_id, semantics, &labels, &mut into);
+            push_keypoints(points.into_iter(), class_id, semantics, confidence_min, &labels, &mut into);
             into.keypoints.iter().map(|point| point.id).collect::<Vec<_>>()
         };
-        assert_eq!(pushed(0, Semantics::Classic), [0]);
-        assert_eq!(pushed(1, Semantics::Classic), [0, 1]);
-        assert_eq!(pushed(1, Semantics::Default), [1]);
-        assert!(pushed(2, Semantics::Classic).is_empty());
+        assert_eq!(pushed(0, Semantics::Classic, 0.0), [0]);
+        assert_eq!(pushed(1, Semantics::Classic, 0.9), [0, 1]);
+        assert_eq!(pushed(1, Semantics::Default, 0.0), [1]);
+        assert!(pushed(1, Semantics::Default, 0.6).is_empty());
+        assert!(pushed(2, Semantics::Classic, 0.0).is_empty());
     }
 }

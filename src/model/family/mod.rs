@@ -4,6 +4,7 @@
 //! suppression, geometry, masks.
 
 mod classifier;
+mod deeplab;
 mod keypoints;
 pub mod objects;
 mod rf_detr;
@@ -24,6 +25,7 @@ use crate::cache::Package;
 use crate::engine::{Session, TensorView};
 use classifier::Classifier;
 pub use classifier::rounded;
+use deeplab::DeepLabHead;
 use objects::ObjectHead;
 use rf_detr::RfDetr;
 
@@ -124,6 +126,7 @@ impl Setup<'_> {
 pub fn head(setup: &Setup<'_>) -> Result<Box<dyn Head>, Error> {
     match (setup.contract.task, setup.contract.family) {
         (Task::Classification | Task::MultiLabelClassification, _) => Ok(Box::new(Classifier::new(setup)?)),
+        (Task::SemanticSegmentation, Family::DeepLab) => Ok(Box::new(DeepLabHead::new(setup)?)),
         (_, Family::RfDetr) => Ok(Box::new(RfDetr::new(setup)?)),
         _ => Ok(Box::new(ObjectHead::new(setup)?)),
     }

@@ -3,19 +3,27 @@
 
 use std::fmt::Debug;
 
-use super::keypoints::push_keypoints;
+use super::keypoints::{self, push_keypoints};
+use super::yolo_nas::YoloNas;
+use super::yolov5::{Reading, YoloV5};
+use super::yolov8::YoloV8;
 use super::yolov10::FinalRows;
-use super::{Head, Job, Setup, yolo_nas::YoloNas, yolov5, yolov5::YoloV5, yolov8::YoloV8};
+use super::{Head, Job, Setup, output_shape};
 use crate::engine::TensorView;
 use crate::model::geometry::{ClassicInverse, DefaultInverse, Precision};
+use crate::model::mask::{MaskAssembler, Prototypes};
 use crate::model::nms::{Candidate, ClassicSuppressor, StandardSuppressor};
 use crate::model::predictions::{Detection, Predictions, Shape};
 use crate::model::registry::{Family, Task};
 use crate::model::threshold::{Bound, Threshold};
+use crate::model::transform::Transform;
 use crate::model::{Error, Semantics};
 
 /// Numbers of a key point: x, y, confidence.
 const KEYPOINT: usize = 3;
+
+/// Which output of YOLOv7 segmentation has the prototypes (SPEC §2.6).
+const YOLOV7_PROTOTYPES: usize = 4;
 
 /// How a family lays objects in its outputs.
 pub trait Rows: Debug + Send {
@@ -42,7 +50,15 @@ enum Selection {
 #[derive(Debug)]
 enum Finish {
     Boxes,
-    Keypoints,
+    Keypoints {
+        confidence_min: f32,
+    },
+    Masks {
+        assembler: Box<MaskAssembler>,
+        /// Which output has the prototypes.
+        prototypes: usize,
+        smoothing: bool,
+    },
 }
 
 /// Finds objects.
@@ -68,7 +84,17 @@ impl ObjectHead {
         let classes = labels.class_names.len();
         let classic = semantics == Semantics::Classic;
         let (finish, extras) = match contract.task {
-            Task::KeypointDetection => (Finish::Keypoints, KEYPOINT * super::keypoints::slots(labels)),
+            Task::KeypointDetection => {
+                let yolo26 = contract.family == Family::Yolo26;
+                let confidence_min = if yolo26 { keypoints::CONFIDENCE_MIN } else { 0.0 };
+                (Finish::Keypoints { confidence_min }, KEYPOINT * keypoints::slots(labels))
+            }
+            Task::InstanceSegmentation => {
+                let prototypes = if contract.family == Family::YoloV7 { YOLOV7_PROTOTYPES } else { 1 };
+                let coefficients = coefficients(outputs, prototypes)?;
+                let smoothing = contract.family == Family::YoloV8;
+                (Finish::Masks { assembler: Box::default(), prototypes, smoothing }, coefficients)
+            }
             _ => (Finish::Boxes, 0),
         };
         let bound = |classic_bound, default_bound| if classic { classic_bound } else { default_bound };
@@ -81,8 +107,13 @@ impl ObjectHead {
                 let bound = bound(Bound::AtLeast, Bound::Above);
                 (Box::new(YoloV8::new(outputs, classes, extras, bound)?), suppressed())
             }
-            Family::YoloV5 => {
-                let reading = if classic { yolov5::Reading::Classic } else { yolov5::Reading::Detection };
+            Family::YoloV5 | Family::YoloV7 => {
+                let reading = match (semantics, contract.task, contract.family) {
+                    (Semantics::Classic, ..) => Reading::Classic,
+                    (_, Task::InstanceSegmentation, Family::YoloV7) => Reading::SegmentationV7,
+                    (_, Task::InstanceSegmentation, _) => Reading::SegmentationV5,
+                    _ => Reading::Detection,
+                };
                 (Box::new(YoloV5::new(outputs, classes, extras, reading)?), suppressed())
             }
             Family::YoloNas => {
@@ -129,35 +160,73 @@ impl ObjectHead {
 impl Head for ObjectHead {
     fn decode(&mut self, job: &Job<'_>, into: &mut Predictions) -> Result<(), Error> {
         self.select(job);
-        let classic = ClassicInverse::new(job.transform);
-        let default = DefaultInverse::new(job.transform);
+        if let Finish::Masks { assembler, prototypes, smoothing } = &mut self.finish {
+            self.extras.clear();
+            for candidate in &self.candidates {
+                self.rows.extras(job.outputs, candidate, &mut self.extras);
+            }
+            let Some(&protos) = job.outputs.get(*prototypes) else { return Ok(()) };
+            let (smoothing, precision, coefficients) = (*smoothing, self.precision, &self.extras[..]);
+            let masks = Prototypes { smoothing, precision, coefficients, protos };
+            return assembler.prototypes(self.semantics, &masks, &self.candidates, job, into);
+        }
+        let inverse = Inverse::new(self.semantics, self.precision, job.transform);
         for candidate in self.candidates.iter().filter(|candidate| job.wants(candidate.class_id)) {
-            let corners = match self.semantics {
-                Semantics::Classic => classic.corners(candidate.corners, self.precision),
-                Semantics::Default => default.whole_corners(candidate.corners),
-            };
+            let Candidate { corners, confidence, class_id, .. } = *candidate;
             let shape = match self.finish {
-                Finish::Boxes => Shape::Box,
-                Finish::Keypoints => {
+                Finish::Keypoints { confidence_min } => {
                     self.extras.clear();
                     self.rows.extras(job.outputs, candidate, &mut self.extras);
-                    let place = |x: f32, y: f32| match self.semantics {
-                        Semantics::Classic => classic.keypoint(x, y, self.precision),
-                        Semantics::Default => {
-                            let [x, y] = default.point([x, y]).map(|side| f64::from(side.round_ties_even()));
-                            (x, y)
-                        }
-                    };
                     let points = self.extras.as_chunks::<KEYPOINT>().0.iter().map(|&[x, y, confidence]| {
-                        let (x, y) = place(x, y);
+                        let (x, y) = inverse.keypoint(x, y);
                         (x, y, confidence)
                     });
-                    push_keypoints(points, candidate.class_id, self.semantics, job.labels, into)
+                    push_keypoints(points, class_id, self.semantics, confidence_min, job.labels, into)
                 }
+                _ => Shape::Box,
             };
-            let Candidate { confidence, class_id, .. } = *candidate;
-            into.detections.push(Detection { corners, confidence, class_id, shape });
+            into.detections.push(Detection { corners: inverse.corners(corners), confidence, class_id, shape });
         }
         Ok(())
+    }
+}
+
+/// The way back of either engine.
+enum Inverse {
+    Classic(ClassicInverse, Precision),
+    Default(DefaultInverse),
+}
+
+impl Inverse {
+    fn new(semantics: Semantics, precision: Precision, transform: &Transform) -> Self {
+        match semantics {
+            Semantics::Classic => Inverse::Classic(ClassicInverse::new(transform), precision),
+            Semantics::Default => Inverse::Default(DefaultInverse::new(transform)),
+        }
+    }
+
+    fn corners(&self, corners: [f32; 4]) -> [f64; 4] {
+        match self {
+            Inverse::Classic(inverse, precision) => inverse.corners(corners, *precision),
+            Inverse::Default(inverse) => inverse.whole_corners(corners),
+        }
+    }
+
+    fn keypoint(&self, x: f32, y: f32) -> (f64, f64) {
+        match self {
+            Inverse::Classic(inverse, precision) => inverse.keypoint(x, y, *precision),
+            Inverse::Default(inverse) => {
+                let [x, y] = inverse.point([x, y]).map(|side| f64::from(side.round_ties_even()));
+                (x, y)
+            }
+        }
+    }
+}
+
+/// Mask coefficients of a candidate: as many as there are prototypes.
+fn coefficients(outputs: &[Vec<usize>], prototypes: usize) -> Result<usize, Error> {
+    match outputs.get(prototypes).map(Vec::as_slice) {
+        Some(&[coefficients, _, _]) => Ok(coefficients),
+        _ => output_shape(format!("output {prototypes} [coefficients, height, width]"), outputs),
     }
 }

@@ -6,10 +6,11 @@
 //! numbers the first two are its place, the third the logit of its being findable, the fifth to seventh the Cholesky
 //! factors of its precision, by which the score of its object is fused.
 
-use super::keypoints::push_keypoints;
+use super::keypoints::{self, push_keypoints};
 use super::{Head, Job, Setup, output_shape, sigmoid};
 use crate::model::geometry::DefaultInverse;
 use crate::model::labels::is_removed;
+use crate::model::mask::MaskAssembler;
 use crate::model::nms::Candidate;
 use crate::model::predictions::{Detection, Predictions, Shape};
 use crate::model::registry::Task;
@@ -19,8 +20,6 @@ use crate::model::{Error, Semantics};
 
 /// Numbers of a key point.
 const KEYPOINT: usize = 8;
-/// What a key point must reach to be seen (SPEC §2.4).
-const KEYPOINT_CONFIDENCE_MIN: f32 = 0.3;
 /// How much an object's score depends on how sharply its points are placed.
 const SHARPNESS_EXPONENT: f32 = 0.2;
 
@@ -36,6 +35,7 @@ pub struct RfDetr {
     scores: Vec<f32>,
     order: Vec<u32>,
     candidates: Vec<Candidate>,
+    masks: MaskAssembler,
 }
 
 impl RfDetr {
@@ -57,7 +57,7 @@ impl RfDetr {
                 return output_shape(format!("third [{queries}, height, width]"), setup.outputs);
             }
             (_, third) => {
-                points = super::keypoints::slots(setup.labels);
+                points = keypoints::slots(setup.labels);
                 if third != Some(&[queries, logits * points, KEYPOINT]) {
                     return output_shape(format!("third [{queries}, {}, {KEYPOINT}]", logits * points), setup.outputs);
                 }
@@ -71,6 +71,7 @@ impl RfDetr {
             scores: Vec::new(),
             order: Vec::new(),
             candidates: Vec::new(),
+            masks: MaskAssembler::default(),
         })
     }
 
@@ -108,7 +109,7 @@ impl RfDetr {
             let Some(class_id) = self.class_of_logit[logit] else { continue };
             let confidence = match self.points {
                 0 => self.scores[pair as usize],
-                points => fused_score(self.scores[pair as usize], keypoints(job, query, logit, points)),
+                points => fused_score(self.scores[pair as usize], points_of(job, query, logit, points)),
             };
             let [x, y, width, height] = std::array::from_fn(|side| boxes.data[query * 4 + side]);
             let (half_w, half_h) = (0.5 * width, 0.5 * height);
@@ -130,34 +131,53 @@ impl RfDetr {
 impl Head for RfDetr {
     fn decode(&mut self, job: &Job<'_>, into: &mut Predictions) -> Result<(), Error> {
         self.select(job);
-        let classes = self.class_of_logit.len();
         let (width, height) = (to_f32(job.transform.network.width), to_f32(job.transform.network.height));
+        for candidate in &mut self.candidates {
+            let [left, top, right, bottom] = candidate.corners;
+            candidate.corners = match self.semantics {
+                Semantics::Classic => classic_corners(candidate.corners, job.transform),
+                Semantics::Default => [left * width, top * height, right * width, bottom * height],
+            };
+        }
+        match (self.task, job.outputs.get(2)) {
+            (Task::InstanceSegmentation, Some(masks)) => {
+                let classes = to_u32(self.class_of_logit.len());
+                self.candidates.iter_mut().for_each(|candidate| candidate.index /= classes);
+                self.masks.queries(self.semantics, &self.candidates, *masks, job, into)
+            }
+            _ => {
+                self.finish(job, (width, height), into);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl RfDetr {
+    /// Boxes, with key points where there are any.
+    fn finish(&self, job: &Job<'_>, (width, height): (f32, f32), into: &mut Predictions) {
+        let classes = self.class_of_logit.len();
         let inverse = DefaultInverse::new(job.transform);
         for candidate in self.candidates.iter().filter(|candidate| job.wants(candidate.class_id)) {
-            let [left, top, right, bottom] = candidate.corners;
+            let Candidate { corners, confidence, class_id, index } = *candidate;
             let corners = match self.semantics {
-                Semantics::Classic => classic_corners(candidate.corners, job.transform),
-                Semantics::Default => {
-                    inverse.whole_corners([left * width, top * height, right * width, bottom * height])
-                }
+                Semantics::Classic => corners.map(f64::from),
+                Semantics::Default => inverse.whole_corners(corners),
             };
             let shape = match self.points {
                 0 => Shape::Box,
                 count => {
-                    let pair = candidate.index as usize;
-                    let points = keypoints(job, pair / classes, pair % classes, count).iter().map(|point| {
-                        let findable = sigmoid(point[2]);
+                    let pair = index as usize;
+                    let points = points_of(job, pair / classes, pair % classes, count).iter().map(|point| {
                         let [x, y] = inverse.clip(inverse.point([point[0] * width, point[1] * height]));
                         let place = |side: f32| f64::from(side.round_ties_even());
-                        (place(x), place(y), if findable < KEYPOINT_CONFIDENCE_MIN { 0.0 } else { findable })
+                        (place(x), place(y), sigmoid(point[2]))
                     });
-                    push_keypoints(points, candidate.class_id, self.semantics, job.labels, into)
+                    push_keypoints(points, class_id, self.semantics, keypoints::CONFIDENCE_MIN, job.labels, into)
                 }
             };
-            let Candidate { confidence, class_id, .. } = *candidate;
             into.detections.push(Detection { corners, confidence, class_id, shape });
         }
-        Ok(())
     }
 }
 
@@ -179,7 +199,7 @@ fn classes_of_logits(setup: &Setup<'_>, logits: usize) -> Vec<Option<u32>> {
 }
 
 /// The points of a query for one of its classes.
-fn keypoints<'a>(job: &Job<'a>, query: usize, logit: usize, points: usize) -> &'a [[f32; KEYPOINT]] {
+fn points_of<'a>(job: &Job<'a>, query: usize, logit: usize, points: usize) -> &'a [[f32; KEYPOINT]] {
     let Some(output) = job.outputs.get(2) else { return &[] };
     let per_query = output.shape[1];
     let start = query * per_query + logit * points;
@@ -214,7 +234,7 @@ fn fused_score(score: f32, points: &[[f32; KEYPOINT]]) -> f32 {
 }
 
 /// The classic engine's way back has no rounding, and does not look at static crops.
-fn classic_corners([left, top, right, bottom]: [f32; 4], transform: &Transform) -> [f64; 4] {
+fn classic_corners([left, top, right, bottom]: [f32; 4], transform: &Transform) -> [f32; 4] {
     let (image_w, image_h) = (to_f32(transform.image.width), to_f32(transform.image.height));
     let corners = match transform.fit {
         Fit::Stretch => [left * image_w, top * image_h, right * image_w, bottom * image_h],
@@ -233,10 +253,13 @@ fn classic_corners([left, top, right, bottom]: [f32; 4], transform: &Transform) 
     };
     let [left, top, right, bottom] = corners;
     [left.clamp(0.0, image_w), top.clamp(0.0, image_h), right.clamp(0.0, image_w), bottom.clamp(0.0, image_h)]
-        .map(f64::from)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sides of images are far below 2^24")]
 fn to_f32(side: usize) -> f32 {
     side as f32
+}
+
+fn to_u32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
