@@ -8,7 +8,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use firstlight::frame::contrast::{Contrast, ContrastFilter};
 use firstlight::frame::resize::Kernel;
-use firstlight::frame::{Arithmetic, Frame, Resizer, Size, colour, decode, encode};
+use firstlight::frame::{Antialias, Arithmetic, Frame, Levels, Placement, Resizer, Size, colour, decode, encode};
 
 const NET: Size = Size::new(640, 640);
 
@@ -90,6 +90,32 @@ fn resize_bytes_fastest(bencher: Bencher) {
     resize(bencher, Kernel::detect());
 }
 
+/// What RF-DETR has: to a smaller square, with Pillow's filter and then by table, or by table and then as floats.
+const DETR: Size = Size::new(384, 384);
+
+fn levels() -> Levels {
+    Levels::new([0, 1, 2], |_, level| (level / 255.0 - 0.45) / 0.225)
+}
+
+#[divan::bench]
+fn antialias_and_levels(bencher: Bencher) {
+    let (frame, mut out, mut resized) = (noise(1920, 1080), vec![0.0; DETR.width * DETR.height * 3], Frame::empty());
+    let (mut antialias, levels, placement) = (Antialias::default(), levels(), Placement::stretch(DETR));
+    bencher.bench_local(|| {
+        antialias.resize(black_box(frame.view()), DETR, &mut resized).unwrap();
+        levels.place(resized.view(), placement, [0.0; 3], black_box(&mut out)).unwrap();
+    });
+}
+
+#[divan::bench]
+fn levels_as_floats(bencher: Bencher) {
+    let (frame, mut out) = (noise(1920, 1080), vec![0.0; DETR.width * DETR.height * 3]);
+    let (mut resizer, levels, placement) = (Resizer::new(), levels(), Placement::stretch(DETR));
+    bencher.bench_local(|| {
+        resizer.place_levels(black_box(frame.view()), &levels, placement, 0.0, black_box(&mut out)).unwrap();
+    });
+}
+
 #[divan::bench]
 fn grey(bencher: Bencher) {
     let mut frame = noise(1920, 1080);
@@ -100,6 +126,12 @@ fn grey(bencher: Bencher) {
 fn contrast(bencher: Bencher, contrast: Contrast) {
     let (mut frame, mut filter) = (noise(1920, 1080), ContrastFilter::default());
     bencher.bench_local(|| filter.apply(contrast, black_box(&mut frame)));
+}
+
+#[divan::bench(args = [Contrast::Histogram, Contrast::Adaptive])]
+fn contrast_in_colour(bencher: Bencher, contrast: Contrast) {
+    let (mut frame, mut filter) = (noise(1920, 1080), ContrastFilter::default());
+    bencher.bench_local(|| filter.apply_in_colour(contrast, black_box(&mut frame)));
 }
 
 /// A smooth picture, as JPEG knows them; noise would measure the entropy coder.

@@ -68,11 +68,8 @@ pub(super) fn table(histogram: &[usize; LEVELS]) -> Table {
         sum += count;
         share(sum, total)
     });
-    let mut table = [0; LEVELS];
-    for level in darkest..=brightest {
-        table[level] = to_level(interpolate(&bins, &shares, unit(level)));
-    }
-    table
+    // Levels that do not occur get some answer too.
+    std::array::from_fn(|level| to_level(interpolate(&bins, &shares, unit(level))))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "numpy divides in 64 bits and keeps 32")]

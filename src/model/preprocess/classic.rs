@@ -16,7 +16,7 @@ const STRIDE: usize = 32;
 const HALF: Normalization = Normalization { mean: [0.5; CHANNELS], std: [0.5; CHANNELS] };
 
 #[derive(Debug)]
-pub struct Classic {
+pub struct ClassicEngine {
     preprocessing: Preprocessing,
     /// What the picture is resized to.
     resize: Size,
@@ -61,7 +61,7 @@ impl Values {
     }
 }
 
-impl Classic {
+impl ClassicEngine {
     pub fn new(
         preprocessing: Preprocessing,
         contract: Contract,
@@ -220,4 +220,138 @@ pub fn network_size(declared: &DeclaredInput, preprocessing: &Preprocessing, con
         fixed.unwrap_or(padded)
     };
     Size { width: side(declared.width, resize.width), height: side(declared.height, resize.height) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Resize;
+    use crate::frame::CropPercent;
+
+    const FIXED: DeclaredInput = DeclaredInput { batch: Some(1), channels: Some(3), height: Some(2), width: Some(2) };
+    const NET: Size = Size::new(2, 2);
+
+    fn resized(format: ResizeFormat) -> Preprocessing {
+        Preprocessing { resize: Resize { format, width: Some(2), height: Some(2) }, ..Preprocessing::default() }
+    }
+
+    fn contract(task: Task, family: Family) -> Contract {
+        Contract { task, family }
+    }
+
+    /// A picture of one colour, through it all.
+    fn run(preprocessing: &Preprocessing, contract: Contract, frame: &Frame) -> (Transform, Vec<f32>) {
+        let mut engine = ClassicEngine::new(preprocessing.clone(), contract, &FIXED, NET).unwrap();
+        let mut out = vec![f32::NAN; 12];
+        let request = Request { disable_preproc_static_crop: Some(true), ..Request::default() };
+        (engine.run(frame, &request, &mut out).unwrap(), out)
+    }
+
+    fn firsts(out: &[f32]) -> [f32; 3] {
+        [out[0], out[4], out[8]]
+    }
+
+    #[test]
+    fn each_family_has_its_values() {
+        let frame = Frame::from_rgb(2, 2, [255, 51, 0].repeat(4));
+        let values = |task, family| firsts(&run(&resized(ResizeFormat::Stretch), contract(task, family), &frame).1);
+        let imagenet = [(1.0 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (0.0 - 0.406) / 0.225];
+        assert_eq!(values(Task::ObjectDetection, Family::YoloV8), [1.0, 0.2, 0.0]);
+        assert_eq!(values(Task::ObjectDetection, Family::RtDetr), [1.0, 0.2, 0.0]);
+        assert_eq!(values(Task::ObjectDetection, Family::YoloX), [0.0, 51.0, 255.0]);
+        assert_eq!(values(Task::Classification, Family::YoloV8), [1.0, (0.2 - 0.5) / 0.5, -1.0]);
+        assert_eq!(values(Task::MultiLabelClassification, Family::Vit), [1.0, (0.2 - 0.5) / 0.5, -1.0]);
+        assert_eq!(values(Task::Classification, Family::ResNet), imagenet);
+        assert_eq!(values(Task::Classification, Family::DinoV3), imagenet);
+        assert_eq!(values(Task::SemanticSegmentation, Family::DeepLab), imagenet);
+        assert_eq!(values(Task::InstanceSegmentation, Family::RfDetr), imagenet);
+    }
+
+    #[test]
+    fn rf_detr_pads_after_the_normalisation_and_the_others_before() {
+        // One row of pixels in the upper half, one of padding below.
+        let frame = Frame::from_rgb(2, 1, vec![51; 6]);
+        let grey = resized(ResizeFormat::Fit { fill: 114 });
+        let (transform, out) = run(&grey, contract(Task::ObjectDetection, Family::RfDetr), &frame);
+        let red = (51.0 / 255.0 - 0.485) / 0.229;
+        assert_eq!(out[..4], [red, red, 114.0, 114.0]);
+        assert_eq!((transform.fit, transform.pad, transform.scale), (Fit::Letterbox, [0, 0, 0, 1], (1.0, 1.0)));
+        let (_, out) = run(&grey, contract(Task::Classification, Family::Vit), &frame);
+        assert_eq!(out[2], (114.0 / 255.0 - 0.5) / 0.5);
+        let (_, out) = run(&grey, contract(Task::ObjectDetection, Family::YoloX), &frame);
+        assert_eq!(out[..4], [51.0, 51.0, 114.0, 114.0]);
+    }
+
+    #[test]
+    fn rf_detr_goes_by_way_of_a_data_set_that_is_not_square() {
+        let mut wide = resized(ResizeFormat::Fit { fill: 0 });
+        wide.resize.width = Some(4);
+        let frame = Frame::from_rgb(2, 2, vec![255; 12]);
+        let (transform, out) = run(&wide, contract(Task::ObjectDetection, Family::RfDetr), &frame);
+        assert_eq!((transform.network, transform.pad), (Size::new(4, 2), [1, 0, 1, 0]));
+        // Half of each pixel of the network is padding.
+        assert_eq!(out[..4], [(1.0 - 0.485) / 0.229 / 2.0; 4]);
+        let (transform, _) = run(&wide, contract(Task::ObjectDetection, Family::YoloV8), &frame);
+        assert_eq!(transform.network, NET, "no other family does");
+    }
+
+    #[test]
+    fn semantic_segmentation_does_not_heed_the_request() {
+        let crop = CropPercent { x_min: 0.0, x_max: 50.0, y_min: 0.0, y_max: 100.0 };
+        let cropping = Preprocessing { static_crop: Some(crop), ..resized(ResizeFormat::Stretch) };
+        let frame = Frame::new(4, 2);
+        let (transform, _) = run(&cropping, contract(Task::SemanticSegmentation, Family::DeepLab), &frame);
+        assert!(transform.cropped && transform.crop.width == 2);
+        let (transform, _) = run(&cropping, contract(Task::InstanceSegmentation, Family::YoloV8), &frame);
+        assert!(!transform.cropped && transform.crop.width == 4 && transform.crop_percent == Some(crop));
+    }
+
+    #[test]
+    fn padding_of_an_open_batch_is_black_and_normalised_by_nobody() {
+        let preprocessing = resized(ResizeFormat::Fit { fill: 255 });
+        let open = DeclaredInput { batch: None, channels: None, height: None, width: None };
+        let contract = contract(Task::ObjectDetection, Family::YoloV8);
+        let network = network_size(&open, &preprocessing, contract);
+        assert_eq!(network, Size::new(32, 32));
+        let mut engine = ClassicEngine::new(preprocessing, contract, &open, network).unwrap();
+        let mut out = vec![f32::NAN; 3 * 32 * 32];
+        let transform = engine.run(&Frame::new(1, 2), &Request::default(), &mut out).unwrap();
+        assert_eq!(transform.network, NET);
+        // A black column, a white one beside it, then zeroes.
+        assert_eq!((out[0], out[1], out[2], out[33], out[64]), (0.0, 1.0, 0.0, 1.0, 0.0));
+        assert_eq!(out.iter().sum::<f32>(), 6.0);
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let yolo = contract(Task::ObjectDetection, Family::YoloV8);
+        let detr = contract(Task::ObjectDetection, Family::RfDetr);
+        let open = DeclaredInput { batch: Some(1), channels: Some(3), height: Some(2), width: None };
+        for (width, contract, declared) in
+            [(0, yolo, open), (3, yolo, open), (usize::MAX, yolo, open), (usize::MAX, detr, FIXED), (0, detr, FIXED)]
+        {
+            let mut preprocessing = resized(ResizeFormat::Fit { fill: 0 });
+            preprocessing.resize.width = Some(width);
+            let refused = ClassicEngine::new(preprocessing, contract, &declared, NET).unwrap_err();
+            assert!(matches!(refused, Error::InputSize { .. }), "{width}: {refused}");
+        }
+    }
+
+    #[test]
+    fn frames_of_which_nothing_is_left_are_errors() {
+        let stretch = resized(ResizeFormat::Stretch);
+        let crop = CropPercent { x_min: 10.0, x_max: 20.0, y_min: 0.0, y_max: 100.0 };
+        let cropping = Preprocessing { static_crop: Some(crop), ..stretch.clone() };
+        let fitting = resized(ResizeFormat::Fit { fill: 0 });
+        for family in [Family::YoloV8, Family::YoloX, Family::RfDetr] {
+            for (preprocessing, frame) in
+                [(&stretch, Frame::empty()), (&cropping, Frame::new(3, 3)), (&fitting, Frame::new(1, 1000))]
+            {
+                let contract = contract(Task::ObjectDetection, family);
+                let mut engine = ClassicEngine::new(preprocessing.clone(), contract, &FIXED, NET).unwrap();
+                let refused = engine.run(&frame, &Request::default(), &mut [0.0; 12]).unwrap_err();
+                assert!(matches!(refused, Error::Frame(_)), "{refused}");
+            }
+        }
+    }
 }

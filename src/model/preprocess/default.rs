@@ -13,7 +13,7 @@ use crate::model::transform::{Fit, Transform};
 use crate::model::{Contract, Error, Family, Request, Semantics};
 
 #[derive(Debug)]
-pub struct Default {
+pub struct DefaultEngine {
     static_crop: Option<CropPercent>,
     contrast: Option<Contrast>,
     grayscale: bool,
@@ -34,7 +34,7 @@ enum Values {
     /// By table, one value a plane for what is left free.
     Table { levels: Levels, fill: [f32; CHANNELS] },
     /// Stretched with Pillow, then by table.
-    Detr { levels: Levels, stretch: Antialias, data_set: Option<DataSet> },
+    Detr { levels: Levels, stretch: Box<Antialias>, data_set: Option<DataSet> },
 }
 
 /// The resize that a data set's version had, replayed before RF-DETR's own.
@@ -56,7 +56,7 @@ struct Geometry {
     scale: (f64, f64),
 }
 
-impl Default {
+impl DefaultEngine {
     pub fn new(
         config: &InferenceConfig,
         contract: Contract,
@@ -232,7 +232,6 @@ fn channels(color: ColorMode) -> [usize; CHANNELS] {
     }
 }
 
-#[expect(clippy::float_cmp, reason = "255 is what is written in packages")]
 fn plain(input: &NetworkInput, padding: f32) -> Values {
     if input.color == ColorMode::Rgb && input.scaling == Some(255.0) {
         return Values::Unit { normalization: input.normalization, fill: padding / 255.0 };
@@ -245,7 +244,6 @@ fn plain(input: &NetworkInput, padding: f32) -> Values {
     Values::Table { levels: Levels::new(channels(input.color), value), fill }
 }
 
-#[expect(clippy::float_cmp, reason = "255 is what is written in packages")]
 #[expect(clippy::cast_possible_truncation, reason = "torch multiplies by a 32-bit float")]
 fn detr(input: &NetworkInput, data_set: Option<DataSet>) -> Values {
     let value = |plane: usize, level: f32| {
@@ -256,7 +254,7 @@ fn detr(input: &NetworkInput, data_set: Option<DataSet>) -> Values {
             (None, _) => unit,
         }
     };
-    Values::Detr { levels: Levels::new(channels(input.color), value), stretch: Antialias::default(), data_set }
+    Values::Detr { levels: Levels::new(channels(input.color), value), stretch: Box::default(), data_set }
 }
 
 /// The size a network is loaded at: its own, else the package's; never padded.
@@ -264,5 +262,156 @@ pub fn network_size(declared: &DeclaredInput, size: Option<Size>) -> Size {
     Size {
         width: declared.width.or(size.map(|size| size.width)).unwrap_or(SIDE_DEFAULT),
         height: declared.height.or(size.map(|size| size.height)).unwrap_or(SIDE_DEFAULT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::PostProcessing;
+    use crate::model::Task;
+
+    const FIXED: DeclaredInput = DeclaredInput { batch: Some(1), channels: Some(3), height: Some(2), width: Some(2) };
+    const NET: Size = Size::new(2, 2);
+
+    fn config(resize: ResizeMode) -> InferenceConfig {
+        InferenceConfig {
+            static_crop: None,
+            contrast: None,
+            grayscale: false,
+            network_input: NetworkInput {
+                size: Some(NET),
+                dataset_size: None,
+                color: ColorMode::Rgb,
+                resize,
+                padding: 127.0,
+                scaling: Some(255.0),
+                normalization: None,
+            },
+            static_batch: None,
+            post_processing: PostProcessing::default(),
+            removed_classes: Vec::new(),
+        }
+    }
+
+    fn engine(config: &InferenceConfig, family: Family) -> Result<DefaultEngine, Error> {
+        DefaultEngine::new(config, Contract { task: Task::ObjectDetection, family }, &FIXED, NET)
+    }
+
+    fn run(config: &InferenceConfig, family: Family, frame: &Frame) -> (Transform, Vec<f32>) {
+        let mut out = vec![f32::NAN; 12];
+        let transform = engine(config, family).unwrap().run(frame, &Request::default(), &mut out).unwrap();
+        (transform, out)
+    }
+
+    #[test]
+    fn values_are_scaled_ordered_and_normalised() {
+        let frame = Frame::from_rgb(2, 2, [255, 51, 0].repeat(4));
+        let mut config = config(ResizeMode::Stretch);
+        let mut values = |change: &dyn Fn(&mut NetworkInput), family| {
+            change(&mut config.network_input);
+            let (_, out) = run(&config, family, &frame);
+            [out[0], out[4], out[8]]
+        };
+        assert_eq!(values(&|_| (), Family::YoloV8), [1.0, 0.2, 0.0]);
+        assert_eq!(values(&|input| input.color = ColorMode::Bgr, Family::YoloV8), [0.0, 0.2, 1.0]);
+        assert_eq!(values(&|input| input.scaling = None, Family::YoloV8), [0.0, 51.0, 255.0]);
+        assert_eq!(values(&|_| (), Family::RfDetr), [0.0, 0.2, 1.0], "which scales to 1 in any case");
+        assert_eq!(values(&|input| input.scaling = Some(510.0), Family::RfDetr), [0.0, 0.1, 0.5]);
+        let by = Normalization { mean: [0.5, 0.1, 0.25], std: [0.5, 1.0, 0.25] };
+        assert_eq!(values(&|input| input.normalization = Some(by), Family::YoloV8), [-1.0, 0.0, 1.0]);
+        assert_eq!(values(&|_| (), Family::RfDetr), [-1.0, 0.1, 3.0], "which then does not look at the scaling");
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_in_the_middle_and_what_is_too_short_is_padded_black() {
+        let frame = Frame::from_rgb(5, 1, (0..15).collect());
+        let (transform, out) = run(&config(ResizeMode::CenterCrop), Family::YoloV8, &frame);
+        assert_eq!((transform.pad, transform.scale), ([-1, 0, -2, 1], (1.0, 1.0)));
+        assert_eq!((transform.fit, transform.network), (Fit::CenterCrop, NET));
+        assert_eq!(out[..4], [3.0 / 255.0, 6.0 / 255.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn letterboxes_are_padded_at_the_level_of_the_package() {
+        for mode in [ResizeMode::Letterbox, ResizeMode::LetterboxReflectEdges] {
+            let (transform, out) = run(&config(mode), Family::YoloV8, &Frame::new(4, 2));
+            assert_eq!((transform.pad, transform.scale, transform.fit), ([0, 0, 0, 1], (0.5, 0.5), Fit::Letterbox));
+            assert_eq!(out[..4], [0.0, 0.0, 127.0 / 255.0, 127.0 / 255.0]);
+        }
+    }
+
+    #[test]
+    fn fit_longer_edge_is_replaced_as_each_family_does_it() {
+        let mode = |family| substituted(ResizeMode::FitLongerEdge, 3.0, family);
+        assert_eq!(mode(Family::YoloV8), (ResizeMode::Letterbox, 127.0));
+        assert_eq!(mode(Family::DeepLab), (ResizeMode::Letterbox, 0.0));
+        for family in [Family::Vit, Family::ResNet, Family::DinoV3, Family::RfDetr] {
+            assert_eq!(mode(family), (ResizeMode::Stretch, 0.0));
+        }
+        assert_eq!(substituted(ResizeMode::Letterbox, 3.0, Family::Vit), (ResizeMode::Letterbox, 3.0));
+    }
+
+    #[test]
+    fn rf_detr_fits_into_the_size_of_the_data_set_first() {
+        let frame = Frame::from_rgb(2, 2, vec![255; 12]);
+        let mut config = config(ResizeMode::Letterbox);
+        let (transform, _) = run(&config, Family::RfDetr, &frame);
+        assert_eq!((transform.network, transform.fit), (NET, Fit::Stretch), "without a data set's size: stretched");
+        config.network_input.dataset_size = Some(Size::new(4, 2));
+        let (transform, out) = run(&config, Family::RfDetr, &frame);
+        assert_eq!((transform.network, transform.pad, transform.scale), (Size::new(4, 2), [1, 0, 1, 0], (1.0, 1.0)));
+        // Columns 127 255 255 127, each of the network's made of three: 3/7 of two, 1/7 of the third.
+        assert_eq!(out[..2], [200.0 / 255.0; 2]);
+        config.network_input.resize = ResizeMode::Stretch;
+        assert_eq!(run(&config, Family::RfDetr, &frame).0.network, NET);
+        config.network_input.resize = ResizeMode::Letterbox;
+        assert_eq!(run(&config, Family::YoloV8, &frame).0.network, NET, "no other family does");
+    }
+
+    #[test]
+    fn a_level_of_padding_wraps_like_a_byte() {
+        let fill = |padding| DataSet::new(NET, padding, NET).unwrap().fill;
+        assert_eq!([0.0, 127.0, 255.9, 300.0, -1.0].map(fill), [0, 127, 255, 44, 255]);
+        assert_eq!([f32::NAN, f32::INFINITY].map(fill), [0, 0]);
+    }
+
+    #[test]
+    fn only_rf_detrs_own_size_overrules_the_package() {
+        let mut config = config(ResizeMode::Stretch);
+        config.network_input.size = Some(Size::new(4, 4));
+        assert!(matches!(engine(&config, Family::YoloV8), Err(Error::InputSize { .. })));
+        assert_eq!(run(&config, Family::RfDetr, &Frame::new(3, 3)).0.network, NET);
+        assert_eq!(network_size(&FIXED, config.network_input.size), NET);
+        let open = DeclaredInput { batch: None, height: None, ..FIXED };
+        assert_eq!(network_size(&open, config.network_input.size), Size::new(2, 4));
+        assert_eq!(network_size(&open, None), Size::new(2, 640));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let mut zero = config(ResizeMode::Stretch);
+        zero.network_input.normalization = Some(Normalization { mean: [0.0; 3], std: [1.0, 0.0, 1.0] });
+        assert!(matches!(engine(&zero, Family::YoloV8), Err(Error::Normalization { .. })));
+        for size in [Size::new(0, 5), Size::new(usize::MAX, usize::MAX), Size::new(50_000, 50_000)] {
+            let mut config = config(ResizeMode::Letterbox);
+            config.network_input.dataset_size = Some(size);
+            assert!(matches!(engine(&config, Family::RfDetr), Err(Error::InputSize { .. })), "{size:?}");
+        }
+        let mut cropping = config(ResizeMode::CenterCrop);
+        cropping.static_crop = Some(CropPercent { x_min: 10.0, x_max: 20.0, y_min: 0.0, y_max: 100.0 });
+        let letterbox = config(ResizeMode::Letterbox);
+        for (config, frame) in
+            [(&cropping, Frame::new(3, 3)), (&letterbox, Frame::empty()), (&letterbox, Frame::new(1, 9000))]
+        {
+            let refused = engine(config, Family::YoloV8).unwrap().run(&frame, &Request::default(), &mut [0.0; 12]);
+            assert!(matches!(refused, Err(Error::Frame(_))));
+        }
+        let empty = engine(&config(ResizeMode::CenterCrop), Family::YoloV8).unwrap().run(
+            &Frame::empty(),
+            &Request::default(),
+            &mut [0.0; 12],
+        );
+        assert!(matches!(empty, Err(Error::Frame(_))));
     }
 }

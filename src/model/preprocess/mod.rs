@@ -5,8 +5,8 @@ mod classic;
 mod default;
 mod edits;
 
-use classic::Classic;
-use default::Default as DefaultEngine;
+use classic::ClassicEngine;
+use default::DefaultEngine;
 
 use super::transform::Transform;
 use super::{Contract, Error, Request};
@@ -26,7 +26,7 @@ pub struct Preprocessor(Way);
 
 #[derive(Debug)]
 enum Way {
-    Classic(Classic),
+    Classic(Box<ClassicEngine>),
     Default(Box<DefaultEngine>),
 }
 
@@ -45,7 +45,8 @@ impl Preprocessor {
         let network = Size::new(input.width, input.height);
         Ok(Self(match &package.layout {
             Layout::Classic { preprocessing, .. } => {
-                Way::Classic(Classic::new(preprocessing.clone(), contract, declared, network)?)
+                let engine = ClassicEngine::new(preprocessing.clone(), contract, declared, network)?;
+                Way::Classic(Box::new(engine))
             }
             Layout::ModelsCache(package) => {
                 Way::Default(Box::new(DefaultEngine::new(&package.config, contract, declared, network)?))
@@ -100,4 +101,40 @@ fn margins(Placement { net, picture }: Placement) -> [i32; 4] {
 /// Pixels of `to` a pixel of `from`: across, down.
 fn ratios(to: Size, from: Size) -> (f64, f64) {
     (to.width as f64 / from.width as f64, to.height as f64 / from.height as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{Preprocessing, Resize};
+    use crate::model::{Family, Task};
+
+    #[test]
+    fn open_sides_come_from_the_package_and_are_padded_only_with_an_open_batch() {
+        let preprocessing = Preprocessing {
+            resize: Resize { width: Some(300), height: None, ..Resize::default() },
+            ..Preprocessing::default()
+        };
+        let layout = Layout::Classic { preprocessing, multiclass: false };
+        let shape = |declared: &DeclaredInput, task, family| {
+            concrete_shape(declared, &layout, Contract { task, family }).dims()
+        };
+        let open = DeclaredInput { batch: None, channels: None, height: None, width: None };
+        let yolo = |declared: &DeclaredInput| shape(declared, Task::ObjectDetection, Family::YoloV8);
+        assert_eq!(yolo(&open), [1, 3, 640, 320]);
+        assert_eq!(yolo(&DeclaredInput { batch: Some(1), ..open }), [1, 3, 640, 300]);
+        let fixed = DeclaredInput { batch: None, channels: Some(3), height: Some(128), width: Some(225) };
+        assert_eq!(yolo(&fixed), [1, 3, 128, 225]);
+        assert_eq!(shape(&open, Task::KeypointDetection, Family::YoloV8), [1, 3, 640, 320]);
+        assert_eq!(shape(&open, Task::InstanceSegmentation, Family::YoloV8), [1, 3, 640, 300]);
+        assert_eq!(shape(&open, Task::ObjectDetection, Family::RfDetr), [1, 3, 640, 300]);
+    }
+
+    #[test]
+    fn values_are_normalised_plane_by_plane() {
+        let mut planes = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0];
+        normalise(&mut planes, Normalization { mean: [0.0, 1.0, 2.0], std: [1.0, 0.5, 0.25] });
+        assert_eq!(planes, [1.0, 2.0, 0.0, 2.0, -4.0, 0.0]);
+        normalise(&mut [], IMAGENET);
+    }
 }
