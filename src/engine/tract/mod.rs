@@ -201,3 +201,16 @@ fn one_line(message: &str) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_locked_one() {
+        let lock = include_str!("../../../Cargo.lock");
+        let locked = lock.split("[[package]]").find(|package| package.contains("name = \"tract-core\""));
+        let version = format!("version = \"{}\"", Tract.version());
+        assert!(locked.is_some_and(|package| package.contains(&version)), "not {version}: {locked:?}");
+    }
+}
