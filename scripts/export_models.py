@@ -20,6 +20,7 @@ sys.setdlopenflags(os.RTLD_LAZY)
 
 import contextlib
 import hashlib
+import itertools
 import json
 import pathlib
 import shutil
@@ -36,9 +37,9 @@ from torch import nn
 SCRIPT = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()
 SEED = 20261121
 # Tries to find an input whose answer is well defined (see `reference`).
-INPUTS_MAX = 20
-# Inputs differ by this part between two runs that must agree.
-NUDGE = 1e-6
+INPUTS_MAX = 60
+# Inputs differ by about this part between runs that must agree: more than another runtime's rounding differs.
+NUDGE = 1e-5
 CLASSES = 80
 
 
@@ -215,24 +216,55 @@ CASES = {
 # ---------------------------------------------------------------------------------------------- the answers
 
 
-def session(path, optimise=True):
+def session(network, optimise=True):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
 def answer(network, pixels):
-    declared = network.get_inputs()[0]
-    pixels = pixels.astype(np.float16) if "float16" in declared.type else pixels
-    return [output.astype(np.float32) for output in network.run(None, {declared.name: pixels})]
+    return network.run(None, {network.get_inputs()[0].name: pixels})
 
 
-def rows_of(outputs):
-    """Every ranked row with all its outputs, in an order that does not depend on near-equal scores."""
-    rows = np.concatenate([output.reshape(*output.shape[:2], -1) for output in outputs], axis=2)
-    return np.stack([image[np.lexsort(np.round(image[:, 3::-1].T, 3))] for image in rows])
+def same_rows(found, expected):
+    """Whether every ranked row of `expected`, with all its outputs, is in `found`, at whatever rank."""
+    def rows(outputs):
+        return [output.reshape(*output.shape[:2], -1) for output in outputs]
+
+    found, expected = rows(found), rows(expected)
+    scales = [1e-3 * np.abs(output).max(axis=(0, 1)) for output in expected]
+    for image in range(expected[0].shape[0]):
+        near = np.ones((expected[0].shape[1],) * 2, bool)
+        for have, want, scale in zip(found, expected, scales):
+            near &= [(np.abs(have[image] - row) <= scale).all(axis=1) for row in want[image]]
+        if not near.any(axis=1).all():
+            return False
+    return True
+
+
+def widened(path):
+    """The same network with its float16 numbers as float32, and computed in float32.
+
+    ONNX Runtime rounds to float16 between the layers, which moves the answers of these networks by some per cent, its
+    own way and not another runtime's. What the file says is its weights; so the answer is that of exact arithmetic.
+    """
+    network = onnx.load(path)
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    attributes = [attribute for node in network.graph.node for attribute in node.attribute]
+    tensors = [attribute.t for attribute in attributes if attribute.HasField("t")]
+    for tensor in [*network.graph.initializer, *tensors]:
+        if tensor.data_type == half:
+            values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    for attribute in attributes:
+        if attribute.name == "to" and attribute.i == half:
+            attribute.i = single
+    for value in [*network.graph.input, *network.graph.output, *network.graph.value_info]:
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type = single
+    return network.SerializeToString()
 
 
 def reference(path, want):
@@ -242,17 +274,19 @@ def reference(path, want):
     a transformer a changed pick changes every row. So an input counts only if ONNX Runtime finds the same rows without
     its optimisations and with the input nudged; else the next one is tried.
     """
-    network = session(path)
+    network = session(widened(path))
     if not want["ranked"]:
         pixels = image_batch(want["shape"], SEED, want["scale"])
-        return pixels, answer(network, pixels)
+        half = "float16" in session(path).get_inputs()[0].type
+        return pixels, answer(network, pixels.astype(np.float16).astype(np.float32) if half else pixels)
     plain = session(path, optimise=False)
     for seed in range(SEED, SEED + INPUTS_MAX):
         pixels = image_batch(want["shape"], seed, want["scale"])
         outputs = answer(network, pixels)
-        others = [answer(plain, pixels), answer(network, pixels * np.float32(1 + NUDGE))]
-        rows, tolerance = rows_of(outputs), 1e-3 * max(np.abs(output).max() for output in outputs)
-        if all(np.abs(rows - rows_of(other)).max() < tolerance for other in others):
+        noise = np.random.default_rng(seed).normal(1, NUDGE, (3, *pixels.shape)).astype(np.float32)
+        others = itertools.chain([answer(plain, pixels)], (answer(network, pixels * nudge) for nudge in noise))
+        if all(same_rows(other, outputs) for other in others):
+            print(f"input of seed {seed}", file=sys.stderr)
             return pixels, outputs
     sys.exit(f"{path}: no input in {INPUTS_MAX} has a well-defined answer")
 
