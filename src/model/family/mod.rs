@@ -4,7 +4,9 @@
 //! suppression, geometry, masks.
 
 mod objects;
+pub mod rt_detr;
 pub mod yolov8;
+pub mod yolox;
 
 use std::fmt::Debug;
 
