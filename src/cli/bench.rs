@@ -1,6 +1,6 @@
-//! `firstlight bench`: the network alone, on random input.
+//! `firstlight bench`: the network alone, on random input; or on a given one, to compare its outputs elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Error, choose_engine, open_package, print_line, threads};
 use crate::cache::{Cache, Weights};
 use crate::device;
-use crate::engine::{DeclaredInput, InputShape, Network};
+use crate::engine::{DeclaredInput, InputShape, Network, Session, npy};
 use crate::model;
 
 /// Side of a network that leaves it open, as `compare.py` assumes as well.
@@ -31,6 +31,12 @@ pub struct Args {
     /// Inferences to time
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     iterations: u32,
+    /// Input, instead of noise: float32 N C H W as numpy saves it; decides dimensions that the network leaves open
+    #[arg(long, value_name = "FILE.npy")]
+    input: Option<PathBuf>,
+    /// Write what the network answers into this folder, as output0.npy, output1.npy and so on
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
     /// One JSON object instead of words
     #[arg(long)]
     json: bool,
@@ -65,9 +71,11 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             (package.weights, Some((package.layout, contract)))
         }
     };
-    let shape = |declared: &DeclaredInput| match &layout {
-        Some((layout, contract)) => model::concrete_shape(declared, layout, *contract),
-        None => InputShape {
+    let input = args.input.as_deref().map(read_input).transpose()?;
+    let shape = |declared: &DeclaredInput| match (&input, &layout) {
+        (Some((shape, _)), _) => *shape,
+        (None, Some((layout, contract))) => model::concrete_shape(declared, layout, *contract),
+        (None, None) => InputShape {
             batch: declared.batch.unwrap_or(1),
             channels: declared.channels.unwrap_or(3),
             height: declared.height.unwrap_or(SIDE_DEFAULT),
@@ -78,7 +86,10 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let network = Network { bytes: weights.bytes(), origin: weights.path().into(), shape: &shape };
     let mut session = chosen.engine.load(&network, options)?;
     let load_ms = millis(started);
-    fill_with_noise(session.input_mut());
+    match &input {
+        Some((_, values)) => session.input_mut().copy_from_slice(values),
+        None => fill_with_noise(session.input_mut()),
+    }
     let mut times = Vec::with_capacity(args.iterations as usize);
     let first = Instant::now();
     session.run()?;
@@ -87,6 +98,9 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
         session.run()?;
         times.push(millis(started));
+    }
+    if let Some(folder) = &args.output {
+        write_outputs(&*session, folder)?;
     }
     times.sort_by(f64::total_cmp);
     let figures = Figures {
@@ -116,6 +130,27 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         figures.p99_ms,
         figures.rss_mb
     ))
+}
+
+/// A batch of images from a file.
+fn read_input(path: &Path) -> Result<(InputShape, Vec<f32>), Error> {
+    let bytes = std::fs::read(path).map_err(|cause| Error::Io { what: path.display().to_string(), cause })?;
+    let wrong = |why: String| Error::Usage(format!("{}: {why}", path.display()));
+    let npy::Tensor { shape, data } = npy::parse(&bytes).map_err(wrong)?;
+    let [batch, channels, height, width] = shape[..] else {
+        return Err(wrong(format!("the shape {shape:?} has {} dimensions; expected N C H W", shape.len())));
+    };
+    Ok((InputShape { batch, channels, height, width }, data))
+}
+
+fn write_outputs(session: &dyn Session, folder: &Path) -> Result<(), Error> {
+    let io = |path: &Path, cause| Error::Io { what: path.display().to_string(), cause };
+    std::fs::create_dir_all(folder).map_err(|cause| io(folder, cause))?;
+    for index in 0..session.outputs().len() {
+        let path = folder.join(format!("output{index}.npy"));
+        std::fs::write(&path, npy::format(session.output(index))).map_err(|cause| io(&path, cause))?;
+    }
+    Ok(())
 }
 
 /// Microsecond steps are enough, and short to read.

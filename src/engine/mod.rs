@@ -4,6 +4,7 @@
 //! ready at one concrete shape) → [`Session::run`], again and again, in buffers that the session owns and reuses.
 //! May not know: images, model families, where weights come from.
 
+pub mod npy;
 pub mod tract;
 
 use std::fmt::Debug;

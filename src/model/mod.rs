@@ -123,7 +123,8 @@ impl Model {
         let outputs: Vec<Vec<usize>> =
             session.outputs().iter().map(|info| family::without_batch(&info.shape, shape.batch).to_vec()).collect();
         let semantics = Semantics::of(package);
-        let head = family::head(&Setup { contract, semantics, package, labels: &labels, outputs: &outputs })?;
+        let head =
+            family::head(&Setup { contract, semantics, package, labels: &labels, input: shape, outputs: &outputs })?;
         let (auto_orient, resolved) = match &package.layout {
             Layout::Classic { preprocessing, .. } => (preprocessing.auto_orient, ResolvedModel::default()),
             Layout::ModelsCache(package) => (

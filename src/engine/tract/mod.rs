@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::floats::FloatPrecisionTranslator;
 use tract_onnx::tract_core::plan::SimpleState;
 use tract_onnx::tract_core::runtime::RunOptions;
 use tract_onnx::tract_hir::infer::Factoid;
@@ -51,14 +52,16 @@ impl Engine for Tract {
         let shape = (network.shape)(&declared);
         admission::check_shape(&declared, &shape).map_err(|why| Error::Malformed { origin: origin(), why })?;
         let threads = options.threads.max(1);
-        let plan = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&admitted, shape, threads))
-            .map_err(|failure| match failure {
-                fence::Failure::Timeout => {
-                    Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
-                }
-                fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
-            })?;
-        let session = TractSession::new(plan, declared, shape, threads).map_err(|why| Error::Load {
+        let (plan, rounding) =
+            fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&admitted, shape, threads)).map_err(
+                |failure| match failure {
+                    fence::Failure::Timeout => {
+                        Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
+                    }
+                    fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
+                },
+            )?;
+        let session = TractSession::new(plan, rounding, declared, shape, threads).map_err(|why| Error::Load {
             origin: origin(),
             engine: self.name(),
             why,
@@ -67,10 +70,22 @@ impl Engine for Tract {
     }
 }
 
+/// What happens to the input before a network sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rounding {
+    None,
+    /// The file declares an f16 input: each value becomes the nearest one of those.
+    ToHalf,
+}
+
 /// Parses, types, declutters and optimises the network at one shape.
-fn build(admitted: &admission::Admitted, shape: InputShape, threads: usize) -> Result<Plan, String> {
+///
+/// A network with f16 weights is computed in f32. tract can do f16, but without the processor's help (no board with a
+/// Cortex-A72 has it, nor has x86-64 here) that is a hundred times slower and, because sums are kept in f16 as well,
+/// far from anyone else's answers. What it saves is half of the weights' memory.
+fn build(admitted: &admission::Admitted, shape: InputShape, threads: usize) -> Result<(Plan, Rounding), String> {
     let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let optimize = || -> TractResult<Plan> {
+    let optimize = || -> TractResult<(Plan, Rounding)> {
         let parsed = onnx.parse(&admitted.proto, None)?;
         if !parsed.unresolved_inputs.is_empty() {
             tract_onnx::tract_core::internal::bail!("nothing produces {:?}", parsed.unresolved_inputs);
@@ -78,9 +93,15 @@ fn build(admitted: &admission::Admitted, shape: InputShape, threads: usize) -> R
         let mut model = parsed.model;
         let datum_type = model.input_fact(0)?.datum_type.concretize().unwrap_or(DatumType::F32);
         model.set_input_fact(0, InferenceFact::dt_shape(datum_type, shape.dims()))?;
+        let mut model = model.into_typed()?;
+        if model.nodes().iter().any(|node| node.outputs.iter().any(|output| output.fact.datum_type == DatumType::F16)) {
+            model.transform(&FloatPrecisionTranslator::new(DatumType::F16, DatumType::F32))?;
+        }
         let model = model.into_optimized()?;
         let executor = if threads > 1 { Executor::multithread(threads) } else { Executor::SingleThread };
-        TypedSimplePlan::new_with_options(model, &RunOptions { executor: Some(executor), ..RunOptions::default() })
+        let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
+        let rounding = if datum_type == DatumType::F16 { Rounding::ToHalf } else { Rounding::None };
+        Ok((TypedSimplePlan::new_with_options(model, &options)?, rounding))
     };
     optimize().map_err(|error| one_line(&format!("{error:#}")))
 }
@@ -91,6 +112,7 @@ struct TractSession {
     declared: DeclaredInput,
     shape: InputShape,
     threads: usize,
+    rounding: Rounding,
     input_type: DatumType,
     /// Filled by the caller; handed to tract by reference count, so it is not copied when the network takes f32.
     input: Arc<Tensor>,
@@ -105,7 +127,13 @@ impl std::fmt::Debug for TractSession {
 }
 
 impl TractSession {
-    fn new(plan: Plan, declared: DeclaredInput, shape: InputShape, threads: usize) -> Result<Self, String> {
+    fn new(
+        plan: Plan,
+        rounding: Rounding,
+        declared: DeclaredInput,
+        shape: InputShape,
+        threads: usize,
+    ) -> Result<Self, String> {
         let describe = |error: TractError| one_line(&format!("{error:#}"));
         let model = plan.model();
         let input_type = model.input_fact(0).map_err(describe)?.datum_type;
@@ -123,11 +151,24 @@ impl TractSession {
         }
         let state = State::new(&plan).map_err(describe)?;
         let input = Tensor::zero::<f32>(&shape.dims()).map_err(describe)?;
-        Ok(Self { state, declared, shape, threads, input_type, input: Arc::new(input), infos, outputs: tvec!() })
+        Ok(Self {
+            state,
+            declared,
+            shape,
+            threads,
+            rounding,
+            input_type,
+            input: Arc::new(input),
+            infos,
+            outputs: tvec!(),
+        })
     }
 
     fn infer(&mut self) -> TractResult<()> {
         self.outputs.clear();
+        if self.rounding == Rounding::ToHalf {
+            self.input_mut().iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+        }
         let input: TValue = match self.input_type {
             DatumType::F32 => Arc::clone(&self.input).into_tvalue(),
             other => self.input.cast_to_dt(other)?.into_owned().into_tvalue(),
@@ -200,4 +241,17 @@ fn one_line(message: &str) -> String {
         words.push('…');
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_locked_one() {
+        let lock = include_str!("../../../Cargo.lock");
+        let locked = lock.split("[[package]]").find(|package| package.contains("name = \"tract-core\""));
+        let version = format!("version = \"{}\"", Tract.version());
+        assert!(locked.is_some_and(|package| package.contains(&version)), "not {version}: {locked:?}");
+    }
 }

@@ -8,10 +8,12 @@ mod deeplab;
 mod keypoints;
 pub mod objects;
 mod rf_detr;
+pub mod rt_detr;
 pub mod yolo_nas;
 pub mod yolov10;
 pub mod yolov5;
 pub mod yolov8;
+pub mod yolox;
 
 use std::fmt::Debug;
 
@@ -22,7 +24,7 @@ use super::threshold::Threshold;
 use super::transform::Transform;
 use super::{Error, Request, Semantics};
 use crate::cache::Package;
-use crate::engine::{Session, TensorView};
+use crate::engine::{InputShape, Session, TensorView};
 use classifier::Classifier;
 pub use classifier::rounded;
 use deeplab::DeepLabHead;
@@ -101,6 +103,7 @@ pub struct Setup<'a> {
     pub semantics: Semantics,
     pub package: &'a Package,
     pub labels: &'a Labels,
+    pub input: InputShape,
     /// Shapes of the network's outputs for one image, without the batch axis.
     pub outputs: &'a [Vec<usize>],
 }

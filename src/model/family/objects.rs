@@ -8,7 +8,7 @@ use super::yolo_nas::YoloNas;
 use super::yolov5::{Reading, YoloV5};
 use super::yolov8::YoloV8;
 use super::yolov10::FinalRows;
-use super::{Head, Job, Setup, output_shape};
+use super::{Head, Job, Setup, output_shape, rt_detr, yolox};
 use crate::engine::TensorView;
 use crate::model::geometry::{ClassicInverse, DefaultInverse, Precision};
 use crate::model::mask::{MaskAssembler, Prototypes};
@@ -80,7 +80,7 @@ impl ObjectHead {
     /// # Errors
     /// As [`super::head`].
     pub(super) fn new(setup: &Setup<'_>) -> Result<Self, Error> {
-        let Setup { contract, semantics, labels, outputs, .. } = *setup;
+        let Setup { contract, semantics, labels, input, outputs, .. } = *setup;
         let classes = labels.class_names.len();
         let classic = semantics == Semantics::Classic;
         let (finish, extras) = match contract.task {
@@ -127,6 +127,11 @@ impl ObjectHead {
                 let bound = bound(Bound::Above, Bound::AtLeast);
                 (Box::new(FinalRows::new(outputs, extras, bound)?), Selection::None { limited: false })
             }
+            // Not Roboflow's: suppressed as their own tools do.
+            Family::YoloX => {
+                (Box::new(yolox::check(outputs, classes, input)?), Selection::Standard(StandardSuppressor::default()))
+            }
+            Family::RtDetr => (Box::new(rt_detr::check(outputs, classes, input)?), Selection::None { limited: true }),
             _ => return Err(setup.unsupported()),
         };
         let precision = match selection {

@@ -232,7 +232,7 @@ mod tests {
     const NET: Size = Size::new(2, 2);
 
     fn resized(format: ResizeFormat) -> Preprocessing {
-        Preprocessing { resize: Resize { format, width: Some(2), height: Some(2) }, ..Preprocessing::default() }
+        Preprocessing { resize: Resize { format, width: Some(2), height: Some(2), ..Resize::default() }, ..Preprocessing::default() }
     }
 
     fn contract(task: Task, family: Family) -> Contract {
