@@ -1,7 +1,9 @@
-//! Annotations drawn into a frame: boxes and their labels, for snapshots and saved pictures.
+//! Annotations drawn into a frame: boxes, masks, lines and labels, for snapshots and saved pictures.
 //!
 //! May not know: predictions. Everything is given in pixels, may lie partly or wholly outside the frame, and is then
 //! clipped.
+
+mod shape;
 
 use core::convert::Infallible;
 
@@ -13,6 +15,7 @@ use embedded_graphics::primitives::Rectangle;
 use embedded_graphics::text::{Baseline, Text};
 
 use super::{CHANNELS, Frame};
+pub use shape::{Place, PolygonFiller, Tint, draw_disc, draw_line};
 
 /// Red, green, blue.
 pub type Colour = [u8; CHANNELS];
@@ -64,21 +67,57 @@ pub fn draw_box(frame: &mut Frame, edges: Edges, label: Option<&str>, style: Box
 
 /// Writes text on a ground of `colour`, so that it ends above `corner`, moved to where it can be seen.
 pub fn draw_label(frame: &mut Frame, corner: Point, text: &str, colour: Colour) {
-    let font = font_for(frame);
-    let longest = frame.width() / font.character_size.width.max(1) as usize + 1;
-    // What does not fit on the frame need not be laid out.
-    let text = text.char_indices().nth(longest).map_or(text, |(end, _)| &text[..end]);
-    let style = MonoTextStyle::new(font, rgb(text_colour(colour)));
-    let laid_out = Text::with_baseline(text, Point::zero(), style, Baseline::Top);
-    let size = laid_out.bounding_box().size + Size::new_equal(2 * LABEL_MARGIN.unsigned_abs());
-    let [width, height] = [size.width, size.height].map(i32_of);
-    let (frame_width, _) = dimensions(frame);
-    let left = corner.x.min(frame_width - width).max(0);
-    let top = if corner.y >= height { corner.y - height } else { corner.y.max(0) };
-    let ground = Rectangle::new(Point::new(left, top), size);
-    infallible(Canvas(frame).fill_solid(&ground, rgb(colour)));
-    let text = laid_out.translate(Point::new(left + LABEL_MARGIN, top + LABEL_MARGIN));
-    infallible(text.draw(&mut Canvas(frame)));
+    Plate::new(frame, text, colour).draw(frame, |height| {
+        let top = if corner.y >= height { corner.y - height } else { corner.y.max(0) };
+        Point::new(corner.x, top)
+    });
+}
+
+/// Writes lines of text in the left top corner, each on a ground of its own colour, as many as there is room for.
+pub fn draw_captions<T: AsRef<str>>(frame: &mut Frame, lines: impl IntoIterator<Item = (T, Colour)>) {
+    let (_, bottom) = dimensions(frame);
+    let mut top = 0;
+    for (text, colour) in lines {
+        if top >= bottom {
+            return;
+        }
+        Plate::new(frame, text.as_ref(), colour).draw(frame, |height| {
+            let place = Point::new(0, top);
+            top += height;
+            place
+        });
+    }
+}
+
+/// Text laid out on a filled ground.
+struct Plate<'a> {
+    text: Text<'a, MonoTextStyle<'static, Rgb888>>,
+    size: Size,
+    colour: Colour,
+}
+
+impl<'a> Plate<'a> {
+    fn new(frame: &Frame, text: &'a str, colour: Colour) -> Self {
+        let font = font_for(frame);
+        let longest = frame.width() / font.character_size.width.max(1) as usize + 1;
+        // What does not fit on the frame need not be laid out.
+        let text = text.char_indices().nth(longest).map_or(text, |(end, _)| &text[..end]);
+        let style = MonoTextStyle::new(font, rgb(text_colour(colour)));
+        let text = Text::with_baseline(text, Point::zero(), style, Baseline::Top);
+        let size = text.bounding_box().size + Size::new_equal(2 * LABEL_MARGIN.unsigned_abs());
+        Self { text, size, colour }
+    }
+
+    /// `place` says where its left top corner goes, given its height; it is moved left until its end can be seen.
+    fn draw(self, frame: &mut Frame, place: impl FnOnce(i32) -> Point) {
+        let [width, height] = [self.size.width, self.size.height].map(i32_of);
+        let (frame_width, _) = dimensions(frame);
+        let wanted = place(height);
+        let corner = Point::new(wanted.x.min(frame_width - width).max(0), wanted.y);
+        infallible(Canvas(frame).fill_solid(&Rectangle::new(corner, self.size), rgb(self.colour)));
+        let text = self.text.translate(corner + Point::new_equal(LABEL_MARGIN));
+        infallible(text.draw(&mut Canvas(frame)));
+    }
 }
 
 /// Black or white, whichever is easier to read on `ground`.

@@ -12,12 +12,14 @@ const IOU_THRESHOLD: f64 = 0.3;
 const MAX_DETECTIONS: usize = 300;
 
 /// Fields of Roboflow's requests that change nothing in a detection model's answer here: bookkeeping of its cloud,
-/// fields of other tasks, and `max_candidates`, which both of its engines ignore as well.
+/// fields of other tasks, `max_candidates`, which both of its engines ignore as well, and the choice between two routes
+/// to the same masks.
 const INEFFECTIVE: &[&str] = &[
     "active_learning_target_dataset",
     "api_key",
     "disable_active_learning",
     "disable_model_monitoring",
+    "enforce_dense_masks_in_inference_models",
     "fix_batch_size",
     "id",
     "keypoint_confidence",
@@ -64,9 +66,6 @@ pub struct Request {
     pub tradeoff_factor: Option<f64>,
     /// Default engine only; the classic one always answers polygons.
     pub response_mask_format: Option<MaskFormat>,
-    /// Changes which of two routes the default engine takes; both give the same masks, but RF-DETR's differ in which
-    /// queries they keep.
-    pub enforce_dense_masks_in_inference_models: Option<bool>,
     pub visualization_labels: Option<bool>,
     pub visualization_stroke_width: Option<u32>,
 }
@@ -86,7 +85,6 @@ const EFFECTIVE: &[&str] = &[
     "mask_decode_mode",
     "tradeoff_factor",
     "response_mask_format",
-    "enforce_dense_masks_in_inference_models",
     "visualization_labels",
     "visualization_stroke_width",
 ];
