@@ -60,7 +60,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let (weights, layout) = match &args.onnx {
         Some(path) => (Weights::map(path)?, None),
         None => {
-            let package = open_package(cache, args.model.as_deref())?;
+            let package = open_package(cache, args.model.as_deref(), None)?;
             (package.weights, Some(package.layout))
         }
     };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Error, choose_engine, load_model, open_package, print_line, threads};
-use crate::cache::Cache;
+use crate::cache::{Cache, LayoutKind};
 use crate::frame::{self, Frame, Limits};
 use crate::model::{Annotator, Answer, Confidence, Model, Predictions, Request, Response};
 
@@ -23,7 +23,7 @@ pub struct Args {
     /// Any fields of Roboflow's request, such as '{"max_detections": 3, "class_filter": ["bolt"]}'
     #[arg(long, value_name = "JSON")]
     request: Option<String>,
-    /// Whose answers: the layout of the cache decides; `classic` is the one this version reads
+    /// Whose answers, where the cache has the model in both layouts: the classic or the default engine's
     #[arg(long, value_enum)]
     semantics: Option<Semantics>,
     /// Write the annotated picture: a .jpg or .png file, or a directory when there are several images
@@ -42,6 +42,17 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Semantics {
     Classic,
+    Default,
+}
+
+impl From<Semantics> for LayoutKind {
+    /// Each engine reads one layout.
+    fn from(semantics: Semantics) -> Self {
+        match semantics {
+            Semantics::Classic => LayoutKind::Classic,
+            Semantics::Default => LayoutKind::ModelsCache,
+        }
+    }
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
@@ -51,7 +62,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     if let Some(out) = args.out.as_ref().filter(|out| args.images.len() > 1 && !out.is_dir()) {
         return Err(Error::Usage(format!("--out {}: several images need a directory that exists", out.display())));
     }
-    let package = open_package(cache, Some(&args.model))?;
+    let package = open_package(cache, Some(&args.model), args.semantics.map(LayoutKind::from))?;
     let chosen = choose_engine(args.engine.as_deref())?;
     let mut model = load_model(&package, &chosen, threads(args.threads, None)?)?;
     let mut failed = 0;

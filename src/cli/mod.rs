@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use crate::cache::{Cache, Entry, ModelId, Package};
+use crate::cache::{Cache, Entry, LayoutKind, ModelId, Package};
 use crate::engine::{self, Engine, LoadOptions};
 use crate::error::{Exit, nearest};
 use crate::model::{self, Model};
@@ -172,12 +172,14 @@ fn print_table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = Vec
     Ok(())
 }
 
-/// The package of an id; with none, or with the demo's own id when the cache does not have it, the one in the binary.
-fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
+/// The package of an id, of one layout if that is wanted; with none, or with the demo's own id when the cache does not
+/// have it, the one in the binary.
+fn open_package(cache: &Cache, id: Option<&str>, layout: Option<LayoutKind>) -> Result<Package, Error> {
     let Some(id) = id else { return embedded_package() };
     let id = ModelId::parse(id)?;
-    match cache.open(&id) {
-        Err(crate::cache::Error::Missing { .. }) if id.as_str() == demo::MODEL_ID => embedded_package(),
+    let is_demo = id.as_str() == demo::MODEL_ID && layout != Some(LayoutKind::ModelsCache);
+    match cache.open_as(&id, layout) {
+        Err(crate::cache::Error::Missing { .. }) if is_demo => embedded_package(),
         Err(error) => Err(explained(cache, &id, error)),
         Ok(package) => Ok(package),
     }

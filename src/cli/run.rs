@@ -75,7 +75,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let engine = args.engine.clone();
     let settings = settle(args)?;
     let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
-    let package = open_package(&cache, settings.model.as_deref())?;
+    let package = open_package(&cache, settings.model.as_deref(), None)?;
     let stop = signals()?;
 
     let health = &settings.config.health;
