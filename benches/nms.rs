@@ -1,8 +1,10 @@
 //! Decoding and suppression of a YOLOv8n output, 80 classes and 8,400 anchors: a quiet frame and a crowded one.
 
 use firstlight::engine::TensorView;
-use firstlight::model::family::yolov8::Decoder;
-use firstlight::model::nms::{Candidate, Suppressor};
+use firstlight::model::family::objects::Rows;
+use firstlight::model::family::yolov8::YoloV8;
+use firstlight::model::nms::{Candidate, ClassicSuppressor};
+use firstlight::model::{Bound, Threshold};
 
 const CLASSES: usize = 80;
 const ANCHORS: usize = 8_400;
@@ -31,10 +33,11 @@ fn output(confident: usize) -> Vec<f32> {
 #[divan::bench(args = [50, 3_000])]
 fn decode_and_suppress(bencher: divan::Bencher<'_, '_>, confident: usize) {
     let data = output(confident);
-    let (mut decoder, mut suppressor, mut candidates) = (Decoder::default(), Suppressor::default(), Vec::new());
+    let (mut decoder, mut suppressor, mut candidates) =
+        (YoloV8::new(&[SHAPE.to_vec()], CLASSES, 0, Bound::AtLeast).unwrap(), ClassicSuppressor::default(), Vec::new());
     bencher.bench_local(|| {
         candidates.clear();
-        decoder.decode(TensorView { shape: &SHAPE, data: &data }, 0.4, &mut candidates);
+        decoder.candidates(&[TensorView { shape: &SHAPE, data: &data }], &Threshold::uniform(0.4), &mut candidates);
         suppressor.run(&mut candidates, 0.3, false, 300);
         candidates.len()
     });
@@ -44,9 +47,10 @@ fn decode_and_suppress(bencher: divan::Bencher<'_, '_>, confident: usize) {
 #[divan::bench]
 fn suppress_3000_of_one_class(bencher: divan::Bencher<'_, '_>) {
     let data = output(3_000);
-    let (mut decoder, mut suppressor) = (Decoder::default(), Suppressor::default());
+    let (mut decoder, mut suppressor) =
+        (YoloV8::new(&[SHAPE.to_vec()], CLASSES, 0, Bound::AtLeast).unwrap(), ClassicSuppressor::default());
     let mut all: Vec<Candidate> = Vec::new();
-    decoder.decode(TensorView { shape: &SHAPE, data: &data }, 0.4, &mut all);
+    decoder.candidates(&[TensorView { shape: &SHAPE, data: &data }], &Threshold::uniform(0.4), &mut all);
     let mut candidates = Vec::new();
     bencher.bench_local(|| {
         candidates.clone_from(&all);

@@ -32,6 +32,8 @@ pub enum Error {
 pub struct Config {
     /// Model id in the cache; absent: the demo model inside the binary.
     pub model: Option<String>,
+    /// `classic` or `default`: whose answers, where not those of the engine whose cache layout the model lies in.
+    pub semantics: Option<String>,
     /// Cache root.
     pub cache: Option<PathBuf>,
     /// Address of the HTTP port, or `off`.

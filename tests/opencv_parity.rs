@@ -1,13 +1,12 @@
-//! Our pixels against those of OpenCV, numpy and scikit-image themselves, on seeded noise of many odd sizes.
+//! Our pixels against those of OpenCV, numpy, scikit-image and Pillow themselves, on seeded noise of many odd sizes.
 //!
-//! Needs a Python with `opencv-python-headless` 4.12 and numpy (scikit-image is used where it is installed); the
-//! environment variable `FIRSTLIGHT_OPENCV_PYTHON` names it. Without it the test says so and compares nothing.
+//! Needs a Python with `opencv-python-headless` 4.12, numpy and scikit-image, which brings Pillow; the environment variable `FIRSTLIGHT_OPENCV_PYTHON` names it. Without it the test says so and compares nothing.
 
 use std::io::{BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use firstlight::frame::contrast::{Contrast, ContrastFilter};
-use firstlight::frame::{Arithmetic, Frame, Resizer, Size, colour};
+use firstlight::frame::{Antialias, Arithmetic, Frame, Levels, Placement, Resizer, Size, colour};
 
 const PYTHON: &str = "FIRSTLIGHT_OPENCV_PYTHON";
 
@@ -102,6 +101,8 @@ fn resizes(noise: &mut Noise) -> Vec<((usize, usize), Size)> {
     pairs.push(((1920, 1080), Size::new(640, 360)));
     pairs.push(((1919, 1081), Size::new(640, 641)));
     pairs.push(((4000, 31), Size::new(641, 333)));
+    pairs.push(((4000, 1), Size::new(641, 3)));
+    pairs.push(((1, 1000), Size::new(2, 641)));
     pairs
 }
 
@@ -118,10 +119,21 @@ fn resize_of_bytes_is_opencvs() {
     }
 }
 
-/// Bit for bit where the wheel uses Intel's IPP, as Roboflow's x86 images do. IPP takes no picture that is one pixel
-/// wide or high, and then OpenCV's own code differs in the last bits.
 #[test]
-fn resize_of_floats_is_opencvs() {
+fn antialiased_resize_is_pillows() {
+    let Some(mut pillow) = Reference::start() else { return };
+    let mut noise = Noise(14);
+    let (mut antialias, mut result) = (Antialias::default(), Frame::empty());
+    for ((width, height), size) in resizes(&mut noise) {
+        let frame = noise.frame(width, height);
+        antialias.resize(frame.view(), size, &mut result).unwrap();
+        let expected = pillow.ask("antialias", &frame, size, result.pixels().len());
+        assert!(result.pixels() == expected, "{width}x{height} to {size:?}");
+    }
+}
+
+/// Bit for bit where the wheel uses Intel's IPP, as Roboflow's x86 images do.
+fn compare_floats(operation: &str, mut resize: impl FnMut(&mut Resizer, &Frame, Size, &mut [f32])) {
     if !cfg!(target_arch = "x86_64") {
         eprintln!("NOT RUN: only the x86-64 wheels of OpenCV hold IPP, whose float resize is the reference");
         return;
@@ -133,15 +145,29 @@ fn resize_of_floats_is_opencvs() {
         let frame = noise.frame(width, height);
         let plane = size.width * size.height;
         let mut out = vec![0.0; plane * 3];
-        resizer.stretch_chw(frame.view(), size, Arithmetic::Float, &mut out).unwrap();
-        let expected = opencv.ask("resize_float", &frame, size, plane * 12);
-        let tolerance = if width == 1 || height == 1 { 1e-6 } else { 0.0 };
+        resize(&mut resizer, &frame, size, &mut out);
+        let expected = opencv.ask(operation, &frame, size, plane * 12);
         for (i, expected) in expected.as_chunks::<4>().0.iter().enumerate() {
             let (expected, found) = (f32::from_le_bytes(*expected), out[i % 3 * plane + i / 3]);
-            let difference = (expected - found).abs();
-            assert!(difference <= tolerance, "{width}x{height} to {size:?}, value {i}: {found}, expected {expected}");
+            assert!(expected == found, "{width}x{height} to {size:?}, value {i}: {found}, expected {expected}");
         }
     }
+}
+
+#[test]
+fn resize_of_floats_is_opencvs() {
+    compare_floats("resize_float", |resizer, frame, size, out| {
+        resizer.stretch_chw(frame.view(), size, Arithmetic::Float, out).unwrap();
+    });
+}
+
+#[test]
+fn resize_of_normalised_levels_is_opencvs() {
+    let (mean, deviation) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let levels = Levels::new([0, 1, 2], |plane, level| (level / 255.0 - mean[plane]) / deviation[plane]);
+    compare_floats("resize_normalised", |resizer, frame, size, out| {
+        resizer.place_levels(frame.view(), &levels, Placement::stretch(size), 0.0, out).unwrap();
+    });
 }
 
 fn compare(operation: &str, mut change: impl FnMut(&mut Frame)) {
@@ -176,4 +202,16 @@ fn histogram_equalization_is_opencvs() {
 fn adaptive_equalization_is_opencvs() {
     let mut filter = ContrastFilter::default();
     compare("adaptive", |frame| filter.apply(Contrast::Adaptive, frame));
+}
+
+#[test]
+fn histogram_equalization_in_colour_is_scikit_images() {
+    let mut filter = ContrastFilter::default();
+    compare("histogram_in_colour", |frame| filter.apply_in_colour(Contrast::Histogram, frame));
+}
+
+#[test]
+fn adaptive_equalization_in_colour_is_scikit_images() {
+    let mut filter = ContrastFilter::default();
+    compare("adaptive_in_colour", |frame| filter.apply_in_colour(Contrast::Adaptive, frame));
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::Error;
 use super::json::integer;
+use super::{Error, ResizeMode};
 use crate::frame::{Contrast, CropPercent};
 
 /// A colour, red green blue.
@@ -39,6 +39,8 @@ pub struct Preprocessing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resize {
     pub format: ResizeFormat,
+    /// What the default engine's packages say for the same format, with the level of the padding.
+    pub mode: (ResizeMode, u8),
     /// Pixels, used where the network's own size is symbolic.
     pub width: Option<usize>,
     pub height: Option<usize>,
@@ -64,6 +66,19 @@ impl ResizeFormat {
             }
             _ => Self::Stretch,
         }
+    }
+}
+
+/// How the default engine's packages word a `resize.format`.
+fn default_mode(format: &str) -> (ResizeMode, u8) {
+    match format {
+        "Fit (white edges) in" => (ResizeMode::Letterbox, 255),
+        "Fit (grey edges) in" => (ResizeMode::Letterbox, 127),
+        "Fit (black edges) in" => (ResizeMode::Letterbox, 0),
+        "Fit (reflect edges) in" => (ResizeMode::LetterboxReflectEdges, 0),
+        "Fit within" => (ResizeMode::FitLongerEdge, 0),
+        "Fill (with center crop) in" => (ResizeMode::CenterCrop, 0),
+        _ => (ResizeMode::Stretch, 0),
     }
 }
 
@@ -129,6 +144,7 @@ fn parse_preprocessing(object: &Map<String, Value>) -> Result<Preprocessing, Str
         })
         .transpose()?;
     let resize = object.get("resize").and_then(Value::as_object);
+    let format = resize.and_then(|resize| resize.get("format")).and_then(Value::as_str).unwrap_or_default();
     let side = |key: &str| resize.and_then(|resize| resize.get(key)).and_then(integer);
     Ok(Preprocessing {
         auto_orient: object.contains_key("auto-orient"),
@@ -136,10 +152,8 @@ fn parse_preprocessing(object: &Map<String, Value>) -> Result<Preprocessing, Str
         contrast,
         grayscale: enabled("grayscale").is_some(),
         resize: Resize {
-            format: resize
-                .and_then(|resize| resize.get("format"))
-                .and_then(Value::as_str)
-                .map_or(ResizeFormat::Stretch, ResizeFormat::classic),
+            format: ResizeFormat::classic(format),
+            mode: default_mode(format),
             width: side("width"),
             height: side("height"),
         },

@@ -51,8 +51,9 @@ pub enum ColorMode {
     Bgr,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResizeMode {
+    #[default]
     Stretch,
     Letterbox,
     CenterCrop,

@@ -60,12 +60,13 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let (weights, layout) = match &args.onnx {
         Some(path) => (Weights::map(path)?, None),
         None => {
-            let package = open_package(cache, args.model.as_deref(), None)?;
-            (package.weights, Some(package.layout))
+            let package = open_package(cache, args.model.as_deref())?;
+            let contract = model::contract(&package)?;
+            (package.weights, Some((package.layout, contract)))
         }
     };
     let shape = |declared: &DeclaredInput| match &layout {
-        Some(layout) => model::concrete_shape(declared, layout),
+        Some((layout, contract)) => model::concrete_shape(declared, layout, *contract),
         None => InputShape {
             batch: declared.batch.unwrap_or(1),
             channels: declared.channels.unwrap_or(3),

@@ -17,10 +17,10 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use crate::cache::{Cache, Entry, LayoutKind, ModelId, Package};
+use crate::cache::{Cache, Entry, ModelId, Package};
 use crate::engine::{self, Engine, LoadOptions};
 use crate::error::{Exit, nearest};
-use crate::model::{self, Model};
+use crate::model::{self, Model, Semantics};
 use crate::{config, demo, device, http, sink, source};
 
 /// Most address space this process may fill with data. A network that asks for more than any board has is stopped
@@ -125,7 +125,7 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Models(args) => models::run(&args),
         Command::Probe(args) => probe::run(&args, &cache_at(cache)),
         Command::Bench(args) => bench::run(&args, &cache_at(cache)),
-        Command::Selftest(args) => selftest::run(&args),
+        Command::Selftest(args) => selftest::run(&args, &cache_at(cache)),
         Command::Env => env::run(),
     };
     let exit = match result {
@@ -172,16 +172,28 @@ fn print_table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = Vec
     Ok(())
 }
 
-/// The package of an id, of one layout if that is wanted; with none, or with the demo's own id when the cache does not
-/// have it, the one in the binary.
-fn open_package(cache: &Cache, id: Option<&str>, layout: Option<LayoutKind>) -> Result<Package, Error> {
+/// The package of an id; with none, or with the demo's own id when the cache does not have it, the one in the binary.
+fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
     let Some(id) = id else { return embedded_package() };
     let id = ModelId::parse(id)?;
-    let is_demo = id.as_str() == demo::MODEL_ID && layout != Some(LayoutKind::ModelsCache);
-    match cache.open_as(&id, layout) {
-        Err(crate::cache::Error::Missing { .. }) if is_demo => embedded_package(),
+    match cache.open(&id) {
+        Err(crate::cache::Error::Missing { .. }) if id.as_str() == demo::MODEL_ID => embedded_package(),
         Err(error) => Err(explained(cache, &id, error)),
         Ok(package) => Ok(package),
+    }
+}
+
+/// The package of an id as the engine asked for reads it: from that engine's own layout where the model lies in it,
+/// else translated.
+fn open_package_as(cache: &Cache, id: Option<&str>, semantics: Option<Semantics>) -> Result<Package, Error> {
+    let Some(semantics) = semantics else { return open_package(cache, id) };
+    let own = match id {
+        Some(id) => cache.open_as(&ModelId::parse(id)?, Some(semantics.layout())),
+        None => return Ok(semantics.read(embedded_package()?)?),
+    };
+    match own {
+        Err(crate::cache::Error::Missing { .. }) => Ok(semantics.read(open_package(cache, id)?)?),
+        own => Ok(own?),
     }
 }
 

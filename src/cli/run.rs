@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Error, choose_engine, load_model, open_package, threads};
+use super::{Chosen, Error, choose_engine, load_model, open_package_as, threads};
 use crate::cache::Package;
 use crate::config::{self, Config};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::LoadOptions;
 use crate::http::{Routes, Server, ServerFacts};
-use crate::model::{self, Labels, Model, Request};
+use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Parts, Pipeline, Telemetry};
@@ -34,6 +34,9 @@ pub struct Args {
     /// Model id in the cache [default: the demo model in the binary]
     #[arg(long, value_name = "ID")]
     model: Option<String>,
+    /// Whose answers: of Roboflow's classic or its default engine [default: of the one whose cache layout it is]
+    #[arg(long, value_name = "ENGINE")]
+    semantics: Option<Semantics>,
     /// demo:, file:PATH, file:DIR or file:GLOB, with options such as ?loop=true [default: demo:]
     #[arg(long, value_name = "URI")]
     source: Option<String>,
@@ -61,6 +64,7 @@ pub struct Args {
 struct Settings {
     config: Config,
     model: Option<String>,
+    semantics: Option<Semantics>,
     source: String,
     frames: Option<u64>,
     /// `None`: no HTTP port.
@@ -75,7 +79,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let engine = args.engine.clone();
     let settings = settle(args)?;
     let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
-    let package = open_package(&cache, settings.model.as_deref(), None)?;
+    let package = open_package_as(&cache, settings.model.as_deref(), settings.semantics)?;
     let stop = signals()?;
 
     let health = &settings.config.health;
@@ -140,6 +144,7 @@ fn settle(args: Args) -> Result<Settings, Error> {
         })?),
     };
     Ok(Settings {
+        semantics: semantics(args.semantics, config.semantics.as_deref())?,
         model: args.model.or_else(|| config.model.clone()),
         source: args.source.or_else(|| config.source.uri.clone()).unwrap_or_else(|| DEMO_SOURCE.into()),
         frames: args.frames,
@@ -180,6 +185,15 @@ fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapsho
 }
 
 /// Loads the network, and hashes its file meanwhile.
+/// The flag, then the configuration.
+fn semantics(flag: Option<Semantics>, configured: Option<&str>) -> Result<Option<Semantics>, Error> {
+    let parse = |word| {
+        <Semantics as clap::ValueEnum>::from_str(word, false)
+            .map_err(|_| Error::Usage(format!("semantics = {word}: expected `classic` or `default`")))
+    };
+    flag.map(Ok).or_else(|| configured.map(parse)).transpose()
+}
+
 fn load(package: &Package, chosen: &Chosen, options: LoadOptions) -> Result<(Model, String), Error> {
     std::thread::scope(|scope| {
         let sha256 = scope.spawn(|| package.weights.sha256());

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Error, embedded_package, print_line, threads};
-use crate::cache::Package;
+use super::{Error, embedded_package, open_package, print_line, threads};
+use crate::cache::{Cache, Package};
 use crate::demo;
 use crate::engine::{self, Engine, LoadOptions};
 use crate::frame::{self, Frame, Limits, Orientation};
-use crate::model::{Confidence, Detection, Model, Predictions, Request};
+use crate::model::{Answer, Confidence, Detection, Model, Predictions, Request};
 use crate::source::demo::{Conveyor, Detected, Score};
 
 /// The golden frame's bounds.
@@ -23,6 +23,9 @@ const STRIDE: u64 = 16;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Also put these models of the cache through every usable engine
+    #[arg(long, value_name = "ID")]
+    model: Vec<String>,
     /// Frames of the demo scene to score with each engine
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     frames: u64,
@@ -49,8 +52,9 @@ struct Drift {
     detections: usize,
 }
 
-pub fn run(args: &Args) -> Result<(), Error> {
+pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let package = embedded_package()?;
+    let models: Vec<Package> = args.model.iter().map(|id| open_package(cache, Some(id))).collect::<Result<_, _>>()?;
     let options = threads(args.threads, None)?;
     let mut failed = Vec::new();
     for engine in engine::engines() {
@@ -62,10 +66,50 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let passed = report.passed();
         report.print(&*engine, args, passed)?;
         if !passed {
-            failed.push(engine.name());
+            failed.push(engine.name().to_owned());
+        }
+        for package in &models {
+            let verdict = steady(package, &*engine, options);
+            print_steady(package, &*engine, &verdict, args.json)?;
+            if verdict.is_err() {
+                failed.push(format!("{} on {}", package.id, engine.name()));
+            }
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(Error::Verification(format!("selftest failed: {}", failed.join(", ")))) }
+}
+
+/// A model of the cache has no truth here; it must load, and answer the golden frame twice the same.
+fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<String, String> {
+    let mut model = Model::load(package, engine, options).map_err(|error| error.to_string())?;
+    let frame = frame::decode(demo::GOLDEN_PNG, Orientation::Ignore, Limits::default())
+        .map_err(|error| format!("the golden frame in the binary: {error}"))?;
+    let mut answer = || {
+        let mut predictions = Predictions::default();
+        model.infer(&frame, &Request::default(), &mut predictions).map_err(|error| error.to_string())?;
+        let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false };
+        serde_json::to_string(&answer).map_err(|error| error.to_string())
+    };
+    let (first, second) = (answer()?, answer()?);
+    if first == second { Ok(first) } else { Err(format!("two answers to one picture: {first} and {second}")) }
+}
+
+fn print_steady(
+    package: &Package,
+    engine: &dyn Engine,
+    verdict: &Result<String, String>,
+    json: bool,
+) -> Result<(), Error> {
+    let name = engine.name();
+    if json {
+        let passed = verdict.is_ok();
+        let why = verdict.as_ref().err();
+        return print_line(&json!({"engine": name, "model": package.id, "passed": passed, "why": why}).to_string());
+    }
+    match verdict {
+        Ok(_) => print_line(&format!("{name}: {} answers, and twice the same", package.id)),
+        Err(why) => print_line(&format!("{name}: {} FAILED: {why}", package.id)),
+    }
 }
 
 fn test(package: &Package, engine: &dyn Engine, options: LoadOptions, frames: u64) -> Result<Report, Error> {

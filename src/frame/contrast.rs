@@ -1,8 +1,11 @@
-//! The three contrast steps of Roboflow's classic engine, each with the bits of what that engine calls.
+//! The three contrast steps of Roboflow's engines, each with the bits of what the engine calls: the classic one by way
+//! of grey, the default one in colour.
 //!
 //! May not know: which step a model wants, and in which order with others.
 
 mod adaptive;
+mod local;
+mod spread;
 
 use super::{CHANNELS, Frame, colour};
 
@@ -16,12 +19,14 @@ type Table = [u8; LEVELS];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contrast {
     /// "Contrast Stretching": the 2nd to 98th percentile over all channels becomes 0 to 255 (`np.percentile`, then
-    /// `skimage.exposure.rescale_intensity`). Keeps colour.
+    /// `skimage.exposure.rescale_intensity`). Keeps colour in both engines.
     Stretching,
-    /// "Histogram Equalization": `cv2.equalizeHist` of the grey picture. Loses colour.
+    /// "Histogram Equalization": `cv2.equalizeHist` of the grey picture in the classic engine, which loses colour;
+    /// `skimage.exposure.equalize_hist` of all channels together in the default engine.
     Histogram,
-    /// "Adaptive Equalization": `cv2.createCLAHE(clipLimit=0.03, tileGridSize=(8, 8))` of the grey picture. Loses
-    /// colour.
+    /// "Adaptive Equalization": `cv2.createCLAHE(clipLimit=0.03, tileGridSize=(8, 8))` of the grey picture in the
+    /// classic engine, which loses colour; `skimage.exposure.equalize_adapthist(clip_limit=0.03)` in the default
+    /// engine.
     Adaptive,
 }
 
@@ -30,10 +35,11 @@ pub enum Contrast {
 pub struct ContrastFilter {
     grey: Vec<u8>,
     tiles: adaptive::Tiles,
+    local: local::Local,
 }
 
 impl ContrastFilter {
-    /// Changes the pixels of `frame`. An empty frame stays as it is.
+    /// Changes the pixels of `frame` as the classic engine does. An empty frame stays as it is.
     pub fn apply(&mut self, contrast: Contrast, frame: &mut Frame) {
         if frame.pixels().is_empty() {
             return;
@@ -56,6 +62,21 @@ impl ContrastFilter {
                 let (pixels, _) = frame.pixels_mut().as_chunks_mut::<CHANNELS>();
                 self.tiles.map(&self.grey, size, |at, level| pixels[at] = [level; CHANNELS]);
             }
+        }
+    }
+
+    /// Changes the pixels of `frame` as the default engine does. An empty frame stays as it is.
+    pub fn apply_in_colour(&mut self, contrast: Contrast, frame: &mut Frame) {
+        if frame.pixels().is_empty() {
+            return;
+        }
+        match contrast {
+            Contrast::Stretching => self.apply(contrast, frame),
+            Contrast::Histogram => {
+                let table = spread::table(&histogram(frame.pixels()));
+                map(frame.pixels_mut(), &table);
+            }
+            Contrast::Adaptive => self.local.apply(frame),
         }
     }
 }
@@ -213,6 +234,7 @@ mod tests {
         for contrast in [Contrast::Stretching, Contrast::Histogram, Contrast::Adaptive] {
             let mut frame = Frame::empty();
             ContrastFilter::default().apply(contrast, &mut frame);
+            ContrastFilter::default().apply_in_colour(contrast, &mut frame);
             assert!(frame.pixels().is_empty());
         }
     }

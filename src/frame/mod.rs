@@ -10,6 +10,7 @@ pub mod draw;
 pub mod encode;
 mod error;
 mod file;
+mod levels;
 pub mod resize;
 mod view;
 
@@ -19,7 +20,8 @@ pub use decode::{Limits, Orientation, decode, decode_into};
 pub use encode::encode_jpeg;
 pub use error::Error;
 pub use file::{read_file, write_file};
-pub use resize::{Arithmetic, Placement, Resizer};
+pub use levels::Levels;
+pub use resize::{Antialias, Arithmetic, Placement, Resizer};
 pub use view::{CropPercent, Region, Size, View};
 
 use std::time::Instant;

@@ -1,11 +1,15 @@
 //! Bilinear resize equal to OpenCV's, and the same fused with what a network wants: planes of floats from 0 to 1.
+//! Beside it, [`Antialias`] is Pillow's.
 //!
 //! May not know: models. A [`Placement`] says where in the network's input the picture lies, so that boxes can be
 //! mapped back by the same numbers.
 
+mod antialias;
+mod float;
 mod kernel;
 mod taps;
 
+pub use antialias::Antialias;
 pub use kernel::Kernel;
 pub use taps::Arithmetic;
 
@@ -51,24 +55,87 @@ impl Placement {
         } else {
             ((net.height as f64 * ratio) as usize, net.height)
         };
-        if width == 0 || height == 0 {
-            return Err(Error::NothingLeft {
-                width: picture.width,
-                height: picture.height,
-                net_width: net.width,
-                net_height: net.height,
-                new_width: width,
-                new_height: height,
-            });
-        }
-        // The branch makes both at most the network's sides; `min` keeps that so for any rounding of the quotients.
-        let (width, height) = (width.min(net.width), height.min(net.height));
+        check_left(picture, net, Size::new(width, height))?;
+        Ok(Self::centred(Size::new(width, height), net))
+    }
+
+    /// As [`Placement::letterbox`], with both sides multiplied by the smaller ratio and cut to whole pixels, as
+    /// Roboflow's default engine computes it. At times a pixel smaller. Also returns the ratio.
+    ///
+    /// # Errors
+    /// As [`Placement::letterbox`].
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "sides are at most SIDE_MAX, so products of them and a ratio are positive and far below 2^52"
+    )]
+    pub fn letterbox_scaled(picture: Size, net: Size) -> Result<(Self, f64), Error> {
+        check_size("the picture", picture)?;
+        check_size("the network's input", net)?;
+        let ratio = |net: usize, side: usize| net as f64 / side as f64;
+        let scale = ratio(net.width, picture.width).min(ratio(net.height, picture.height));
+        let scaled = |side: usize| (side as f64 * scale) as usize;
+        let inner = Size::new(scaled(picture.width), scaled(picture.height));
+        check_left(picture, net, inner)?;
+        Ok((Self::centred(inner, net), scale))
+    }
+
+    /// A picture of size `inner` in the middle, the odd pixel of padding on the right and at the bottom. A side that is
+    /// too long for `net` is cut.
+    #[must_use]
+    pub fn centred(inner: Size, net: Size) -> Self {
+        let (width, height) = (inner.width.min(net.width), inner.height.min(net.height));
         let (left, top) = ((net.width - width) / 2, (net.height - height) / 2);
-        Ok(Self { net, picture: Region { left, top, width, height } })
+        Self { net, picture: Region { left, top, width, height } }
+    }
+
+    /// Checks that the picture lies within the network's input, and that `values` are three planes of it.
+    pub(super) fn check_output(&self, values: usize) -> Result<(), Error> {
+        check_size("the network's input", self.net)?;
+        self.picture.check_within(self.net)?;
+        let expected = CHANNELS * self.net.width * self.net.height;
+        if values != expected {
+            return Err(Error::OutputLength { found: values, expected });
+        }
+        Ok(())
+    }
+
+    /// Sets what the picture leaves free in one plane.
+    pub(super) fn fill_margin(&self, plane: &mut [f32], fill: f32) {
+        let Region { left, top, width, height } = self.picture;
+        for (y, row) in plane.chunks_exact_mut(self.net.width).enumerate() {
+            if y < top || y >= top + height {
+                row.fill(fill);
+            } else {
+                row[..left].fill(fill);
+                row[left + width..].fill(fill);
+            }
+        }
+    }
+
+    /// The pixels of the picture's row `y` in a plane.
+    pub(super) fn row<'a>(&self, plane: &'a mut [f32], y: usize) -> &'a mut [f32] {
+        let start = (self.picture.top + y) * self.net.width + self.picture.left;
+        &mut plane[start..start + self.picture.width]
     }
 }
 
-fn check_size(what: &'static str, size: Size) -> Result<(), Error> {
+/// OpenCV throws for a result without pixels.
+fn check_left(picture: Size, net: Size, new: Size) -> Result<(), Error> {
+    if new.width > 0 && new.height > 0 {
+        return Ok(());
+    }
+    Err(Error::NothingLeft {
+        width: picture.width,
+        height: picture.height,
+        net_width: net.width,
+        net_height: net.height,
+        new_width: new.width,
+        new_height: new.height,
+    })
+}
+
+pub(super) fn check_size(what: &'static str, size: Size) -> Result<(), Error> {
     let Size { width, height } = size;
     if width == 0 || height == 0 {
         return Err(Error::EmptyPicture { what, width, height });
@@ -99,6 +166,8 @@ pub struct Resizer {
     buffers: [RowBuffer; 2],
     /// Three planes of one row of grey levels, on their way to interleaved pixels.
     bytes: Vec<u8>,
+    /// Left and right neighbours of one row's columns, for sources that are not interleaved bytes.
+    neighbours: [Vec<f32>; 2],
 }
 
 impl Default for Resizer {
@@ -124,6 +193,7 @@ impl Resizer {
             rows: Vec::new(),
             buffers: Default::default(),
             bytes: Vec::new(),
+            neighbours: Default::default(),
         }
     }
 
@@ -173,28 +243,19 @@ impl Resizer {
         out: &mut [f32],
     ) -> Result<(), Error> {
         let Placement { net, picture } = placement;
-        check_size("the network's input", net)?;
-        picture.check_within(net)?;
-        let plane_len = net.width * net.height;
-        if out.len() != CHANNELS * plane_len {
-            return Err(Error::OutputLength { found: out.len(), expected: CHANNELS * plane_len });
+        placement.check_output(out.len())?;
+        let arithmetic = self.prepare(source.size(), Size::new(picture.width, picture.height), arithmetic)?;
+        if arithmetic == Arithmetic::FloatThin {
+            return self.place_thin(source, placement, fill, out);
         }
-        self.prepare(source.size(), Size::new(picture.width, picture.height), arithmetic)?;
-        for plane in out.chunks_exact_mut(plane_len) {
-            plane[..picture.top * net.width].fill(fill);
-            plane[(picture.top + picture.height) * net.width..].fill(fill);
+        for plane in out.chunks_exact_mut(net.width * net.height) {
+            placement.fill_margin(plane, fill);
         }
         for y in 0..picture.height {
             let taps = self.rows[y];
             let buffers = self.blend_columns(source, taps.rows, arithmetic);
-            let start = (picture.top + y) * net.width;
-            for (channel, plane) in out.chunks_exact_mut(plane_len).enumerate() {
-                let row = &mut plane[start..start + net.width];
-                let (left, rest) = row.split_at_mut(picture.left);
-                let (row, right) = rest.split_at_mut(picture.width);
-                left.fill(fill);
-                right.fill(fill);
-                self.blend_rows(buffers, channel, taps, arithmetic, row);
+            for (channel, plane) in out.chunks_exact_mut(net.width * net.height).enumerate() {
+                self.blend_rows(buffers, channel, taps, arithmetic, placement.row(plane, y));
             }
         }
         Ok(())
@@ -235,26 +296,28 @@ impl Resizer {
         Ok(placement)
     }
 
-    /// Makes tables for the given sizes unless they are there, and forgets the rows of the last picture.
-    fn prepare(&mut self, source: Size, result: Size, arithmetic: Arithmetic) -> Result<(), Error> {
+    /// Makes tables for the given sizes unless they are there, and forgets the rows of the last picture. Returns the
+    /// arithmetic to use.
+    fn prepare(&mut self, source: Size, result: Size, arithmetic: Arithmetic) -> Result<Arithmetic, Error> {
+        let arithmetic = arithmetic.of(source);
         check_size("the picture", source)?;
         check_size("the resized picture", result)?;
         for buffer in &mut self.buffers {
             buffer.row = None;
         }
         if self.built_for == Some((source, result, arithmetic)) {
-            return Ok(());
+            return Ok(arithmetic);
         }
         self.columns.rebuild(source.width, result.width, arithmetic);
         taps::rebuild_rows(&mut self.rows, source.height, result.height, arithmetic);
         for buffer in &mut self.buffers {
             match arithmetic {
                 Arithmetic::Integer => buffer.fixed.resize(result.width * CHANNELS, 0),
-                Arithmetic::Float => buffer.float.resize(result.width * CHANNELS, 0.0),
+                Arithmetic::Float | Arithmetic::FloatThin => buffer.float.resize(result.width * CHANNELS, 0.0),
             }
         }
         self.built_for = Some((source, result, arithmetic));
-        Ok(())
+        Ok(arithmetic)
     }
 
     /// Has both rows horizontally resized, and says in which buffers they are.
@@ -266,22 +329,28 @@ impl Resizer {
 
     /// The buffer that holds source row `row`, filled now if none does, sparing the one that holds `keep`.
     fn buffer_with(&mut self, row: usize, keep: usize, source: View<'_>, arithmetic: Arithmetic) -> usize {
-        if let Some(held) = self.buffers.iter().position(|buffer| buffer.row == Some(row)) {
-            return held;
-        }
-        let free = usize::from(self.buffers[0].row == Some(keep));
+        let free = match self.buffer_for(row, keep) {
+            Ok(held) => return held,
+            Err(free) => free,
+        };
         let buffer = &mut self.buffers[free];
         let (pixels, columns) = (source.row(row), &self.columns);
         match arithmetic {
             Arithmetic::Integer => {
                 self.kernel.columns_fixed(pixels, columns, thirds(&mut buffer.fixed));
             }
-            Arithmetic::Float => {
+            Arithmetic::Float | Arithmetic::FloatThin => {
                 self.kernel.columns_float(pixels, columns, thirds(&mut buffer.float));
             }
         }
         buffer.row = Some(row);
         free
+    }
+
+    /// The buffer that holds source row `row`, or else the one to fill with it, which does not hold `keep`.
+    fn buffer_for(&self, row: usize, keep: usize) -> Result<usize, usize> {
+        let held = self.buffers.iter().position(|buffer| buffer.row == Some(row));
+        held.ok_or(usize::from(self.buffers[0].row == Some(keep)))
     }
 
     /// One channel of a row of the result, from the buffers with its upper and lower row.
@@ -300,7 +369,7 @@ impl Resizer {
                 let rows = [&upper.fixed[plane.clone()], &lower.fixed[plane]];
                 self.kernel.rows_fixed(rows, taps.weights, out);
             }
-            Arithmetic::Float => {
+            Arithmetic::Float | Arithmetic::FloatThin => {
                 let rows = [&upper.float[plane.clone()], &lower.float[plane]];
                 self.kernel.rows_float(rows, taps.fraction, out);
             }

@@ -35,14 +35,23 @@ impl Region {
         if fits(self.left, self.width, outer.width) && fits(self.top, self.height, outer.height) {
             return Ok(());
         }
-        Err(Error::RegionOutside {
+        Err(self.outside(outer))
+    }
+
+    /// Whether it has the size of a picture that is to fill it.
+    pub(super) fn check_size(self, size: Size) -> Result<(), Error> {
+        if (self.width, self.height) == (size.width, size.height) { Ok(()) } else { Err(self.outside(size)) }
+    }
+
+    fn outside(self, outer: Size) -> Error {
+        Error::RegionOutside {
             left: self.left,
             top: self.top,
             width: self.width,
             height: self.height,
             outer_width: outer.width,
             outer_height: outer.height,
-        })
+        }
     }
 }
 

@@ -2,8 +2,22 @@
 
 use std::sync::Arc;
 
-use super::registry::{Contract, Task};
-use crate::cache::{PALETTE, Package, Rgb, Skeleton};
+use super::registry::{Contract, Family, Task};
+use crate::cache::{Layout, PALETTE, Package, Rgb, Skeleton};
+
+/// The class that the classic engine takes out of RF-DETR's names (SPEC §2.6).
+pub const RF_DETR_BACKGROUND: &str = "background_class83422";
+
+/// Whether a class that the network knows is none of its answers. The classic engine takes RF-DETR's background out by
+/// its name, the default engine those of RF-DETR's classes that the package names; other families have no such.
+#[must_use]
+pub fn is_removed(layout: &Layout, family: Family, name: &str) -> bool {
+    family == Family::RfDetr
+        && match layout {
+            Layout::Classic { .. } => name == RF_DETR_BACKGROUND,
+            Layout::ModelsCache(cached) => cached.config.removed_classes.iter().any(|removed| removed == name),
+        }
+}
 
 /// Names and colours of a model. Class ids in predictions index `class_names`, which lacks the classes that the
 /// package removes.
@@ -20,11 +34,16 @@ impl Labels {
     /// Of a package.
     #[must_use]
     pub fn of(package: &Package, contract: Contract) -> Arc<Self> {
+        let removed = |name: &str| is_removed(&package.layout, contract.family, name);
+        let kept = || package.class_names.iter().enumerate().filter(|(_, name)| !removed(name));
+        let skeleton = |(class, _)| {
+            package.keypoints.iter().find(|skeleton| skeleton.class_id == class).cloned().unwrap_or_default()
+        };
         Arc::new(Self {
             task: contract.task,
-            class_names: package.class_names.clone(),
-            colors: package.colors.clone(),
-            skeletons: Vec::new(),
+            class_names: kept().map(|(_, name)| name.clone()).collect(),
+            colors: kept().filter_map(|(class, _)| package.colors.get(class).copied()).collect(),
+            skeletons: kept().map(skeleton).collect(),
         })
     }
 

@@ -3,7 +3,6 @@
 //! May not know: where frames come from, where predictions go.
 
 mod annotate;
-mod argsort;
 pub mod family;
 pub mod geometry;
 mod labels;
@@ -13,6 +12,7 @@ mod preprocess;
 pub mod registry;
 mod request;
 mod response;
+mod semantics;
 mod threshold;
 mod transform;
 mod verify;
@@ -27,13 +27,14 @@ pub use preprocess::{Preprocessor, concrete_shape};
 pub use registry::{Contract, Family, Task, contract};
 pub use request::{Confidence, ConfidenceWord, Request, RequestError};
 pub use response::{Answer, ResolvedModel, Response};
-pub use threshold::Threshold;
+pub use semantics::Semantics;
+pub use threshold::{Bound, Threshold, Thresholds};
 pub use transform::{Fit, Transform};
 pub use verify::verify;
 
 use crate::cache::{Layout, Package};
 use crate::engine::{self, Engine, LoadOptions, Network, Session};
-use crate::frame::{self, CHANNELS, Frame, Orientation};
+use crate::frame::{self, CHANNELS, Frame, Orientation, Size};
 use family::{Head, Job, Setup};
 
 /// Why a model cannot be made or cannot answer.
@@ -43,25 +44,23 @@ pub enum Error {
         "model `{id}`: task `{task}`, type `{model_type}` cannot be run: {why}; `firstlight models` lists what can"
     )]
     Unsupported { id: String, task: String, model_type: String, why: String },
-    #[error("the network has {network} classes (output {shape:?}), but there are {names} names in class_names.txt")]
-    ClassCount { names: usize, network: usize, shape: Vec<usize> },
+    #[error("the network has {network} classes (outputs {shape:?}), but there are {names} names in class_names.txt")]
+    ClassCount { names: usize, network: usize, shape: Vec<Vec<usize>> },
     #[error("the network's outputs are {found:?}; expected {expected}")]
     OutputShape { expected: String, found: Vec<Vec<usize>> },
     #[error("the network takes {0:?}; expected one image of three channels")]
     InputShape([usize; 4]),
+    #[error(
+        "the network takes images of {}x{} pixels, but its package prepares {}x{}",
+        network.width, network.height, package.width, package.height
+    )]
+    InputSize { network: Size, package: Size },
+    #[error("normalization by mean {mean:?} and deviation {std:?}: expected finite numbers, and no deviation of 0")]
+    Normalization { mean: [f32; CHANNELS], std: [f32; CHANNELS] },
     #[error(transparent)]
     Engine(#[from] engine::Error),
     #[error("image: {0}")]
     Frame(#[from] frame::Error),
-}
-
-/// Whose answers are given. The layout of a package decides (SPEC §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Semantics {
-    /// Roboflow's classic engine (`x-inference-engine: old-inference`).
-    Classic,
-    /// Roboflow's default engine (`inference-models`).
-    Default,
 }
 
 /// How long the steps of one inference took.
@@ -84,10 +83,13 @@ impl Timing {
 pub struct Model {
     resolved: ResolvedModel,
     labels: Arc<Labels>,
+    thresholds: Thresholds,
     /// Whether EXIF orientation counts, unless a request says otherwise.
     auto_orient: bool,
     preprocessor: Preprocessor,
     session: Box<dyn Session>,
+    /// Of the images in hand.
+    transforms: Vec<Transform>,
     head: Box<dyn Head>,
 }
 
@@ -104,16 +106,16 @@ impl Model {
             &Network {
                 bytes: package.weights.bytes(),
                 origin: package.weights.path().into(),
-                shape: &|declared| concrete_shape(declared, &package.layout),
+                shape: &|declared| concrete_shape(declared, &package.layout, contract),
             },
             options,
         )?;
         let shape = session.input_shape();
-        if shape.batch != 1 || shape.channels != CHANNELS {
+        if shape.batch == 0 || shape.channels != CHANNELS {
             return Err(Error::InputShape(shape.dims()));
         }
         let outputs: Vec<Vec<usize>> =
-            session.outputs().iter().map(|info| info.shape.get(1..).unwrap_or_default().to_vec()).collect();
+            session.outputs().iter().map(|info| family::without_batch(&info.shape, shape.batch).to_vec()).collect();
         let semantics = Semantics::of(package);
         let head = family::head(&Setup { contract, semantics, package, labels: &labels, outputs: &outputs })?;
         let (auto_orient, resolved) = match &package.layout {
@@ -130,10 +132,12 @@ impl Model {
         };
         Ok(Self {
             resolved: ResolvedModel { model_id: package.id.clone(), ..resolved },
+            thresholds: Thresholds::new(package, contract.task, contract.family, &labels.class_names),
             labels,
             auto_orient,
-            preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape),
+            preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape)?,
             session,
+            transforms: Vec::new(),
             head,
         })
     }
@@ -165,27 +169,70 @@ impl Model {
         if self.auto_orient && !disabled { Orientation::Apply } else { Orientation::Ignore }
     }
 
+    /// Images that the network takes at once; most take one.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.session.input_shape().batch
+    }
+
     /// What is to be seen in a frame. Allocates nothing once `into` and the buffers have grown to their size, besides
     /// what the engine itself allocates.
     ///
     /// # Errors
-    /// The picture cannot be brought to the network's size, or the engine fails; `into` is then empty.
+    /// The picture cannot be brought to the network's size, the engine fails, or the request has a value that is
+    /// refused; `into` is then empty.
     pub fn infer(&mut self, frame: &Frame, request: &Request, into: &mut Predictions) -> Result<Timing, Error> {
-        into.clear(frame.size());
+        self.infer_batch(&[frame], request, std::slice::from_mut(into))
+    }
+
+    /// What is to be seen in each of several frames, as many at a time as the network takes; places of its batch that
+    /// no frame fills are black.
+    ///
+    /// # Errors
+    /// As [`Model::infer`], for the first frame that fails; answers of the others may be missing then.
+    ///
+    /// # Panics
+    /// When there are not as many frames as answers.
+    pub fn infer_batch(
+        &mut self,
+        frames: &[&Frame],
+        request: &Request,
+        into: &mut [Predictions],
+    ) -> Result<Timing, Error> {
+        assert_eq!(frames.len(), into.len(), "one answer a frame");
+        let mut timing = Timing::default();
+        for (frame, into) in frames.iter().zip(into.iter_mut()) {
+            into.clear(frame.size());
+        }
+        let batch = self.batch();
+        for (frames, into) in frames.chunks(batch).zip(into.chunks_mut(batch)) {
+            let one = self.infer_chunk(frames, request, into)?;
+            timing.preprocess += one.preprocess;
+            timing.infer += one.infer;
+            timing.decode += one.decode;
+        }
+        Ok(timing)
+    }
+
+    /// At most one batch.
+    fn infer_chunk(&mut self, frames: &[&Frame], request: &Request, into: &mut [Predictions]) -> Result<Timing, Error> {
         let started = Instant::now();
-        let transform = self.preprocessor.run(frame, request, self.session.input_mut())?;
+        let image_len = self.session.input_shape().volume() / self.batch();
+        self.transforms.clear();
+        let mut places = self.session.input_mut().chunks_exact_mut(image_len);
+        for (frame, place) in frames.iter().zip(&mut places) {
+            self.transforms.push(self.preprocessor.run(frame, request, place)?);
+        }
+        places.for_each(|place| place.fill(0.0));
         let preprocessed = Instant::now();
         self.session.run()?;
         let inferred = Instant::now();
-        let outputs = family::outputs_of(&*self.session, 0);
-        let job = Job {
-            outputs: &outputs,
-            transform: &transform,
-            request,
-            threshold: Threshold::uniform(request.confidence()),
-            labels: &self.labels,
-        };
-        self.head.decode(&job, into)?;
+        let threshold = self.thresholds.of(request);
+        for (index, (transform, into)) in self.transforms.iter().zip(into).enumerate() {
+            let outputs = family::outputs_of(&*self.session, index);
+            let job = Job { outputs: &outputs, transform, request, threshold, labels: &self.labels };
+            self.head.decode(&job, into)?;
+        }
         Ok(Timing { preprocess: preprocessed - started, infer: inferred - preprocessed, decode: inferred.elapsed() })
     }
 }

@@ -8,7 +8,6 @@ use crate::config::InferenceConfig;
 use crate::error::nearest;
 
 /// Roboflow's defaults (SPEC §2.4).
-const CONFIDENCE: f32 = 0.4;
 const IOU_THRESHOLD: f64 = 0.3;
 const MAX_DETECTIONS: usize = 300;
 
@@ -82,11 +81,11 @@ const EFFECTIVE: &[&str] = &[
     "visualization_stroke_width",
 ];
 
-/// `confidence`: a number, or a word that the classic engine takes for its default.
+/// `confidence`: a number, or a word whose meaning is the model's.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Confidence {
-    Number(f32),
+    Number(f64),
     Word(ConfidenceWord),
 }
 
@@ -116,23 +115,13 @@ impl Request {
     /// The request of every frame of the loop.
     #[must_use]
     pub fn from_config(config: &InferenceConfig) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "a threshold between 0 and 1, compared with f32 scores")]
-        let confidence = config.confidence.map(|value| Confidence::Number(value as f32));
         Self {
-            confidence,
+            confidence: config.confidence.map(Confidence::Number),
             iou_threshold: config.iou_threshold,
             max_detections: config.max_detections,
             class_agnostic_nms: config.class_agnostic_nms,
             class_filter: config.class_filter.clone(),
             ..Self::default()
-        }
-    }
-
-    #[must_use]
-    pub fn confidence(&self) -> f32 {
-        match self.confidence {
-            Some(Confidence::Number(value)) => value,
-            Some(Confidence::Word(_)) | None => CONFIDENCE,
         }
     }
 
@@ -159,9 +148,10 @@ mod tests {
     #[test]
     fn defaults_are_roboflows() {
         let request = Request::parse("{}").unwrap();
-        assert_eq!((request.confidence(), request.iou_threshold(), request.max_detections()), (0.4, 0.3, 300));
+        assert_eq!((request.confidence, request.iou_threshold(), request.max_detections()), (None, 0.3, 300));
         let words = Request::parse(r#"{"confidence": "best", "max_detections": null}"#).unwrap();
-        assert_eq!((words.confidence(), words.max_detections()), (0.4, 300));
+        assert_eq!(words.confidence, Some(Confidence::Word(ConfidenceWord::Best)));
+        assert_eq!(words.max_detections(), 300);
     }
 
     #[test]

@@ -1,9 +1,19 @@
 //! The confidence a class must reach.
 
+use super::registry::{Family, Task};
+use super::request::{Confidence, ConfidenceWord, Request};
+use crate::cache::{Layout, Package};
+
+/// Roboflow's default (SPEC §2.4).
+const CONFIDENCE: f64 = 0.4;
+/// What both engines take for a word in a request to a classifier of one label, and the default engine for `default`
+/// with `DeepLabV3+` and `DINOv3`.
+const CONFIDENCE_HALF: f64 = 0.5;
+
 /// One limit for all classes, or one each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Threshold<'a> {
-    pub uniform: f32,
+    pub uniform: f64,
     /// By class id; classes beyond its end have the uniform one.
     pub per_class: &'a [f32],
 }
@@ -11,12 +21,85 @@ pub struct Threshold<'a> {
 impl Threshold<'_> {
     /// The same for every class.
     #[must_use]
-    pub fn uniform(limit: f32) -> Self {
+    pub fn uniform(limit: f64) -> Self {
         Self { uniform: limit, per_class: &[] }
     }
 
+    /// The limit of a class as engines compare it: in 32-bit floats.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the engines' arrays hold 32-bit floats")]
     pub fn of(&self, class_id: u32) -> f32 {
-        self.per_class.get(class_id as usize).copied().unwrap_or(self.uniform)
+        self.per_class.get(class_id as usize).copied().unwrap_or(self.uniform as f32)
+    }
+}
+
+/// Whether a confidence that equals its limit passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    AtLeast,
+    Above,
+}
+
+impl Bound {
+    /// A confidence that is no number does not pass.
+    #[must_use]
+    pub fn passes(self, confidence: f32, limit: f32) -> bool {
+        match self {
+            Bound::AtLeast => confidence >= limit,
+            Bound::Above => confidence > limit,
+        }
+    }
+}
+
+/// What a request's `confidence` means for one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Without a `confidence`.
+    absent: f64,
+    /// For the word `default`.
+    default: f64,
+    /// For the word `best`: for all classes, and for each where the package recommends so.
+    best: f64,
+    best_per_class: Vec<f32>,
+}
+
+impl Thresholds {
+    /// For a package whose classes are named so.
+    #[must_use]
+    pub fn new(package: &Package, task: Task, family: Family, class_names: &[String]) -> Self {
+        let Layout::ModelsCache(cached) = &package.layout else {
+            // The classic engine takes a word for its default.
+            let word = match task {
+                Task::Classification | Task::MultiLabelClassification => CONFIDENCE_HALF,
+                _ => CONFIDENCE,
+            };
+            return Self { absent: CONFIDENCE, default: word, best: word, best_per_class: Vec::new() };
+        };
+        let default = match (task, family) {
+            (Task::Classification, _) | (_, Family::DeepLab | Family::DinoV3) => CONFIDENCE_HALF,
+            _ => CONFIDENCE,
+        };
+        // Recommendations are not for classifiers of one label, and those for single classes count only beside one
+        // for all.
+        let recommended = cached.recommended.confidence.filter(|_| task != Task::Classification);
+        let best = recommended.unwrap_or(default);
+        #[expect(clippy::cast_possible_truncation, reason = "compared with 32-bit floats")]
+        let limit = |name: &String| cached.recommended.per_class.get(name).copied().unwrap_or(best) as f32;
+        let each = recommended.is_some() && !cached.recommended.per_class.is_empty();
+        let best_per_class = if each { class_names.iter().map(limit).collect() } else { Vec::new() };
+        Self { absent: CONFIDENCE, default, best, best_per_class }
+    }
+
+    /// The limits that a request asks for.
+    #[must_use]
+    pub fn of(&self, request: &Request) -> Threshold<'_> {
+        match request.confidence {
+            None => Threshold::uniform(self.absent),
+            Some(Confidence::Number(limit)) => Threshold::uniform(limit),
+            Some(Confidence::Word(ConfidenceWord::Default)) => Threshold::uniform(self.default),
+            Some(Confidence::Word(ConfidenceWord::Best)) => {
+                Threshold { uniform: self.best, per_class: &self.best_per_class }
+            }
+        }
     }
 }

@@ -1,14 +1,46 @@
-//! Caches as Roboflow's engines wrote them, laid out from their recorded descriptions (`golden/caches/*.json`).
+//! Roboflow's recordings beside the checkout: their cases, and the caches they were made with, laid out from their
+//! descriptions (`golden/caches/*.json`).
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+pub fn golden() -> PathBuf {
+    super::shared().join("golden")
+}
+
+pub fn read_json(path: &Path) -> Value {
+    let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every recorded case, sorted so that those of one model and engine follow each other.
+pub fn cases() -> Vec<Value> {
+    let folder = golden().join("cases");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut cases: Vec<Value> = entries.map(|entry| read_json(&entry.expect("an entry").path())).collect();
+    cases.sort_by_cached_key(|case| {
+        [&case["model_file_sha256"], &case["engine"], &case["model_id"], &case["case"]].map(Value::to_string)
+    });
+    cases
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A recorded image, or one that may not be copied into the recordings.
+pub fn image(name: &str) -> Result<Vec<u8>, String> {
+    let path = super::find_file(&[golden().join("images")], name)?;
+    fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
 
 /// The description of a model id's caches.
 pub fn description(id: &str) -> Result<Value, String> {
-    let path = super::shared().join("golden/caches").join(format!("{}.json", id.replace('/', "_")));
+    let path = golden().join("caches").join(format!("{}.json", id.replace('/', "_")));
     let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -51,9 +83,9 @@ pub fn lay_out_models_cache(root: &Path, id: &str) -> Result<PathBuf, String> {
 }
 
 /// What may not be copied, or is made by a script, lies among the fetched files under its fixture's name.
-fn weights(description: &Value) -> Result<PathBuf, String> {
+pub fn weights(description: &Value) -> Result<PathBuf, String> {
     match description["model"]["file"].as_str() {
-        Some(file) => Ok(super::shared().join("golden").join(file)),
+        Some(file) => Ok(golden().join(file)),
         None => {
             let id = description["model_id"].as_str().ok_or("no model_id")?;
             let fixture = id.split('/').next().and_then(|project| project.strip_prefix("g-")).ok_or("no fixture")?;

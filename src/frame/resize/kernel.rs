@@ -115,6 +115,25 @@ impl Kernel {
         assert!(rows.iter().all(|row| row.len() == out.len()), "rows and output of one length");
         dispatch!(self, rows_float(rows, fraction, out));
     }
+
+    /// `from + fraction * (to - from)` with one rounding after the difference, each value by its own fraction.
+    ///
+    /// # Panics
+    /// When the slices differ in length.
+    pub fn blend_each(self, ends: [&[f32]; 2], fractions: &[f32], out: &mut [f32]) {
+        assert!(ends.iter().all(|end| end.len() == out.len()), "ends and output of one length");
+        assert_eq!(fractions.len(), out.len(), "one fraction a value");
+        dispatch!(self, blend_each(ends, fractions, out));
+    }
+
+    /// As [`Kernel::blend_each`], with one fraction for all.
+    ///
+    /// # Panics
+    /// When the slices differ in length.
+    pub fn blend_all(self, ends: [&[f32]; 2], fraction: f32, out: &mut [f32]) {
+        assert!(ends.iter().all(|end| end.len() == out.len()), "ends and output of one length");
+        dispatch!(self, blend_all(ends, fraction, out));
+    }
 }
 
 /// What the vector loads rely on; checked once a row, so it costs nothing.
@@ -211,6 +230,13 @@ mod tests {
                 let (rows, fraction) = ([&float[0][..], &float[1][..]], f32::from(lower) / 2049.0);
                 kernel.rows_float(rows, fraction, &mut units[0]);
                 Kernel::SCALAR.rows_float(rows, fraction, &mut units[1]);
+                assert_eq!(units[0], units[1]);
+                kernel.blend_all(rows, fraction, &mut units[0]);
+                Kernel::SCALAR.blend_all(rows, fraction, &mut units[1]);
+                assert_eq!(units[0], units[1]);
+                let fractions: Vec<f32> = (0..len).map(|_| f32::from(noise.below(2049)) / 2049.0).collect();
+                kernel.blend_each(rows, &fractions, &mut units[0]);
+                Kernel::SCALAR.blend_each(rows, &fractions, &mut units[1]);
                 assert_eq!(units[0], units[1]);
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! May not know: pixels, instruction sets.
 
+use super::super::Size;
+
 /// Bits of a fixed-point weight; 1.0 is 2048 (OpenCV's `INTER_RESIZE_COEF_BITS`).
 const WEIGHT_BITS: u32 = 11;
 
@@ -15,6 +17,19 @@ pub enum Arithmetic {
     Integer,
     /// `cv2.resize` of the image converted to float32, not rounded.
     Float,
+    /// The same by OpenCV's own code. Intel's IPP, which does the rest in the x86 wheels, takes no picture that is one
+    /// pixel wide or high. [`Arithmetic::Float`] becomes this where it applies.
+    FloatThin,
+}
+
+impl Arithmetic {
+    /// What is used for a source of that size.
+    pub(super) fn of(self, source: Size) -> Self {
+        match self {
+            Arithmetic::Float if source.width == 1 || source.height == 1 => Arithmetic::FloatThin,
+            _ => self,
+        }
+    }
 }
 
 /// Position in the source of the centre of pixel `i` of the result: the pixel to the left of it and the fraction
@@ -27,8 +42,8 @@ fn position(i: usize, source: usize, result: usize, arithmetic: Arithmetic) -> (
     let (source, result) = (source as f64, result as f64);
     let centre_at = |scale: f64| (i as f64 + 0.5) * scale - 0.5;
     match arithmetic {
-        // OpenCV's 8-bit code keeps the inverse scale and inverts it again, and holds coordinates in 32-bit floats.
-        Arithmetic::Integer => {
+        // OpenCV's own code keeps the inverse scale and inverts it again, and holds coordinates in 32-bit floats.
+        Arithmetic::Integer | Arithmetic::FloatThin => {
             let centre = centre_at(1.0 / (result / source)) as f32;
             let whole = centre.floor();
             (whole as i64, centre - whole)
@@ -122,7 +137,7 @@ pub fn rebuild_rows(taps: &mut Vec<RowTaps>, source: usize, result: usize, arith
         // A row without weight need not be computed: scaling 1080 rows to 360 then touches 360 of them.
         let unused = match arithmetic {
             Arithmetic::Integer => weights[1] == 0,
-            Arithmetic::Float => fraction == 0.0,
+            Arithmetic::Float | Arithmetic::FloatThin => fraction == 0.0,
         };
         let rows = [clip(upper), clip(if unused { upper } else { upper + 1 })];
         RowTaps { rows, weights, fraction }

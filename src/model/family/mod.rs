@@ -3,7 +3,13 @@
 //! A [`Head`] turns the outputs for one image into predictions. What families share is beside them: thresholds,
 //! suppression, geometry, masks.
 
-mod objects;
+mod classifier;
+mod keypoints;
+pub mod objects;
+mod rf_detr;
+pub mod yolo_nas;
+pub mod yolov10;
+pub mod yolov5;
 pub mod yolov8;
 
 use std::fmt::Debug;
@@ -16,6 +22,10 @@ use super::transform::Transform;
 use super::{Error, Request, Semantics};
 use crate::cache::Package;
 use crate::engine::{Session, TensorView};
+use classifier::Classifier;
+pub use classifier::rounded;
+use objects::ObjectHead;
+use rf_detr::RfDetr;
 
 /// Outputs of a network that are looked at; YOLOv7 segmentation has five.
 const OUTPUTS_MAX: usize = 8;
@@ -31,15 +41,22 @@ pub fn outputs_of(session: &dyn Session, index: usize) -> Outputs<'_> {
         .take(OUTPUTS_MAX)
         .map(|output| {
             let TensorView { shape, data } = session.output(output);
-            match shape {
-                [first, rest @ ..] if *first == batch => {
-                    let len = data.len() / batch;
-                    TensorView { shape: rest, data: &data[index * len..(index + 1) * len] }
-                }
-                _ => TensorView { shape, data },
-            }
+            let image = without_batch(shape, batch);
+            let len: usize = image.iter().product();
+            // An output that all images share has no batch axis.
+            let start = if image.len() < shape.len() { index * len } else { 0 };
+            TensorView { shape: image, data: data.get(start..start + len).unwrap_or_default() }
         })
         .collect()
+}
+
+/// The shape of one image's part of an output.
+#[must_use]
+pub fn without_batch(shape: &[usize], batch: usize) -> &[usize] {
+    match shape {
+        [first, rest @ ..] if *first == batch => rest,
+        whole => whole,
+    }
 }
 
 /// What one image's outputs are decoded with.
@@ -86,19 +103,60 @@ pub struct Setup<'a> {
     pub outputs: &'a [Vec<usize>],
 }
 
+impl Setup<'_> {
+    /// The registry promised a decoder that there is not.
+    fn unsupported(&self) -> Error {
+        let kind = &self.package.kind;
+        Error::Unsupported {
+            id: self.package.id.clone(),
+            task: kind.task.clone(),
+            model_type: kind.model_type.clone(),
+            why: format!("no decoder for {:?} {}", self.contract.family, self.contract.task.as_str()),
+        }
+    }
+}
+
 /// The head of a model.
 ///
 /// # Errors
 /// The network's outputs do not have the family's shapes, or not as many classes as there are names; the message says
 /// what was expected and what was found.
 pub fn head(setup: &Setup<'_>) -> Result<Box<dyn Head>, Error> {
-    match (setup.contract.family, setup.contract.task) {
-        (Family::YoloV8, Task::ObjectDetection) => Ok(Box::new(objects::ObjectHead::yolov8(setup)?)),
-        _ => Err(Error::Unsupported {
-            id: setup.package.id.clone(),
-            task: setup.package.kind.task.clone(),
-            model_type: setup.package.kind.model_type.clone(),
-            why: "not yet".into(),
-        }),
+    match (setup.contract.task, setup.contract.family) {
+        (Task::Classification | Task::MultiLabelClassification, _) => Ok(Box::new(Classifier::new(setup)?)),
+        (_, Family::RfDetr) => Ok(Box::new(RfDetr::new(setup)?)),
+        _ => Ok(Box::new(ObjectHead::new(setup)?)),
     }
 }
+
+/// The network has another number of classes than there are names.
+fn class_count<T>(network: usize, names: usize, outputs: &[Vec<usize>]) -> Result<T, Error> {
+    Err(Error::ClassCount { names, network, shape: outputs.to_vec() })
+}
+
+/// The network's outputs are not those of its family.
+fn output_shape<T>(expected: String, outputs: &[Vec<usize>]) -> Result<T, Error> {
+    Err(Error::OutputShape { expected, found: outputs.to_vec() })
+}
+
+/// Centre x, centre y, width, height to left, top, right, bottom.
+fn corners_of([x, y, width, height]: [f32; 4]) -> [f32; 4] {
+    let (half_w, half_h) = (width / 2.0, height / 2.0);
+    [x - half_w, y - half_h, x + half_w, y + half_h]
+}
+
+/// The first of the largest values, with its position.
+fn best_of(scores: &[f32]) -> (u32, f32) {
+    let first = (0, scores.first().copied().unwrap_or(f32::NEG_INFINITY));
+    let better = |best: (u32, f32), (class, &score): (u32, &f32)| if score > best.1 { (class, score) } else { best };
+    (1..).zip(scores.iter().skip(1)).fold(first, better)
+}
+
+/// 1 / (1 + e^-x), without overflow.
+fn sigmoid(logit: f32) -> f32 {
+    let small = (-logit.abs()).exp();
+    if logit >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
+}
+
+#[cfg(test)]
+mod tests;

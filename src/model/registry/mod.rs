@@ -2,7 +2,7 @@
 
 mod table;
 
-use super::{Error, Semantics};
+use super::Error;
 use crate::cache::{Layout, LayoutKind, Package, PackageKind};
 use crate::error::nearest;
 pub use table::{FOUNDATION, GROUPS};
@@ -161,7 +161,10 @@ pub fn contract(package: &Package) -> Result<Contract, Error> {
     let unsupported = |why| unsupported(&package.id, &package.kind, why);
     let family = family(&package.kind, package.layout_kind()).map_err(unsupported)?;
     let task = match (package.kind.task.as_str(), &package.layout) {
-        ("classification", Layout::Classic { multiclass: true, .. }) => Task::MultiLabelClassification,
+        // The classic engine does not ask YOLO's classifiers.
+        ("classification", Layout::Classic { multiclass: true, .. }) if family != Family::YoloV8 => {
+            Task::MultiLabelClassification
+        }
         (task, _) => Task::parse(task).ok_or_else(|| unsupported("no decoder here has this task".into()))?,
     };
     Ok(Contract { task, family })
@@ -219,17 +222,6 @@ pub fn foundation(id: &str) -> Option<Error> {
 #[must_use]
 pub fn unsupported(id: &str, kind: &PackageKind, why: String) -> Error {
     Error::Unsupported { id: id.into(), task: kind.task.clone(), model_type: kind.model_type.clone(), why }
-}
-
-impl Semantics {
-    /// Of the engine that reads a package's layout.
-    #[must_use]
-    pub fn of(package: &Package) -> Self {
-        match package.layout {
-            Layout::Classic { .. } => Semantics::Classic,
-            Layout::ModelsCache(_) => Semantics::Default,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,22 @@ pub fn rows_float([upper, lower]: [&[f32]; 2], fraction: f32, out: &mut [f32]) {
     }
 }
 
+#[inline(always)]
+pub fn blend_each([from, to]: [&[f32]; 2], fractions: &[f32], out: &mut [f32]) {
+    for (((out, &from), &to), &fraction) in out.iter_mut().zip(from).zip(to).zip(fractions) {
+        *out = lerp(from, to, fraction);
+    }
+}
+
+#[inline(always)]
+pub fn blend_all([from, to]: [&[f32]; 2], fraction: f32, out: &mut [f32]) {
+    for ((out, &from), &to) in out.iter_mut().zip(from).zip(to) {
+        *out = lerp(from, to, fraction);
+    }
+}
+
 /// With one rounding, as the fused instruction that IPP uses has.
+#[inline(always)]
 fn lerp(from: f32, to: f32, fraction: f32) -> f32 {
     (to - from).mul_add(fraction, from)
 }

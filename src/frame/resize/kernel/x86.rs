@@ -165,3 +165,14 @@ pub fn rows_float([upper, lower]: [&[f32]; 2], fraction: f32, out: &mut [f32]) {
     }
     scalar::rows_float([upper_rest, lower_rest], fraction, out_rest);
 }
+
+/// The scalar loop, which the compiler turns into fused vector instructions here.
+#[target_feature(enable = "avx2,fma")]
+pub fn blend_each(ends: [&[f32]; 2], fractions: &[f32], out: &mut [f32]) {
+    scalar::blend_each(ends, fractions, out);
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn blend_all(ends: [&[f32]; 2], fraction: f32, out: &mut [f32]) {
+    scalar::blend_all(ends, fraction, out);
+}

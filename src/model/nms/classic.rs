@@ -1,25 +1,15 @@
-//! Non-maximum suppression, as Roboflow's classic engine does it (SPEC §2.5).
+//! Suppression as Roboflow's classic engine does it (SPEC §2.5).
 //!
 //! It is not the textbook's: the overlap of two boxes is their intersection over the *weaker box's own area*, with one
 //! pixel added to every width and height, so that a small box inside a large one is removed although their IoU is
 //! small. Overlaps are computed in f64 from f32 corners, as numpy's were.
 
+use super::Candidate;
 use super::argsort::argsort;
-
-/// A box that may become a detection, in network pixels.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
-    /// Left, top, right, bottom.
-    pub corners: [f32; 4],
-    pub confidence: f32,
-    pub class_id: u32,
-    /// Position in the network's output; decides between equal confidences.
-    pub index: u32,
-}
 
 /// Buffers kept from frame to frame.
 #[derive(Debug, Default)]
-pub struct Suppressor {
+pub struct ClassicSuppressor {
     ranking: Ranking,
     /// Candidates of the class in hand that may still be removed: corners, area, and where they stand.
     alive: Vec<Alive>,
@@ -53,7 +43,7 @@ impl Ranking {
     }
 }
 
-impl Suppressor {
+impl ClassicSuppressor {
     /// Reduces `candidates` to at most `max_detections` that do not overlap by more than `overlap_max`, strongest
     /// first; one class at a time, or all at once when `class_agnostic`.
     pub fn run(
@@ -122,7 +112,7 @@ mod tests {
     }
 
     fn run(mut candidates: Vec<Candidate>, overlap: f64, agnostic: bool, max: usize) -> Vec<u32> {
-        Suppressor::default().run(&mut candidates, overlap, agnostic, max);
+        ClassicSuppressor::default().run(&mut candidates, overlap, agnostic, max);
         candidates.iter().map(|candidate| candidate.index).collect()
     }
 

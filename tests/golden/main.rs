@@ -1,0 +1,95 @@
+//! Roboflow's own answers, reproduced: every recorded case of both engines and every family, one line a case by name.
+//!
+//! A cache is laid out as Roboflow would have it, the model is loaded from it, and the JSON that `infer` prints is
+//! compared with the recorded response. Two images and three networks may not be or are not in the recordings;
+//! `scripts/test` fetches or makes those and names their folder in `FIRSTLIGHT_FETCHED`. Nothing is passed over in
+//! silence: a file that is missing fails its cases.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod compare;
+mod outline;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use firstlight::cache::{Cache, ModelId};
+use firstlight::engine::{LoadOptions, by_name};
+use firstlight::frame::{self, Limits};
+use firstlight::model::{Answer, Model, Predictions, Request};
+use serde_json::Value;
+use support::recorded;
+
+fn main() -> ExitCode {
+    let cases = recorded::cases();
+    let cache = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench { root: cache, loaded: None };
+    let filter: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let (mut passed, mut failed) = (0, BTreeMap::<String, usize>::new());
+    for case in cases {
+        let name = case["case"].as_str().unwrap_or_default().to_owned();
+        if !filter.is_empty() && !filter.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        match bench.check(&case) {
+            Ok(()) => {
+                println!("test {name} ... ok");
+                passed += 1;
+            }
+            Err(why) => {
+                println!("test {name} ... FAILED: {why}");
+                *failed.entry(format!("{} {}", case["engine"], case["family"])).or_default() += 1;
+            }
+        }
+    }
+    for (family, count) in &failed {
+        println!("golden: {count} failed of {family}");
+    }
+    println!("golden: {passed} passed, {} failed", failed.values().sum::<usize>());
+    if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Bench {
+    root: tempfile::TempDir,
+    /// The model in use, with its engine and id, or why it cannot be; loading the next frees it.
+    loaded: Option<(String, Result<Box<Model>, String>)>,
+}
+
+impl Bench {
+    fn check(&mut self, case: &Value) -> Result<(), String> {
+        let engine = case["engine"].as_str().ok_or("no engine")?;
+        let id = case["model_id"].as_str().ok_or("no model_id")?;
+        let key = format!("{engine}/{id}");
+        if self.loaded.as_ref().is_none_or(|(loaded, _)| *loaded != key) {
+            self.loaded = None;
+            let model = self.load(engine, id).map(Box::new);
+            self.loaded = Some((key, model));
+        }
+        let Some((_, Ok(model))) = &mut self.loaded else {
+            return Err(self.loaded.as_ref().and_then(|(_, model)| model.as_ref().err().cloned()).unwrap_or_default());
+        };
+        let request = Request::parse(&case["request"].to_string()).map_err(|error| error.to_string())?;
+        let bytes = recorded::image(case["image"].as_str().ok_or("no image")?)?;
+        let frame = frame::decode(&bytes, model.orientation(&request), Limits::default()).map_err(|e| e.to_string())?;
+        let mut predictions = Predictions::default();
+        model.infer(&frame, &request, &mut predictions).map_err(|error| error.to_string())?;
+        let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false };
+        let found = serde_json::to_value(answer).map_err(|error| error.to_string())?;
+        compare::responses(&case["response"], &found, compare::Bounds::of(case))
+    }
+
+    /// Lays out the model's cache as the engine has it, in place of the last, and loads it.
+    fn load(&self, engine: &str, id: &str) -> Result<Model, String> {
+        let root = self.root.path().join("cache");
+        let _ = std::fs::remove_dir_all(&root);
+        match engine {
+            "classic" => recorded::lay_out_classic(&root, id)?,
+            _ => recorded::lay_out_models_cache(&root, id)?,
+        };
+        let id = ModelId::parse(id).map_err(|error| error.to_string())?;
+        let package = Cache::at(&root).open(&id).map_err(|error| error.to_string())?;
+        let tract = by_name("tract").expect("tract is built in");
+        Model::load(&package, &*tract, LoadOptions { threads: 2 }).map_err(|error| error.to_string())
+    }
+}
