@@ -279,6 +279,14 @@ fn the_models_cache_goes_first_and_the_caller_may_force_the_other() {
     assert!(run.stdout.contains(&format!("{DETECTOR} classic onnx: chosen")), "{}", run.stdout);
     assert_eq!(Cache::at(cache.path()).entries().len(), 2);
 
+    // Whoever wants one engine's answers gets them from that engine's own layout.
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo/golden.png");
+    for (semantics, package_id) in [("classic", Value::Null), ("default", json!("onnxfp32st1"))] {
+        let run = firstlight(&["--cache", root, "infer", "--model", DETECTOR, "--semantics", semantics, image]).run();
+        let answer: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{}", run.stderr));
+        assert_eq!(answer["resolved_model"]["model_package_id"], package_id, "{semantics}");
+    }
+
     // Without a usable package of the models-cache the classic one stands in.
     fs::remove_dir_all(cache.path().join("shared-blobs")).unwrap();
     let choice = open(None).unwrap();

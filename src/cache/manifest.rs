@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn faults_name_their_key() {
         for (from, to, word) in [
-            ("\"yolov8\"", "8", "model_architecture: expected a string, found 8"),
+            ("\"yolov8\"", "8", "model_architecture: expected a string of at most 512 bytes, found 8"),
             ("\"backend_type\"", "\"backend\"", "backend_type: expected a string, the key is missing"),
             ("\"static_batch_size\": 1", "\"static_batch_size\": 0", "static_batch_size"),
             ("\"weights.onnx\"", "\"../weights.onnx\"", "file_handle"),

@@ -100,7 +100,7 @@ impl Reader<'_> {
 }
 
 /// The text of a file of bounded size.
-pub(super) fn text_of(path: &Path) -> Result<String, Error> {
+fn text_of(path: &Path) -> Result<String, Error> {
     let read = |cause| Error::Read { path: path.into(), cause };
     let metadata = std::fs::metadata(path).map_err(read)?;
     if !metadata.is_file() {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Recommended;
 use super::json::NAME_BYTES_MAX;
-use super::reader::text_of;
+use super::reader::Reader;
 
 const REGISTRY: &str = "offline-weights-registry";
 
@@ -51,7 +51,8 @@ pub(super) struct Requirements {
 impl Record {
     /// The record of a directory name below `models-cache`.
     pub fn read(root: &Path, slug: &str) -> Option<Self> {
-        Self::parse(&text_of(&root.join(REGISTRY).join(format!("{slug}.json"))).ok()?)
+        let reader = Reader { root, dir: &root.join(REGISTRY) };
+        Self::parse(&reader.text(&format!("{slug}.json")).ok()?)
     }
 
     /// The record of a model that was asked for by this other name.

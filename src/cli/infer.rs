@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, choose_engine, load_model, open_package, print_line, read_as, threads};
+use super::{Error, choose_engine, load_model, open_package_as, print_line, threads};
 use crate::cache::Cache;
 use crate::frame::{self, Frame, Limits};
 use crate::model::{Annotator, Answer, Confidence, Model, Predictions, Request, Response, Semantics};
@@ -46,7 +46,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     if let Some(out) = args.out.as_ref().filter(|out| args.images.len() > 1 && !out.is_dir()) {
         return Err(Error::Usage(format!("--out {}: several images need a directory that exists", out.display())));
     }
-    let package = read_as(open_package(cache, Some(&args.model))?, args.semantics)?;
+    let package = open_package_as(cache, Some(&args.model), args.semantics)?;
     let chosen = choose_engine(args.engine.as_deref())?;
     let mut model = load_model(&package, &chosen, threads(args.threads, None)?)?;
     let mut failed = 0;

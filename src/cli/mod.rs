@@ -183,12 +183,18 @@ fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
     }
 }
 
-/// The package as the engine asked for reads it.
-fn read_as(package: Package, semantics: Option<Semantics>) -> Result<Package, Error> {
-    Ok(match semantics {
-        Some(semantics) => semantics.read(package)?,
-        None => package,
-    })
+/// The package of an id as the engine asked for reads it: from that engine's own layout where the model lies in it,
+/// else translated.
+fn open_package_as(cache: &Cache, id: Option<&str>, semantics: Option<Semantics>) -> Result<Package, Error> {
+    let Some(semantics) = semantics else { return open_package(cache, id) };
+    let own = match id {
+        Some(id) => cache.open_as(&ModelId::parse(id)?, Some(semantics.layout())),
+        None => return Ok(semantics.read(embedded_package()?)?),
+    };
+    match own {
+        Err(crate::cache::Error::Missing { .. }) => Ok(semantics.read(open_package(cache, id)?)?),
+        own => Ok(own?),
+    }
 }
 
 /// Of a model that could never run here, that says more than which of its files is missing.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Error, choose_engine, load_model, open_package, read_as, threads};
+use super::{Chosen, Error, choose_engine, load_model, open_package_as, threads};
 use crate::cache::Package;
 use crate::config::{self, Config};
 use crate::device::{self, Monitor, SerialLine};
@@ -79,7 +79,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let engine = args.engine.clone();
     let settings = settle(args)?;
     let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
-    let package = read_as(open_package(&cache, settings.model.as_deref())?, settings.semantics)?;
+    let package = open_package_as(&cache, settings.model.as_deref(), settings.semantics)?;
     let stop = signals()?;
 
     let health = &settings.config.health;

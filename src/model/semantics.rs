@@ -4,7 +4,7 @@
 use super::registry::{Contract, Family, Task};
 use super::{Error, contract};
 use crate::cache::{
-    ColorMode, InferenceConfig, Layout, ModelsCache, NetworkInput, Normalization, Package, PostProcessing,
+    ColorMode, InferenceConfig, Layout, LayoutKind, ModelsCache, NetworkInput, Normalization, Package, PostProcessing,
     PostProcessingKind, Preprocessing, Recommended, Resize, ResizeFormat, ResizeMode,
 };
 use crate::frame::Size;
@@ -30,6 +30,15 @@ impl Semantics {
         match package.layout {
             Layout::Classic { .. } => Semantics::Classic,
             Layout::ModelsCache(_) => Semantics::Default,
+        }
+    }
+
+    /// The layout that this engine reads.
+    #[must_use]
+    pub fn layout(self) -> LayoutKind {
+        match self {
+            Semantics::Classic => LayoutKind::Classic,
+            Semantics::Default => LayoutKind::ModelsCache,
         }
     }
 
