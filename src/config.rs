@@ -40,7 +40,8 @@ pub struct Config {
     pub listen: Option<String>,
     pub source: SourceConfig,
     pub engine: EngineConfig,
-    pub inference: InferenceConfig,
+    /// Fields of Roboflow's request for every frame; absent ones have Roboflow's defaults.
+    pub inference: toml::Table,
     pub buffer: BufferConfig,
     pub health: HealthConfig,
     pub output: OutputConfig,
@@ -62,17 +63,6 @@ pub struct SourceConfig {
 pub struct EngineConfig {
     /// Threads of a CPU engine; absent: one a core.
     pub threads: Option<usize>,
-}
-
-/// Request values of every frame; Roboflow's defaults.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct InferenceConfig {
-    pub confidence: Option<f64>,
-    pub iou_threshold: Option<f64>,
-    pub max_detections: Option<usize>,
-    pub class_agnostic_nms: Option<bool>,
-    pub class_filter: Option<Vec<String>>,
 }
 
 /// The buffer between capture and inference.
@@ -209,10 +199,8 @@ impl Config {
                 return value(key, seconds.to_string(), "0.1 to 86400 seconds");
             }
         }
-        for (key, share) in [
-            ("inference.confidence", self.inference.confidence),
-            ("inference.iou_threshold", self.inference.iou_threshold),
-        ] {
+        for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
+            let share = self.inference.get(name).and_then(toml::Value::as_float);
             if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
                 return value(key, share.to_string(), "0 to 1");
             }

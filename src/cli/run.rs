@@ -99,7 +99,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
 
     let chosen = choose_engine(engine.as_deref())?;
     let (model, sha256) = load(&package, &chosen, settings.options)?;
-    let request = Request::from_config(&settings.config.inference);
+    let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;
     telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
     announce(&model, &chosen, &*source, server.as_ref());

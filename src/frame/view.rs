@@ -5,7 +5,7 @@
 use super::{CHANNELS, Error, Frame};
 
 /// Width and height in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Size {
     pub width: usize,
     pub height: usize,

@@ -101,9 +101,10 @@ impl Annotator {
     }
 
     fn draw_class_map(&self, predictions: &Predictions, frame: &mut Frame) {
-        let ClassMap { class_ids, .. } = &predictions.class_map;
-        let Size { width, height } = predictions.image;
-        if class_ids.is_empty() || class_ids.len() != width * height || frame.size() != predictions.image {
+        let ClassMap { class_ids, size: Size { width, height }, .. } = &predictions.class_map;
+        let (width, height) = (*width, *height);
+        let fits = width <= frame.width() && height <= frame.height();
+        if class_ids.is_empty() || class_ids.len() != width * height || !fits {
             return;
         }
         let mut present = [false; 256];

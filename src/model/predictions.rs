@@ -83,6 +83,8 @@ pub struct ClassScore {
 /// A class for every pixel of the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassMap {
+    /// The image's; or of its left top part, where the default engine answers a static crop that begins there.
+    pub size: Size,
     /// Row by row.
     pub class_ids: Vec<u8>,
     /// 0 to 255 for 0 to 1.
@@ -118,6 +120,7 @@ impl Predictions {
         self.rle.clear();
         self.mask_grid = None;
         self.classes.clear();
+        self.class_map.size = image;
         self.class_map.class_ids.clear();
         self.class_map.confidence.clear();
     }
@@ -131,6 +134,7 @@ impl Predictions {
         self.rle.clone_from(&other.rle);
         self.mask_grid = other.mask_grid;
         self.classes.clone_from(&other.classes);
+        self.class_map.size = other.class_map.size;
         self.class_map.class_ids.clone_from(&other.class_map.class_ids);
         self.class_map.confidence.clone_from(&other.class_map.confidence);
     }

@@ -4,7 +4,6 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::config::InferenceConfig;
 use crate::error::nearest;
 
 /// Roboflow's defaults (SPEC §2.4).
@@ -141,17 +140,12 @@ impl Request {
         serde_json::from_value(Value::Object(fields)).map_err(RequestError::Value)
     }
 
-    /// The request of every frame of the loop.
-    #[must_use]
-    pub fn from_config(config: &InferenceConfig) -> Self {
-        Self {
-            confidence: config.confidence.map(Confidence::Number),
-            iou_threshold: config.iou_threshold,
-            max_detections: config.max_detections,
-            class_agnostic_nms: config.class_agnostic_nms,
-            class_filter: config.class_filter.clone(),
-            ..Self::default()
-        }
+    /// The request of every frame of the loop, from the `[inference]` of a configuration.
+    ///
+    /// # Errors
+    /// As [`Request::parse`].
+    pub fn from_config(fields: &toml::Table) -> Result<Self, RequestError> {
+        Self::parse(&serde_json::to_string(fields).map_err(RequestError::Value)?)
     }
 
     #[must_use]

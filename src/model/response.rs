@@ -223,13 +223,12 @@ struct SemanticEntry<'a> {
 impl<'a> SemanticEntry<'a> {
     fn new(answer: &Answer<'a>) -> Self {
         let map = &answer.predictions.class_map;
-        let size = answer.predictions.image;
         let mut present = [false; 256];
         map.class_ids.iter().for_each(|&class| present[usize::from(class)] = true);
         Self {
-            segmentation_mask: png_base64(&map.class_ids, size),
+            segmentation_mask: png_base64(&map.class_ids, map.size),
             class_map: ClassMapEntry(answer.labels),
-            confidence_mask: png_base64(&map.confidence, size),
+            confidence_mask: png_base64(&map.confidence, map.size),
             present_class_ids: (0..=u8::MAX).filter(|&class| present[usize::from(class)]).collect(),
         }
     }

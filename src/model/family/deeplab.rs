@@ -116,9 +116,11 @@ impl DeepLabHead {
     }
 
     fn default_engine(&mut self, planes: Planes<'_>, job: &Job<'_>, into: &mut ClassMap) {
-        let (image, crop) = (job.transform.image, job.transform.crop);
-        into.class_ids.resize(image.width * image.height, self.background);
-        into.confidence.resize(image.width * image.height, 0);
+        let crop = job.transform.crop;
+        // Only a crop that begins elsewhere is laid back into the image.
+        into.size = if crop.left > 0 || crop.top > 0 { job.transform.image } else { job.transform.crop_size() };
+        into.class_ids.resize(into.size.width * into.size.height, self.background);
+        into.confidence.resize(into.size.width * into.size.height, 0);
         let source = Stripped::new(planes.size, job.transform);
         self.across.rebuild(source.size.width, crop.width, Kernel::Antialias);
         self.down.rebuild(source.size.height, crop.height, Kernel::Antialias);
@@ -126,7 +128,7 @@ impl DeepLabHead {
         for y in 0..crop.height {
             self.blend_row(planes, source, y, crop.width);
             self.softmax.run(&mut self.blend, crop.width);
-            let start = (crop.top + y) * image.width + crop.left;
+            let start = (crop.top + y) * into.size.width + crop.left;
             let ids = &mut into.class_ids[start..start + crop.width];
             let levels = &mut into.confidence[start..start + crop.width];
             let found = self.softmax.best.iter().zip(&self.softmax.confidence);

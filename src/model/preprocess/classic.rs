@@ -2,10 +2,11 @@
 //! and for families that want it a normalisation, which RF-DETR has before the resize and the others after it.
 
 use super::edits::Edits;
-use super::{IMAGENET, SIDE_DEFAULT, normalise};
+use super::{SIDE_DEFAULT, normalise};
 use crate::cache::{Normalization, Preprocessing, ResizeFormat};
 use crate::engine::DeclaredInput;
 use crate::frame::{Arithmetic, CHANNELS, Frame, Levels, Limits, Placement, Region, Resizer, Size, View};
+use crate::model::semantics::normalization;
 use crate::model::transform::{Fit, Transform};
 use crate::model::{Contract, Error, Family, Request, Semantics, Task};
 
@@ -13,7 +14,6 @@ use crate::model::{Contract, Error, Family, Request, Semantics, Task};
 const STRIDE: usize = 32;
 
 /// Classifiers of the base class, ViT and YOLO.
-const HALF: Normalization = Normalization { mean: [0.5; CHANNELS], std: [0.5; CHANNELS] };
 
 #[derive(Debug)]
 pub struct ClassicEngine {
@@ -42,22 +42,18 @@ enum Values {
 
 impl Values {
     fn of(contract: Contract, between: Option<Size>) -> Self {
-        let normalised = match (contract.task, contract.family) {
-            (_, Family::YoloX) => {
+        let normalised = normalization(contract);
+        match (contract.family, normalised) {
+            (Family::YoloX, _) => {
                 let levels = Levels::new([2, 1, 0], |_, level| level);
-                return Values::Raw { levels, resized: Frame::empty() };
+                Values::Raw { levels, resized: Frame::empty() }
             }
-            (_, Family::RfDetr) => {
-                let Normalization { mean, std } = IMAGENET;
+            (Family::RfDetr, Some(Normalization { mean, std })) => {
                 let value = |plane: usize, level: f32| (level / 255.0 - mean[plane]) / std[plane];
-                return Values::Detr { levels: Levels::new([0, 1, 2], value), between, planes: Vec::new() };
+                Values::Detr { levels: Levels::new([0, 1, 2], value), between, planes: Vec::new() }
             }
-            (Task::Classification | Task::MultiLabelClassification, Family::ResNet | Family::DinoV3)
-            | (Task::SemanticSegmentation, Family::DeepLab) => Some(IMAGENET),
-            (Task::Classification | Task::MultiLabelClassification | Task::SemanticSegmentation, _) => Some(HALF),
-            (Task::ObjectDetection | Task::InstanceSegmentation | Task::KeypointDetection, _) => None,
-        };
-        Values::Unit(normalised)
+            _ => Values::Unit(normalised),
+        }
     }
 }
 

@@ -17,9 +17,6 @@ use crate::frame::{CHANNELS, Frame, Placement, Region, Size};
 /// Side of a network whose file and package leave it open (SPEC §1.2, "Loading").
 const SIDE_DEFAULT: usize = 640;
 
-/// Mean and deviation of the levels of ImageNet, from 0 to 1: what most backbones were trained with.
-const IMAGENET: Normalization = Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
-
 /// The steps with their tables and pictures in between, reused from frame to frame.
 #[derive(Debug)]
 pub struct Preprocessor(Way);
@@ -135,6 +132,6 @@ mod tests {
         let mut planes = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0];
         normalise(&mut planes, Normalization { mean: [0.0, 1.0, 2.0], std: [1.0, 0.5, 0.25] });
         assert_eq!(planes, [1.0, 2.0, 0.0, 2.0, -4.0, 0.0]);
-        normalise(&mut [], IMAGENET);
+        normalise(&mut [], Normalization { mean: [0.0; 3], std: [1.0; 3] });
     }
 }
