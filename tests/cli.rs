@@ -194,7 +194,7 @@ fn cache_ls_lists_what_is_there_and_in_which_state() {
     support::copy_package(&cache.path().join("parts/1"), &cache.path().join("parts/2"));
     std::fs::write(
         cache.path().join("parts/2/model_type.json"),
-        r#"{"project_task_type": "object-detection", "model_type": "rfdetr-nano", "model_id": "parts/2"}"#,
+        r#"{"project_task_type": "object-detection", "model_type": "florence-2-base", "model_id": "parts/2"}"#,
     )
     .unwrap();
     support::copy_package(&cache.path().join("parts/1"), &cache.path().join("parts/3"));
