@@ -42,8 +42,9 @@ impl Slot {
 
 /// What a thread finds when it asks for work.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken apart where it is made; a box would allocate for each frame")]
 pub enum Taken {
-    Slot(Box<Slot>),
+    Slot(Slot),
     /// Nothing yet; ask again.
     Nothing,
     /// Nothing more will come.
@@ -61,9 +62,9 @@ pub struct Buffer {
 
 #[derive(Debug)]
 struct Queues {
-    free: Vec<Box<Slot>>,
-    waiting: VecDeque<Box<Slot>>,
-    done: VecDeque<Box<Slot>>,
+    free: Vec<Slot>,
+    waiting: VecDeque<Slot>,
+    done: VecDeque<Slot>,
     /// The source has ended.
     captured_all: bool,
     /// The last frame has been inferred.
@@ -78,7 +79,7 @@ impl Buffer {
     pub fn new(waiting_max: usize, drop_oldest: bool) -> Self {
         let slots = waiting_max + DONE_MAX + IN_HAND;
         let queues = Queues {
-            free: (0..slots).map(|_| Box::new(Slot::empty())).collect(),
+            free: (0..slots).map(|_| Slot::empty()).collect(),
             waiting: VecDeque::with_capacity(slots),
             done: VecDeque::with_capacity(slots),
             captured_all: false,
@@ -100,7 +101,7 @@ impl Buffer {
     }
 
     /// Queues a captured slot. Returns how many older ones were dropped for it.
-    pub fn put_captured(&self, slot: Box<Slot>) -> u64 {
+    pub fn put_captured(&self, slot: Slot) -> u64 {
         let mut queues = self.lock();
         let mut dropped = 0;
         while self.drop_oldest && queues.waiting.len() >= self.waiting_max {
@@ -129,7 +130,7 @@ impl Buffer {
 
     /// Queues an inferred slot for delivery. When delivery is behind, a file waits; a live source's answer is dropped,
     /// so that a sink that hangs never stops the loop. Returns whether the slot was queued.
-    pub fn put_done(&self, slot: Box<Slot>) -> bool {
+    pub fn put_done(&self, slot: Slot) -> bool {
         let mut queues = self.lock();
         while queues.done.len() >= DONE_MAX && !queues.undeliverable {
             if self.drop_oldest {
@@ -158,7 +159,7 @@ impl Buffer {
     }
 
     /// Gives a slot back, delivered or not.
-    pub fn put_free(&self, slot: Box<Slot>) {
+    pub fn put_free(&self, slot: Slot) {
         self.lock().free.push(slot);
         self.changed.notify_all();
     }

@@ -13,8 +13,7 @@ use crate::model::{Contract, Error, Family, Request, Semantics, Task};
 /// With an open batch, sides that are open too are padded to a multiple of this (SPEC §2.2).
 const STRIDE: usize = 32;
 
-/// Classifiers of the base class, ViT and YOLO.
-
+/// The steps, with what they keep from frame to frame.
 #[derive(Debug)]
 pub struct ClassicEngine {
     preprocessing: Preprocessing,
@@ -228,7 +227,10 @@ mod tests {
     const NET: Size = Size::new(2, 2);
 
     fn resized(format: ResizeFormat) -> Preprocessing {
-        Preprocessing { resize: Resize { format, width: Some(2), height: Some(2), ..Resize::default() }, ..Preprocessing::default() }
+        Preprocessing {
+            resize: Resize { format, width: Some(2), height: Some(2), ..Resize::default() },
+            ..Preprocessing::default()
+        }
     }
 
     fn contract(task: Task, family: Family) -> Contract {
