@@ -53,7 +53,7 @@ pub fn fill_both(a: &[[f64; 2]], b: &[[f64; 2]]) -> (Vec<bool>, Vec<bool>) {
 /// COCO's compressed run lengths as pixels, column by column.
 pub fn decode_rle(rle: &Value) -> Result<Vec<bool>, String> {
     let counts = rle["counts"].as_str().ok_or("no counts")?.as_bytes();
-    let side = |index: usize| rle["size"][index].as_u64().map(|side| side as usize).ok_or("no size");
+    let side = |index: usize| rle["size"][index].as_u64().and_then(|side| usize::try_from(side).ok()).ok_or("no size");
     let mut runs: Vec<i64> = Vec::new();
     let mut at = 0;
     while at < counts.len() {
