@@ -73,6 +73,10 @@ impl Semantics {
             }
             .as_str()
             .into();
+            if (self, contract.family) == (Semantics::Classic, Family::DeepLab) {
+                // The one family that each engine has under a name of its own.
+                package.kind.model_type = "deeplabv3plus".into();
+            }
         }
         Ok(package)
     }

@@ -11,13 +11,13 @@ mod support;
 mod compare;
 mod outline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 
 use firstlight::cache::{Cache, ModelId};
 use firstlight::engine::{LoadOptions, by_name};
 use firstlight::frame::{self, Limits};
-use firstlight::model::{Answer, Model, Predictions, Request};
+use firstlight::model::{Answer, Model, Predictions, Request, Semantics};
 use serde_json::Value;
 use support::recorded;
 
@@ -27,12 +27,15 @@ fn main() -> ExitCode {
     let mut bench = Bench { root: cache, loaded: None };
     let filter: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let (mut passed, mut failed) = (0, BTreeMap::<String, usize>::new());
-    for case in cases {
-        let name = case["case"].as_str().unwrap_or_default().to_owned();
+    let own = cases.iter().map(|case| (case, Layout::Own));
+    let others = from_other_layouts(&cases).into_iter().map(|case| (case, Layout::Other));
+    for (case, layout) in own.chain(others) {
+        let suffix = if layout == Layout::Other { " from the other layout" } else { "" };
+        let name = format!("{}{suffix}", case["case"].as_str().unwrap_or_default());
         if !filter.is_empty() && !filter.iter().any(|word| name.contains(word.as_str())) {
             continue;
         }
-        match bench.check(&case) {
+        match bench.check(case, layout) {
             Ok(()) => {
                 println!("test {name} ... ok");
                 passed += 1;
@@ -50,6 +53,25 @@ fn main() -> ExitCode {
     if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// From which cache a case's model is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// That of its engine.
+    Own,
+    /// That of the other engine, read as this one would.
+    Other,
+}
+
+/// One case of each model id and engine whose network is small and which both engines know, but for what only the
+/// default engine's package says.
+fn from_other_layouts(cases: &[Value]) -> Vec<&Value> {
+    let mut seen = HashSet::new();
+    let small = cases.iter().filter(|case| matches!(case["kind"].as_str(), Some("const" | "tiny")));
+    let both =
+        small.filter(|case| case["family"] != "decode-rfdetr-kp" && case["preprocessing_label"] != "recommended");
+    both.filter(|case| seen.insert((case["engine"].to_string(), case["model_id"].to_string()))).collect()
+}
+
 struct Bench {
     root: tempfile::TempDir,
     /// The model in use, with its engine and id, or why it cannot be; loading the next frees it.
@@ -57,13 +79,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn check(&mut self, case: &Value) -> Result<(), String> {
+    fn check(&mut self, case: &Value, layout: Layout) -> Result<(), String> {
         let engine = case["engine"].as_str().ok_or("no engine")?;
         let id = case["model_id"].as_str().ok_or("no model_id")?;
-        let key = format!("{engine}/{id}");
+        let key = format!("{engine}/{id}/{layout:?}");
         if self.loaded.as_ref().is_none_or(|(loaded, _)| *loaded != key) {
             self.loaded = None;
-            let model = self.load(engine, id).map(Box::new);
+            let model = self.load(engine, id, layout).map(Box::new);
             self.loaded = Some((key, model));
         }
         let Some((_, Ok(model))) = &mut self.loaded else {
@@ -80,15 +102,22 @@ impl Bench {
     }
 
     /// Lays out the model's cache as the engine has it, in place of the last, and loads it.
-    fn load(&self, engine: &str, id: &str) -> Result<Model, String> {
+    fn load(&self, engine: &str, id: &str, layout: Layout) -> Result<Model, String> {
         let root = self.root.path().join("cache");
         let _ = std::fs::remove_dir_all(&root);
-        match engine {
-            "classic" => recorded::lay_out_classic(&root, id)?,
+        let semantics = if engine == "classic" { Semantics::Classic } else { Semantics::Default };
+        match (semantics, layout) {
+            (Semantics::Classic, Layout::Own) | (Semantics::Default, Layout::Other) => {
+                recorded::lay_out_classic(&root, id)?
+            }
             _ => recorded::lay_out_models_cache(&root, id)?,
         };
         let id = ModelId::parse(id).map_err(|error| error.to_string())?;
         let package = Cache::at(&root).open(&id).map_err(|error| error.to_string())?;
+        let package = match layout {
+            Layout::Own => package,
+            Layout::Other => semantics.read(package).map_err(|error| error.to_string())?,
+        };
         let tract = by_name("tract").expect("tract is built in");
         Model::load(&package, &*tract, LoadOptions { threads: 2 }).map_err(|error| error.to_string())
     }
