@@ -48,6 +48,7 @@ const EXPORTS: &[&str] = &[
     "yolov8n-dynamic",
     "yolov8n-fp16",
     "yolov8n-fp16-io",
+    "rfdetr-seg-nano-fp16",
 ];
 
 fn main() -> ExitCode {

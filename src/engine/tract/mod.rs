@@ -6,6 +6,7 @@
 
 mod admission;
 mod fence;
+mod grid_sample;
 mod half;
 
 use std::sync::Arc;
@@ -91,6 +92,8 @@ fn build(proto: &mut ModelProto, shape: InputShape, threads: usize) -> Result<(P
         let mut model = parsed.model;
         let datum_type = model.input_fact(0)?.datum_type.concretize().unwrap_or(DatumType::F32);
         model.set_input_fact(0, InferenceFact::dt_shape(datum_type, shape.dims()))?;
+        let mut model = model.into_typed()?.into_decluttered()?;
+        grid_sample::replace(&mut model);
         let model = model.into_optimized()?;
         let executor = if threads > 1 { Executor::multithread(threads) } else { Executor::SingleThread };
         TypedSimplePlan::new_with_options(model, &RunOptions { executor: Some(executor), ..RunOptions::default() })
