@@ -34,6 +34,13 @@ lines=$(run run --frames 20 --listen off | wc -l)
 [[ $lines == 20 ]] || fail "run --frames 20: $lines lines"
 ok "run delivers 20 frames"
 
+# Networks of other families, f16 weights among them, against what ONNX Runtime answered on the machine that builds.
+exports=(yolov8n-160 yolov8n-fp16-io yolov8n-cls yolov10n rfdetr-seg-nano)
+scripts/export_models "${FIRSTLIGHT_EXPORTS:-target/exports}" "${exports[@]}" >&2
+FIRSTLIGHT_EXPORTS_BINARY="qemu-aarch64-static -cpu cortex-a72 $(realpath "$binary")" \
+  cargo test --quiet --locked --test exports -- "${exports[@]}" || fail "exports"
+ok "${#exports[@]} exports agree with ONNX Runtime"
+
 # Errors that unwind, through Rust and through the JPEG decoder's C, must be errors here as well.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

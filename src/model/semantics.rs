@@ -73,9 +73,15 @@ impl Semantics {
             }
             .as_str()
             .into();
-            if (self, contract.family) == (Semantics::Classic, Family::DeepLab) {
-                // The one family that each engine has under a name of its own.
-                package.kind.model_type = "deeplabv3plus".into();
+            // What each engine has under a name of its own.
+            let own_name = match (self, contract.family, contract.task) {
+                (Semantics::Classic, Family::DeepLab, _) => Some("deeplabv3plus"),
+                (Semantics::Default, Family::ResNet, Task::MultiLabelClassification) => Some("resnet"),
+                (Semantics::Default, Family::DinoV3, Task::MultiLabelClassification) => Some("dinov3_probe"),
+                _ => None,
+            };
+            if let Some(name) = own_name {
+                package.kind.model_type = name.into();
             }
         }
         Ok(package)

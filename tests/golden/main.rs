@@ -62,8 +62,7 @@ enum Layout {
     Other,
 }
 
-/// One case of each model id and engine whose network is small and which both engines know, but for what only the
-/// default engine's package says.
+/// One case of each model id and engine whose network is small and which both engines know.
 fn from_other_layouts(cases: &[Value]) -> Vec<&Value> {
     let mut seen = HashSet::new();
     let small = cases.iter().filter(|case| matches!(case["kind"].as_str(), Some("const" | "tiny")));

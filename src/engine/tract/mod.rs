@@ -6,12 +6,14 @@
 
 mod admission;
 mod fence;
+mod grid_sample;
+mod half;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::floats::FloatPrecisionTranslator;
 use tract_onnx::tract_core::plan::SimpleState;
 use tract_onnx::tract_core::runtime::RunOptions;
 use tract_onnx::tract_hir::infer::Factoid;
@@ -48,12 +50,12 @@ impl Engine for Tract {
         let origin = || network.origin.clone();
         let admitted = admission::admit(network.bytes)
             .map_err(|why| Error::Malformed { origin: origin(), why: why.to_string() })?;
-        let declared = admitted.declared;
+        let admission::Admitted { mut proto, declared } = admitted;
         let shape = (network.shape)(&declared);
         admission::check_shape(&declared, &shape).map_err(|why| Error::Malformed { origin: origin(), why })?;
         let threads = options.threads.max(1);
         let (plan, rounding) =
-            fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&admitted, shape, threads)).map_err(
+            fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&mut proto, shape, threads)).map_err(
                 |failure| match failure {
                     fence::Failure::Timeout => {
                         Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
@@ -79,31 +81,24 @@ enum Rounding {
 }
 
 /// Parses, types, declutters and optimises the network at one shape.
-///
-/// A network with f16 weights is computed in f32. tract can do f16, but without the processor's help (no board with a
-/// Cortex-A72 has it, nor has x86-64 here) that is a hundred times slower and, because sums are kept in f16 as well,
-/// far from anyone else's answers. What it saves is half of the weights' memory.
-fn build(admitted: &admission::Admitted, shape: InputShape, threads: usize) -> Result<(Plan, Rounding), String> {
+fn build(proto: &mut ModelProto, shape: InputShape, threads: usize) -> Result<(Plan, Rounding), String> {
+    let rounding = if half::widen(proto) { Rounding::ToHalf } else { Rounding::None };
     let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let optimize = || -> TractResult<(Plan, Rounding)> {
-        let parsed = onnx.parse(&admitted.proto, None)?;
+    let optimize = || -> TractResult<Plan> {
+        let parsed = onnx.parse(proto, None)?;
         if !parsed.unresolved_inputs.is_empty() {
             tract_onnx::tract_core::internal::bail!("nothing produces {:?}", parsed.unresolved_inputs);
         }
         let mut model = parsed.model;
         let datum_type = model.input_fact(0)?.datum_type.concretize().unwrap_or(DatumType::F32);
         model.set_input_fact(0, InferenceFact::dt_shape(datum_type, shape.dims()))?;
-        let mut model = model.into_typed()?;
-        if model.nodes().iter().any(|node| node.outputs.iter().any(|output| output.fact.datum_type == DatumType::F16)) {
-            model.transform(&FloatPrecisionTranslator::new(DatumType::F16, DatumType::F32))?;
-        }
+        let mut model = model.into_typed()?.into_decluttered()?;
+        grid_sample::replace(&mut model);
         let model = model.into_optimized()?;
         let executor = if threads > 1 { Executor::multithread(threads) } else { Executor::SingleThread };
-        let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
-        let rounding = if datum_type == DatumType::F16 { Rounding::ToHalf } else { Rounding::None };
-        Ok((TypedSimplePlan::new_with_options(model, &options)?, rounding))
+        TypedSimplePlan::new_with_options(model, &RunOptions { executor: Some(executor), ..RunOptions::default() })
     };
-    optimize().map_err(|error| one_line(&format!("{error:#}")))
+    optimize().map(|plan| (plan, rounding)).map_err(|error| one_line(&format!("{error:#}")))
 }
 
 /// A plan with its state and buffers.
