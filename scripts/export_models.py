@@ -203,10 +203,10 @@ CASES = {
     "yolox-decoded": case(yolox, "yolox-tiny", 416, square(416), [COLUMNS], scale=bytes_scale, decode=True),
     "rtdetr": case(ultralytics, "rtdetr-l.yaml", 320, square(320), [COLUMNS], ranked=True),
     "rfdetr-nano": case(
-        rfdetr, "RFDETRNano", 384, square(384), [COLUMNS, COLUMNS], scale=imagenet, ranked=True, nudge=1e-5
+        rfdetr, "RFDETRNano", 384, square(384), [COLUMNS, COLUMNS], scale=imagenet, ranked=True, nudge=2e-5
     ),
     "rfdetr-seg-nano": case(
-        rfdetr, "RFDETRSegNano", 312, square(312), [COLUMNS, COLUMNS, WHOLE], scale=imagenet, ranked=True, nudge=1e-5,
+        rfdetr, "RFDETRSegNano", 312, square(312), [COLUMNS, COLUMNS, WHOLE], scale=imagenet, ranked=True, nudge=1e-4,
         dynamic_batch=True,
     ),
     "yolov8n-160": case(ultralytics, "yolov8n.yaml", 160, square(160), [ROWS]),
@@ -216,7 +216,7 @@ CASES = {
     "yolov8n-fp16": case(ultralytics, "yolov8n.yaml", 160, square(160), [ROWS], half="weights"),
     "yolov8n-fp16-io": case(ultralytics, "yolov8n.yaml", 160, square(160), [ROWS], half="all"),
     "rfdetr-seg-nano-fp16": case(
-        rfdetr, "RFDETRSegNano", 312, square(312), [COLUMNS, COLUMNS, WHOLE], scale=imagenet, ranked=True, nudge=1e-5,
+        rfdetr, "RFDETRSegNano", 312, square(312), [COLUMNS, COLUMNS, WHOLE], scale=imagenet, ranked=True, nudge=1e-4,
         half=True,
     ),
 }
