@@ -10,7 +10,7 @@
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
 //! | 1 | [`engine`], [`cache`] | what runs a network; where its weights lie |
-//! | 0 | [`frame`], [`config`], [`error`], [`env`], [`demo`] | pixels; settings; what a failure is worth; the environment; the bytes of the demo model |
+//! | 0 | [`frame`], [`config`], [`error`], [`env`], [`random`], [`demo`] | pixels; settings; what a failure is worth; the environment; seeded numbers; the bytes of the demo model |
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
@@ -26,5 +26,6 @@ pub mod frame;
 pub mod http;
 pub mod model;
 pub mod pipeline;
+pub mod random;
 pub mod sink;
 pub mod source;

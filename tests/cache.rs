@@ -414,7 +414,7 @@ fn damaged_texts_give_values_or_errors() {
     let in_package = ["model_config.json", "inference_config.json", "class_names.txt", "keypoints_metadata.json"];
     let in_classic = ["model_type.json", "environment.json", "class_names.txt", "keypoints_metadata.json"];
     let files = in_package.iter().map(|file| dir.join(file)).chain(in_classic.iter().map(|file| classic.join(file)));
-    let mut random = Random(0xCAC4E);
+    let mut random = Random::new(0xCAC4E);
     let (mut opened, mut refused) = (0, 0);
     for path in files.chain([record]) {
         let text = fs::read(&path).unwrap();

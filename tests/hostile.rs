@@ -25,7 +25,7 @@ fn damage_structure(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 fn networks() {
     let engine = by_name("tract").unwrap();
     let shape = |_: &_| InputShape { batch: 1, channels: 3, height: 320, width: 320 };
-    let mut random = Random(0x5EED);
+    let mut random = Random::new(0x5EED);
     let (mut loaded, mut refused) = (0, 0);
     for round in 0..rounds(60) {
         let strike = if round % 2 == 0 { damage } else { damage_structure };
@@ -46,7 +46,7 @@ fn networks() {
 
 #[test]
 fn images() {
-    let mut random = Random(0x1AA6E);
+    let mut random = Random::new(0x1AA6E);
     let mut jpeg = Vec::new();
     let frame = frame::decode(demo::GOLDEN_PNG, Orientation::Apply, Limits::default()).unwrap();
     frame::encode_jpeg(&frame, 80, &mut jpeg).unwrap();
@@ -62,7 +62,7 @@ fn images() {
 
 #[test]
 fn texts() {
-    let mut random = Random(0x7E87);
+    let mut random = Random::new(0x7E87);
     let engine = by_name("tract").unwrap();
     let toml = "model = \"parts/1\"\n[health]\nframe_age_max_s = 3.0\n[buffer]\nframes = 2\npolicy = \"wait\"\n";
     let request = r#"{"confidence": 0.5, "class_filter": ["bolt"], "max_detections": 3}"#;

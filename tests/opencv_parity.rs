@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use firstlight::frame::contour::{Bitmap, Corner, Tracer};
 use firstlight::frame::contrast::{Contrast, ContrastFilter};
 use firstlight::frame::{Antialias, Arithmetic, Frame, Levels, Placement, Region, Resizer, Size, colour};
+use firstlight::random::Random;
 use sha2::{Digest, Sha256};
 
 const PYTHON: &str = "FIRSTLIGHT_OPENCV_PYTHON";
@@ -55,14 +56,11 @@ impl Drop for Reference {
     }
 }
 
-struct Noise(u64);
+struct Noise(Random);
 
 impl Noise {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.0.bits()
     }
 
     fn side(&mut self, longest: u64) -> usize {
@@ -111,7 +109,7 @@ fn resizes(noise: &mut Noise) -> Vec<((usize, usize), Size)> {
 #[test]
 fn resize_of_bytes_is_opencvs() {
     let Some(mut opencv) = Reference::start() else { return };
-    let mut noise = Noise(11);
+    let mut noise = Noise(Random::new(11));
     let (mut resizer, mut result) = (Resizer::new(), Frame::empty());
     for ((width, height), size) in resizes(&mut noise) {
         let frame = noise.frame(width, height);
@@ -124,7 +122,7 @@ fn resize_of_bytes_is_opencvs() {
 #[test]
 fn antialiased_resize_is_pillows() {
     let Some(mut pillow) = Reference::start() else { return };
-    let mut noise = Noise(14);
+    let mut noise = Noise(Random::new(14));
     let (mut antialias, mut result) = (Antialias::default(), Frame::empty());
     for ((width, height), size) in resizes(&mut noise) {
         let frame = noise.frame(width, height);
@@ -141,7 +139,7 @@ fn compare_floats(operation: &str, mut resize: impl FnMut(&mut Resizer, &Frame, 
         return;
     }
     let Some(mut opencv) = Reference::start() else { return };
-    let mut noise = Noise(12);
+    let mut noise = Noise(Random::new(12));
     let mut resizer = Resizer::new();
     for ((width, height), size) in resizes(&mut noise) {
         let frame = noise.frame(width, height);
@@ -174,7 +172,7 @@ fn resize_of_normalised_levels_is_opencvs() {
 
 fn compare(operation: &str, mut change: impl FnMut(&mut Frame)) {
     let Some(mut opencv) = Reference::start() else { return };
-    let mut noise = Noise(13);
+    let mut noise = Noise(Random::new(13));
     for (width, height) in sizes(&mut noise) {
         let mut frame = noise.frame(width, height);
         let expected = opencv.ask(operation, &frame, frame.size(), frame.pixels().len());
@@ -239,7 +237,7 @@ fn mask(noise: &mut Noise, width: usize, height: usize) -> Vec<bool> {
 #[test]
 fn outlines_are_opencvs() {
     let Some(mut opencv) = Reference::start() else { return };
-    let mut noise = Noise(14);
+    let mut noise = Noise(Random::new(14));
     let (mut bitmap, mut tracer) = (Bitmap::default(), Tracer::default());
     for _ in 0..3000 {
         let (width, height) = (noise.side(40), noise.side(40));

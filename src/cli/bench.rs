@@ -10,6 +10,7 @@ use crate::cache::{Cache, Weights};
 use crate::device;
 use crate::engine::{DeclaredInput, InputShape, Network, Session, npy};
 use crate::model;
+use crate::random::Random;
 
 /// Side of a network that leaves it open, as `compare.py` assumes as well.
 const SIDE_DEFAULT: usize = 640;
@@ -160,10 +161,6 @@ fn millis(since: Instant) -> f64 {
 
 /// Values of 0 to 1, the same every time.
 fn fill_with_noise(values: &mut [f32]) {
-    let mut state = 0x9E37_79B9_u32;
-    for value in values {
-        // An LCG (Numerical Recipes); its high bits are random enough to keep a processor from shortcuts on zeros.
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        *value = f32::from(state.to_be_bytes()[0]) / 255.0;
-    }
+    let mut random = Random::new(1);
+    values.fill_with(|| random.uniform(0.0, 1.0));
 }

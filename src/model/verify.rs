@@ -4,6 +4,7 @@ use super::{Error, Model, Predictions, Request};
 use crate::cache::Package;
 use crate::engine::{Engine, LoadOptions};
 use crate::frame::Frame;
+use crate::random::Random;
 
 /// Side of the test image: what Roboflow's engine validates with (SPEC §1.2, "Loading").
 const SIDE: usize = 1024;
@@ -16,14 +17,9 @@ const SIDE: usize = 1024;
 pub fn verify(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<(), Error> {
     let mut model = Model::load(package, engine, options)?;
     let mut frame = Frame::new(SIDE, SIDE);
-    let mut noise = 0x2545_F491_4F6C_DD1D_u64;
-    for byte in frame.pixels_mut() {
-        // Xorshift: any picture that is not flat does, and this one is the same every time.
-        noise ^= noise << 13;
-        noise ^= noise >> 7;
-        noise ^= noise << 17;
-        *byte = noise.to_le_bytes()[3];
-    }
+    // Any picture that is not flat does, and this one is the same every time.
+    let mut random = Random::new(1);
+    frame.pixels_mut().fill_with(|| random.bits().to_le_bytes()[0]);
     model.infer(&frame, &Request::default(), &mut Predictions::default())?;
     Ok(())
 }

@@ -1,18 +1,7 @@
 //! Seeded damage to bytes, so that a failure repeats.
 
+pub use firstlight::random::Random;
 use serde_json::{Value, json};
-
-/// Xorshift: enough to choose where to strike.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).unwrap() % limit.max(1)
-    }
-}
 
 /// A sample, or fifty times as many under `FIRSTLIGHT_FULL`.
 pub fn rounds(sample: usize) -> usize {

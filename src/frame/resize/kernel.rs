@@ -147,24 +147,17 @@ fn check_lengths<T>(row: &[u8], columns: &Columns, planes: &Planes<'_, T>) {
 mod tests {
     use super::super::taps::{Arithmetic, Columns};
     use super::*;
+    use crate::random::Random;
 
-    /// xorshift: the same rows on every machine.
-    struct Noise(u64);
+    struct Noise(Random);
 
     impl Noise {
-        fn next(&mut self) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0
-        }
-
         fn below(&mut self, limit: u16) -> u16 {
-            u16::try_from(self.next() % u64::from(limit)).unwrap()
+            u16::try_from(self.0.bits() % u64::from(limit)).unwrap()
         }
 
         fn row(&mut self, pixels: usize) -> Vec<u8> {
-            (0..pixels * 3).map(|_| self.next().to_le_bytes()[3]).collect()
+            (0..pixels * 3).map(|_| self.0.bits().to_le_bytes()[3]).collect()
         }
     }
 
@@ -191,7 +184,7 @@ mod tests {
 
     #[test]
     fn columns_are_those_of_the_scalar_code() {
-        let mut noise = Noise(1);
+        let mut noise = Noise(Random::new(1));
         let kernel = Kernel::detect();
         println!("comparing {} with scalar", kernel.name());
         for (source, result) in SIZES {
@@ -209,7 +202,7 @@ mod tests {
 
     #[test]
     fn rows_are_those_of_the_scalar_code() {
-        let mut noise = Noise(2);
+        let mut noise = Noise(Random::new(2));
         let kernel = Kernel::detect();
         for len in [1, 7, 8, 15, 16, 17, 31, 33, 640, 1001] {
             for _ in 0..50 {

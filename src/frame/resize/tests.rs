@@ -1,15 +1,11 @@
 //! The resize against numbers worked out by hand and against itself; `tests/opencv_parity.rs` has OpenCV itself.
 
 use super::*;
+use crate::random::Random;
 
 fn noise(width: usize, height: usize) -> Frame {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let pixels = (0..width * height * CHANNELS).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[2]
-    });
+    let mut random = Random::new(1);
+    let pixels = (0..width * height * CHANNELS).map(|_| random.bits().to_le_bytes()[0]);
     Frame::from_rgb(width, height, pixels.collect())
 }
 

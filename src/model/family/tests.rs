@@ -9,6 +9,7 @@ use crate::cache::{
 use crate::frame::{CropPercent, Region, Size};
 use crate::model::transform::Fit;
 use crate::model::{Answer, Predictions, Threshold};
+use crate::random::Random;
 
 const CLASSES: usize = 3;
 const POINTS: usize = 2;
@@ -90,17 +91,10 @@ fn package(semantics: Semantics) -> Package {
     package
 }
 
-/// Numbers of which many are none: a seeded xorshift picks from the strange and the plausible.
-struct Noise(u64);
+/// Numbers of which many are none: picked from the strange and the plausible.
+struct Noise(Random);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
     fn value(&mut self) -> f32 {
         const STRANGE: [f32; 12] = [
             f32::NAN,
@@ -116,7 +110,7 @@ impl Noise {
             1.0,
             4_294_967_296.0,
         ];
-        let roll = self.next();
+        let roll = self.0.bits();
         match roll % 8 {
             0 => STRANGE[(roll >> 8) as usize % STRANGE.len()],
             1..=3 => (roll >> 40) as f32 / (1 << 24) as f32,
@@ -163,7 +157,7 @@ fn requests() -> Vec<Request> {
 
 #[test]
 fn any_numbers_are_decoded_into_answers_within_bounds() {
-    let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
+    let mut noise = Noise(Random::new(1));
     let mut decoded = 0;
     for (example, semantics) in
         examples().iter().flat_map(|example| [(example, Semantics::Classic), (example, Semantics::Default)])

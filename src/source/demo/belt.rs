@@ -4,8 +4,9 @@
 
 use std::f32::consts::TAU;
 
-use super::{HEIGHT, STEP_PX, WIDTH, random::Random};
+use super::{HEIGHT, STEP_PX, WIDTH};
 use crate::frame::CHANNELS;
+use crate::random::Random;
 
 /// Width of the belt's texture, after which it repeats: whole stripes, whole cells of mottle, wider than the frame.
 const TILE: usize = 768;

@@ -6,10 +6,10 @@ use std::f32::consts::TAU;
 
 use super::{
     HEIGHT,
-    random::Random,
     sprite::{Sprite, Texel},
     stencil::Stencil,
 };
+use crate::random::Random;
 
 /// Blank pixels around a mark, for its soft edge.
 const MARGIN: i32 = 3;

@@ -21,7 +21,6 @@ mod belt;
 mod clutter;
 mod live;
 mod part;
-mod random;
 mod sprite;
 mod stencil;
 mod truth;
@@ -35,12 +34,12 @@ pub use truth::{MIN_VISIBLE, Truth};
 use self::{
     belt::Belt,
     part::Part,
-    random::Random,
     sprite::{Sprite, Texel},
     stencil::Stencil,
     truth::Silhouette,
 };
 use crate::frame::Frame;
+use crate::random::Random;
 
 /// Width of every frame, pixels.
 pub const WIDTH: usize = 640;

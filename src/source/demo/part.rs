@@ -5,10 +5,8 @@
 
 use std::f32::consts::{FRAC_PI_3, TAU};
 
-use super::{
-    random::Random,
-    stencil::{Position, Stencil},
-};
+use super::stencil::{Position, Stencil};
+use crate::random::Random;
 
 /// Inscribed over circumscribed radius of a hexagon.
 const HEXAGON: f32 = 0.866_025_4;

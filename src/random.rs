@@ -1,19 +1,20 @@
-//! The scene's random numbers: splitmix64, so that a seed means the same scene in every build.
+//! Seeded random numbers: splitmix64, so that a seed means the same scene, picture or wound in every build.
 
-/// A splitmix64 generator: one word of state, full period, good enough to scatter bolts.
+/// A splitmix64 generator (Steele, Lea and Flood, 2014): one word of state, full period, good enough to scatter bolts.
 #[derive(Clone, Debug)]
-pub(super) struct Random {
+pub struct Random {
     state: u64,
 }
 
 impl Random {
     /// A generator whose numbers depend on `seed` only.
-    pub(super) fn new(seed: u64) -> Self {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
     /// The next 64 random bits.
-    pub(super) fn bits(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,25 +23,25 @@ impl Random {
     }
 
     /// Uniform in `low..high`.
-    pub(super) fn uniform(&mut self, low: f32, high: f32) -> f32 {
+    pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         // 24 bits are what an f32 holds exactly, so the result cannot round up to `high` from 1.0.
         let unit = (self.bits() >> 40) as f32 / 16_777_216.0;
         low + unit * (high - low)
     }
 
     /// True with the given probability, 0..=1.
-    pub(super) fn chance(&mut self, probability: f32) -> bool {
+    pub fn chance(&mut self, probability: f32) -> bool {
         self.uniform(0.0, 1.0) < probability
     }
 
     /// Plus or minus one, even odds.
-    pub(super) fn sign(&mut self) -> f32 {
+    pub fn sign(&mut self) -> f32 {
         if self.chance(0.5) { 1.0 } else { -1.0 }
     }
 
     /// Standard normal to within what an eye sees: the sum of twelve uniforms, which needs no logarithm and so comes
     /// out the same on every platform. Never beyond ±6.
-    pub(super) fn normal(&mut self) -> f32 {
+    pub fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.uniform(0.0, 1.0)).sum::<f32>() - 6.0
     }
 
@@ -48,7 +49,7 @@ impl Random {
     ///
     /// # Panics
     /// When `count` is 0.
-    pub(super) fn below(&mut self, count: usize) -> usize {
+    pub fn below(&mut self, count: usize) -> usize {
         usize::try_from(self.bits() % count as u64).expect("a remainder of a usize")
     }
 }
