@@ -3,7 +3,7 @@
 use firstlight::engine::TensorView;
 use firstlight::model::family::objects::Rows;
 use firstlight::model::family::yolov8::YoloV8;
-use firstlight::model::nms::{Candidate, ClassicSuppressor};
+use firstlight::model::nms::{Candidate, ClassicSuppressor, StandardSuppressor};
 use firstlight::model::{Bound, Threshold};
 
 const CLASSES: usize = 80;
@@ -30,11 +30,15 @@ fn output(confident: usize) -> Vec<f32> {
     data
 }
 
+fn decoder() -> YoloV8 {
+    YoloV8::new(&[SHAPE.to_vec()], CLASSES, 0, Bound::AtLeast).expect("the shape of YOLOv8n")
+}
+
+/// What the classic engine does at its default thresholds.
 #[divan::bench(args = [50, 3_000])]
 fn decode_and_suppress(bencher: divan::Bencher<'_, '_>, confident: usize) {
     let data = output(confident);
-    let (mut decoder, mut suppressor, mut candidates) =
-        (YoloV8::new(&[SHAPE.to_vec()], CLASSES, 0, Bound::AtLeast).unwrap(), ClassicSuppressor::default(), Vec::new());
+    let (mut decoder, mut suppressor, mut candidates) = (decoder(), ClassicSuppressor::default(), Vec::new());
     bencher.bench_local(|| {
         candidates.clear();
         decoder.candidates(&[TensorView { shape: &SHAPE, data: &data }], &Threshold::uniform(0.4), &mut candidates);
@@ -43,15 +47,41 @@ fn decode_and_suppress(bencher: divan::Bencher<'_, '_>, confident: usize) {
     });
 }
 
+/// What the default engine does at its default thresholds.
+#[divan::bench(args = [50, 900, 3_000])]
+fn decode_and_suppress_by_iou(bencher: divan::Bencher<'_, '_>, confident: usize) {
+    let data = output(confident);
+    let (mut decoder, mut suppressor, mut candidates) = (decoder(), StandardSuppressor::default(), Vec::new());
+    bencher.bench_local(|| {
+        candidates.clear();
+        decoder.candidates(&[TensorView { shape: &SHAPE, data: &data }], &Threshold::uniform(0.4), &mut candidates);
+        suppressor.run(&mut candidates, 0.3, false, 300);
+        candidates.len()
+    });
+}
+
+fn crowd() -> Vec<Candidate> {
+    let data = output(3_000);
+    let mut all = Vec::new();
+    decoder().candidates(&[TensorView { shape: &SHAPE, data: &data }], &Threshold::uniform(0.4), &mut all);
+    all
+}
+
 /// One class only, so that every candidate meets every other.
 #[divan::bench]
 fn suppress_3000_of_one_class(bencher: divan::Bencher<'_, '_>) {
-    let data = output(3_000);
-    let (mut decoder, mut suppressor) =
-        (YoloV8::new(&[SHAPE.to_vec()], CLASSES, 0, Bound::AtLeast).unwrap(), ClassicSuppressor::default());
-    let mut all: Vec<Candidate> = Vec::new();
-    decoder.candidates(&[TensorView { shape: &SHAPE, data: &data }], &Threshold::uniform(0.4), &mut all);
-    let mut candidates = Vec::new();
+    let (all, mut suppressor, mut candidates) = (crowd(), ClassicSuppressor::default(), Vec::new());
+    bencher.bench_local(|| {
+        candidates.clone_from(&all);
+        suppressor.run(&mut candidates, 0.3, true, 300);
+        candidates.len()
+    });
+}
+
+/// The same by IoU.
+#[divan::bench]
+fn suppress_3000_of_one_class_by_iou(bencher: divan::Bencher<'_, '_>) {
+    let (all, mut suppressor, mut candidates) = (crowd(), StandardSuppressor::default(), Vec::new());
     bencher.bench_local(|| {
         candidates.clone_from(&all);
         suppressor.run(&mut candidates, 0.3, true, 300);
