@@ -11,13 +11,13 @@ mod probe;
 mod run;
 mod selftest;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use crate::cache::{Cache, Entry, ModelId, Package};
+use crate::cache::{Cache, Entry, Host, ModelId, Package};
 use crate::engine::{self, Engine, LoadOptions};
 use crate::error::{Exit, nearest};
 use crate::model::{self, Model, Semantics};
@@ -172,11 +172,17 @@ fn print_table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = Vec
     Ok(())
 }
 
+/// This machine, as far as it decides which package of a model runs.
+fn host() -> Host {
+    let board = device::identify(Path::new("/"));
+    Host { l4t_version: board.l4t_version, ..Host::default() }
+}
+
 /// The package of an id; with none, or with the demo's own id when the cache does not have it, the one in the binary.
 fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
     let Some(id) = id else { return embedded_package() };
     let id = ModelId::parse(id)?;
-    match cache.open(&id) {
+    match cache.choose(&id, None, &host()).map(|choice| choice.package) {
         Err(crate::cache::Error::Missing { .. }) if id.as_str() == demo::MODEL_ID => embedded_package(),
         Err(error) => Err(explained(cache, &id, error)),
         Ok(package) => Ok(package),
@@ -188,7 +194,7 @@ fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
 fn open_package_as(cache: &Cache, id: Option<&str>, semantics: Option<Semantics>) -> Result<Package, Error> {
     let Some(semantics) = semantics else { return open_package(cache, id) };
     let own = match id {
-        Some(id) => cache.open_as(&ModelId::parse(id)?, Some(semantics.layout())),
+        Some(id) => cache.choose(&ModelId::parse(id)?, Some(semantics.layout()), &host()).map(|choice| choice.package),
         None => return Ok(semantics.read(embedded_package()?)?),
     };
     match own {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Error, explained, print_line};
-use crate::cache::{Cache, Choice, Host, Layout, LayoutKind, ModelId, Package};
+use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
 use crate::{device, engine};
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let choice = match &args.model {
         Some(id) => {
             let id = ModelId::parse(id)?;
-            let choice = cache.choose(&id, args.layout.map(LayoutKind::from), &Host::default());
+            let choice = cache.choose(&id, args.layout.map(LayoutKind::from), &super::host());
             Some(choice.map_err(|error| explained(cache, &id, error))?)
         }
         None => None,

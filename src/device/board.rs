@@ -16,6 +16,8 @@ pub struct Board {
     /// Of the first processor, as `/proc/cpuinfo` lists them, those that matter to a kernel of ours.
     pub cpu_features: Vec<String>,
     pub memory_mb: u64,
+    /// Release of a Jetson's Linux for Tegra, such as `36.3.0`.
+    pub l4t_version: Option<String>,
 }
 
 /// CPU features that decide which kernel runs.
@@ -48,7 +50,18 @@ pub fn identify(root: &Path) -> Board {
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         cpu_features: listed.split_whitespace().filter(|flag| FEATURES.contains(flag)).map(str::to_owned).collect(),
         memory_mb: memory_kb.unwrap_or(0) / 1024,
+        l4t_version: l4t_version(&read("etc/nv_tegra_release")),
     }
+}
+
+/// `# R36 (release), REVISION: 3.0, …` → `36.3.0`.
+fn l4t_version(release: &str) -> Option<String> {
+    let (_, rest) = release.split_once("# R")?;
+    let major = rest.split_whitespace().next()?;
+    let (_, rest) = rest.split_once("REVISION:")?;
+    let minor = rest.split(',').next()?.trim();
+    let numbers = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (numbers(major) && numbers(minor)).then(|| format!("{major}.{minor}"))
 }
 
 /// `Raspberry Pi 5 Model B Rev 1.0` → `raspberry-pi-5`; a PC's product name says nothing that a board file could use.
@@ -132,6 +145,16 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         dir
+    }
+
+    #[test]
+    fn a_jetson_says_its_release() {
+        let release = "# R36 (release), REVISION: 3.0, GCID: 36191598, BOARD: generic, EABI: aarch64\n";
+        let root = tree(&[("etc/nv_tegra_release", release)]);
+        assert_eq!(identify(root.path()).l4t_version.as_deref(), Some("36.3.0"));
+        for odd in ["", "# R", "# Rx, REVISION: 3.0", "# R36 (release)", "# R36 (release), REVISION: , "] {
+            assert_eq!(l4t_version(odd), None, "{odd}");
+        }
     }
 
     #[test]
