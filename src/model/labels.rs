@@ -9,10 +9,12 @@ use crate::cache::{Layout, PALETTE, Package, Rgb, Skeleton};
 pub const RF_DETR_BACKGROUND: &str = "background_class83422";
 
 /// Whether a class that the network knows is none of its answers. The classic engine takes RF-DETR's background out by
-/// its name, the default engine those of RF-DETR's classes that the package names; other families have no such.
+/// its name, the default engine those of RF-DETR's classes that the package names; other families have no such, nor has
+/// RF-DETR's semantic segmentation.
 #[must_use]
-pub fn is_removed(layout: &Layout, family: Family, name: &str) -> bool {
-    family == Family::RfDetr
+pub fn is_removed(layout: &Layout, contract: Contract, name: &str) -> bool {
+    contract.family == Family::RfDetr
+        && contract.task != Task::SemanticSegmentation
         && match layout {
             Layout::Classic { .. } => name == RF_DETR_BACKGROUND,
             Layout::ModelsCache(cached) => cached.config.removed_classes.iter().any(|removed| removed == name),
@@ -34,7 +36,7 @@ impl Labels {
     /// Of a package.
     #[must_use]
     pub fn of(package: &Package, contract: Contract) -> Arc<Self> {
-        let removed = |name: &str| is_removed(&package.layout, contract.family, name);
+        let removed = |name: &str| is_removed(&package.layout, contract, name);
         let kept = || package.class_names.iter().enumerate().filter(|(_, name)| !removed(name));
         let skeleton = |(class, _)| {
             package.keypoints.iter().find(|skeleton| skeleton.class_id == class).cloned().unwrap_or_default()

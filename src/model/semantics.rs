@@ -186,5 +186,10 @@ mod tests {
         assert_eq!(cached.config.removed_classes, ["background_class83422"]);
         assert_eq!(cached.config.network_input.resize, ResizeMode::FitLongerEdge);
         assert_eq!(cached.config.network_input.normalization, Some(IMAGENET));
+        let names = |task| {
+            let contract = Contract { task, family: Family::RfDetr };
+            super::super::Labels::of(&default, contract).class_names.len()
+        };
+        assert_eq!((names(Task::ObjectDetection), names(Task::SemanticSegmentation)), (1, 2), "but not where it maps");
     }
 }

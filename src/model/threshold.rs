@@ -9,6 +9,9 @@ const CONFIDENCE: f64 = 0.4;
 /// What both engines take for a word in a request to a classifier of one label, and the default engine for `default`
 /// with `DeepLabV3+` and `DINOv3`.
 const CONFIDENCE_HALF: f64 = 0.5;
+/// What the default engine takes for `default` with YOLO26, whatever the task, and with `YOLOLite` (SPEC
+/// Appendix C).
+const CONFIDENCE_QUARTER: f64 = 0.25;
 
 /// One limit for all classes, or one each.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +80,7 @@ impl Thresholds {
         };
         let default = match (task, family) {
             (Task::Classification, _) | (_, Family::DeepLab | Family::DinoV3) => CONFIDENCE_HALF,
+            (_, Family::Yolo26 | Family::YoloLite) => CONFIDENCE_QUARTER,
             _ => CONFIDENCE,
         };
         // Recommendations are not for classifiers of one label, and those for single classes count only beside one
@@ -101,5 +105,31 @@ impl Thresholds {
                 Threshold { uniform: self.best, per_class: &self.best_per_class }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Semantics;
+
+    #[test]
+    fn the_word_default_is_each_familys_own_limit_of_the_default_engine() {
+        let limits = |task: Task, family, semantics: Semantics| {
+            let kind = r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#;
+            let preprocessing = r#"{"PREPROCESSING": {}}"#;
+            let package = Package::embedded("a/1", kind, preprocessing, "a\n", &[0]).unwrap();
+            let thresholds = Thresholds::new(&semantics.read(package).unwrap(), task, family, &["a".into()]);
+            let limit = |text: &str| thresholds.of(&Request::parse(text).unwrap()).of(0);
+            [limit("{}"), limit(r#"{"confidence": "default"}"#), limit(r#"{"confidence": "best"}"#)]
+        };
+        let (boxes, map) = (Task::ObjectDetection, Task::SemanticSegmentation);
+        assert_eq!(limits(boxes, Family::YoloV8, Semantics::Default), [0.4; 3]);
+        for (task, family) in [(boxes, Family::Yolo26), (map, Family::Yolo26), (boxes, Family::YoloLite)] {
+            assert_eq!(limits(task, family, Semantics::Default), [0.4, 0.25, 0.25]);
+        }
+        assert_eq!(limits(map, Family::DeepLab, Semantics::Default), [0.4, 0.5, 0.5]);
+        assert_eq!(limits(map, Family::RfDetr, Semantics::Default), [0.4; 3]);
+        assert_eq!(limits(boxes, Family::Yolo26, Semantics::Classic), [0.4; 3]);
     }
 }

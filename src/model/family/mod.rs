@@ -3,12 +3,13 @@
 //! A [`Head`] turns the outputs for one image into predictions. What families share is beside them: thresholds,
 //! suppression, geometry, masks.
 
+mod class_map;
 mod classifier;
-mod deeplab;
 mod keypoints;
 pub mod objects;
 mod rf_detr;
 pub mod rt_detr;
+pub mod yolo_lite;
 pub mod yolo_nas;
 pub mod yolov10;
 pub mod yolov5;
@@ -25,9 +26,9 @@ use super::transform::Transform;
 use super::{Error, Request, Semantics};
 use crate::cache::Package;
 use crate::engine::{InputShape, Session, TensorView};
+use class_map::ClassMapHead;
 use classifier::Classifier;
 pub use classifier::rounded;
-use deeplab::DeepLabHead;
 use objects::ObjectHead;
 use rf_detr::RfDetr;
 
@@ -129,7 +130,7 @@ impl Setup<'_> {
 pub fn head(setup: &Setup<'_>) -> Result<Box<dyn Head>, Error> {
     match (setup.contract.task, setup.contract.family) {
         (Task::Classification | Task::MultiLabelClassification, _) => Ok(Box::new(Classifier::new(setup)?)),
-        (Task::SemanticSegmentation, Family::DeepLab) => Ok(Box::new(DeepLabHead::new(setup)?)),
+        (Task::SemanticSegmentation, _) => Ok(Box::new(ClassMapHead::new(setup)?)),
         (_, Family::RfDetr) => Ok(Box::new(RfDetr::new(setup)?)),
         _ => Ok(Box::new(ObjectHead::new(setup)?)),
     }

@@ -4,11 +4,13 @@
 use std::fmt::Debug;
 
 use super::keypoints::{self, push_keypoints};
+use super::yolo_lite::YoloLite;
 use super::yolo_nas::YoloNas;
 use super::yolov5::{Reading, YoloV5};
 use super::yolov8::YoloV8;
 use super::yolov10::FinalRows;
 use super::{Head, Job, Setup, output_shape, rt_detr, yolox};
+use crate::cache::Layout;
 use crate::engine::TensorView;
 use crate::model::geometry::{ClassicInverse, DefaultInverse, Precision};
 use crate::model::mask::{MaskAssembler, Prototypes};
@@ -120,6 +122,10 @@ impl ObjectHead {
                 let bound = bound(Bound::AtLeast, Bound::Above);
                 (Box::new(YoloNas::new(outputs, classes, bound)?), suppressed())
             }
+            Family::YoloLite if fused(setup) => {
+                (Box::new(FinalRows::new(outputs, extras, Bound::AtLeast)?), Selection::None { limited: false })
+            }
+            Family::YoloLite => (Box::new(YoloLite::new(outputs, classes)?), suppressed()),
             Family::YoloV10 => {
                 (Box::new(FinalRows::new(outputs, extras, Bound::Above)?), Selection::None { limited: true })
             }
@@ -226,6 +232,11 @@ impl Inverse {
             }
         }
     }
+}
+
+/// Whether the network suppresses by itself, which a package of the default engine may say.
+fn fused(setup: &Setup<'_>) -> bool {
+    matches!(&setup.package.layout, Layout::ModelsCache(package) if package.config.post_processing.fused)
 }
 
 /// Mask coefficients of a candidate: as many as there are prototypes.

@@ -189,7 +189,7 @@ fn classes_of_logits(setup: &Setup<'_>, logits: usize) -> Vec<Option<u32>> {
         .class_names
         .iter()
         .map(|name| {
-            let kept = !is_removed(&setup.package.layout, setup.contract.family, name);
+            let kept = !is_removed(&setup.package.layout, setup.contract, name);
             next += u32::from(kept);
             kept.then(|| next - 1)
         })

@@ -3,7 +3,9 @@
 //! Types are written in groups: `yolov8{,n,s}` is `yolov8`, `yolov8n` and `yolov8s`.
 
 use Engines::{Both, Default, Ours};
-use Family::{DeepLab, DinoV3, ResNet, RfDetr, RtDetr, Vit, Yolo26, YoloNas, YoloV5, YoloV7, YoloV8, YoloV10, YoloX};
+use Family::{
+    DeepLab, DinoV3, ResNet, RfDetr, RtDetr, Vit, Yolo26, YoloLite, YoloNas, YoloV5, YoloV7, YoloV8, YoloV10, YoloX,
+};
 use Runs::{As, Not};
 
 use super::{Engines, Family, Group, Runs};
@@ -36,7 +38,12 @@ pub const GROUPS: &[Group] = &[
     group("object-detection", "rfdetr{,-nano,-small,-base,-medium,-large,-xlarge,-2xlarge,-nas}", Both, As(RfDetr)),
     group("object-detection", "yolox{,-nano,-tiny,-s,-m,-l,-x}", Ours, As(YoloX)),
     group("object-detection", "rtdetr{,-r18,-r34,-r50,-r101,-l,-x}", Ours, As(RtDetr)),
-    group("object-detection", "yololite{,-n,-s,-m,-l,-xl,-edge-n,-edge-s,-edge-m,-edge-l,-edge-xl}", Default, LATER),
+    group(
+        "object-detection",
+        "yololite{,-n,-s,-m,-l,-xl,-edge-n,-edge-s,-edge-m,-edge-l,-edge-xl}",
+        Default,
+        As(YoloLite),
+    ),
     group("object-detection", "grounding-dino", Both, TEXT),
     group("object-detection", "florence-2-{base,large}{,-peft}", Both, WORDS),
     group("object-detection", "paligemma-3b-pt-{224,448,896}{,-peft}", Both, WORDS),
@@ -82,12 +89,12 @@ pub const GROUPS: &[Group] = &[
     group("multi-label-classification", "dinov3_probe", Default, As(DinoV3)),
     group("semantic-segmentation", "deeplabv3plus", Both, As(DeepLab)),
     group("semantic-segmentation", "deep-lab-v3-plus", Default, As(DeepLab)),
-    group("semantic-segmentation", "yolo26{,n-sem,s-sem,m-sem,l-sem,x-sem}", Default, LATER),
+    group("semantic-segmentation", "yolo26{,n-sem,s-sem,m-sem,l-sem,x-sem}", Default, As(Yolo26)),
     group(
         "semantic-segmentation",
         "rfdetr rfdetr-sem-{nano,small,medium,large,xlarge,2xlarge} rfdetr-nas-sem",
         Default,
-        LATER,
+        As(RfDetr),
     ),
     group("semantic-segmentation", "inference-models-local", Default, CODE),
     group("depth-estimation", "yolo26{,n-depth,s-depth,m-depth,l-depth,x-depth}", Default, LATER),

@@ -1,5 +1,6 @@
-//! DeepLabV3+ semantic segmentation: one output `[classes, height, width]` of logits, on a grid of the network's own
-//! (SPEC §3.3). The class of a pixel is that of the greatest logit, its confidence the softmax of it.
+//! Semantic segmentation by DeepLabV3+, YOLO26 and RF-DETR: one output `[classes, height, width]` of logits, on a grid
+//! of the network's own (SPEC §3.3). The class of a pixel is that of the greatest logit, its confidence the softmax of
+//! it; RF-DETR, whose classes were trained one by one, has the sigmoid of it.
 //!
 //! The classic engine decides on the network's grid and takes the nearest cell for each pixel of the image. The default
 //! engine takes padding off, resizes the logits, decides for each pixel, and gives what stays below the threshold, and
@@ -11,7 +12,7 @@ use crate::model::mask::real::Real;
 use crate::model::mask::taps::{Kernel, Taps};
 use crate::model::mask::{Planes, Stripped};
 use crate::model::predictions::{ClassMap, Predictions};
-use crate::model::{Error, Semantics};
+use crate::model::{Error, Family, Semantics};
 
 /// Class ids are bytes in a class map.
 const CLASSES_MAX: usize = 256;
@@ -21,12 +22,12 @@ const BACKGROUND: &str = "background";
 
 /// Decodes class maps.
 #[derive(Debug)]
-pub struct DeepLabHead {
+pub struct ClassMapHead {
     semantics: Semantics,
     background: u8,
     /// The class of each plane of the output.
     classes: Vec<u8>,
-    softmax: Softmax,
+    best: Best,
     across: Taps<f32>,
     down: Taps<f32>,
     /// Rows of the source resized across, all planes of one row together; a row's place is its number modulo the
@@ -43,7 +44,7 @@ pub struct DeepLabHead {
     columns: Vec<usize>,
 }
 
-impl DeepLabHead {
+impl ClassMapHead {
     /// # Errors
     /// The network does not have one output of three axes, or has more classes than a byte can tell; or the default
     /// engine's package does not name a background and a class before it.
@@ -74,15 +75,19 @@ impl DeepLabHead {
         let skipping = setup.semantics == Semantics::Default && (planes == 1 || names.len() == planes + 1);
         let class = |plane: usize| if skipping && plane >= background { plane + 1 } else { plane };
         let classes = (0..planes).map(|plane| byte(class(plane))).collect();
-        Ok(Self::with(setup.semantics, byte(background), classes))
+        let activation = match setup.contract.family {
+            Family::RfDetr => Activation::Sigmoid,
+            _ => Activation::Softmax,
+        };
+        Ok(Self::with(setup.semantics, byte(background), classes, activation))
     }
 
-    fn with(semantics: Semantics, background: u8, classes: Vec<u8>) -> Self {
+    fn with(semantics: Semantics, background: u8, classes: Vec<u8>, activation: Activation) -> Self {
         Self {
             semantics,
             background,
             classes,
-            softmax: Softmax { single_is_probability: semantics == Semantics::Default, ..Softmax::default() },
+            best: Best { activation, single_is_probability: semantics == Semantics::Default, ..Best::default() },
             across: Taps::default(),
             down: Taps::default(),
             rows: Vec::new(),
@@ -101,9 +106,9 @@ impl DeepLabHead {
         for y in 0..grid.height {
             self.blend.clear();
             (0..planes.count()).for_each(|plane| self.blend.extend_from_slice(planes.row(plane, y)));
-            self.softmax.run(&mut self.blend, grid.width);
-            self.grid.class_ids.extend(self.softmax.best.iter().map(|&plane| self.classes[plane]));
-            let levels = self.softmax.confidence.iter().map(|confidence| level((confidence * 255.0).round_ties_even()));
+            self.best.run(&mut self.blend, grid.width);
+            self.grid.class_ids.extend(self.best.plane.iter().map(|&plane| self.classes[plane]));
+            let levels = self.best.confidence.iter().map(|confidence| level((confidence * 255.0).round_ties_even()));
             self.grid.confidence.extend(levels);
         }
         self.columns.clear();
@@ -127,11 +132,11 @@ impl DeepLabHead {
         self.hold((0..crop.height).map(|y| self.down.get(y).0.len()).max().unwrap_or(1));
         for y in 0..crop.height {
             self.blend_row(planes, source, y, crop.width);
-            self.softmax.run(&mut self.blend, crop.width);
+            self.best.run(&mut self.blend, crop.width);
             let start = (crop.top + y) * into.size.width + crop.left;
             let ids = &mut into.class_ids[start..start + crop.width];
             let levels = &mut into.confidence[start..start + crop.width];
-            let found = self.softmax.best.iter().zip(&self.softmax.confidence);
+            let found = self.best.plane.iter().zip(&self.best.confidence);
             for ((id, into), (&plane, &confidence)) in ids.iter_mut().zip(levels).zip(found) {
                 let class = self.classes[plane];
                 if confidence >= job.threshold.of(u32::from(class)) {
@@ -195,7 +200,7 @@ impl DeepLabHead {
     }
 }
 
-impl Head for DeepLabHead {
+impl Head for ClassMapHead {
     fn decode(&mut self, job: &Job<'_>, into: &mut Predictions) -> Result<(), Error> {
         let Some(planes) = job.outputs.first().and_then(|&output| Planes::new(output)) else { return Ok(()) };
         if planes.count() != self.classes.len() {
@@ -209,31 +214,59 @@ impl Head for DeepLabHead {
     }
 }
 
+/// What makes a confidence of a pixel's logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Activation {
+    #[default]
+    Softmax,
+    /// Of the greatest.
+    Sigmoid,
+}
+
 /// The best plane of each pixel of a row, and how sure it is.
 #[derive(Debug, Default)]
-struct Softmax {
+struct Best {
+    activation: Activation,
     /// A single plane is the logit of one class against nothing, and goes through a sigmoid.
     single_is_probability: bool,
-    best: Vec<usize>,
+    plane: Vec<usize>,
     confidence: Vec<f32>,
     greatest: Vec<f32>,
     sum: Vec<f32>,
 }
 
-impl Softmax {
+impl Best {
     /// Of logits, plane after plane, `width` each. They are overwritten.
     fn run(&mut self, logits: &mut [f32], width: usize) {
         let single = self.single_is_probability && logits.len() == width;
-        self.best.clear();
-        self.best.resize(width, 0);
+        self.plane.clear();
+        self.plane.resize(width, 0);
         self.confidence.clear();
         if single {
             self.confidence.extend(logits.iter().map(|logit| logit.sigmoid()));
             return;
         }
-        self.confidence.resize(width, 0.0);
         self.greatest.clear();
         self.greatest.resize(width, f32::NEG_INFINITY);
+        match self.activation {
+            Activation::Softmax => self.softmax(logits, width),
+            Activation::Sigmoid => self.sigmoid(logits, width),
+        }
+    }
+
+    fn sigmoid(&mut self, logits: &[f32], width: usize) {
+        for (number, plane) in logits.chunks_exact(width).enumerate() {
+            for ((&logit, best), greatest) in plane.iter().zip(&mut self.plane).zip(&mut self.greatest) {
+                if logit > *greatest {
+                    (*best, *greatest) = (number, logit);
+                }
+            }
+        }
+        self.confidence.extend(self.greatest.iter().map(|logit| logit.sigmoid()));
+    }
+
+    fn softmax(&mut self, logits: &mut [f32], width: usize) {
+        self.confidence.resize(width, 0.0);
         for plane in logits.chunks_exact(width) {
             for (greatest, &logit) in self.greatest.iter_mut().zip(plane) {
                 *greatest = greatest.max(logit);
@@ -249,7 +282,7 @@ impl Softmax {
         }
         // Of probabilities, not of logits: those that round to the same number are a tie, and the first has it.
         for (number, plane) in logits.chunks_exact(width).enumerate() {
-            let found = self.best.iter_mut().zip(&mut self.confidence);
+            let found = self.plane.iter_mut().zip(&mut self.confidence);
             for ((&power, sum), (best, confidence)) in plane.iter().zip(&self.sum).zip(found) {
                 let probability = power / sum;
                 if probability > *confidence {
@@ -302,7 +335,7 @@ mod tests {
         }
     }
 
-    fn decode(head: &mut DeepLabHead, shape: [usize; 3], data: &[f32], transform: &Transform, limit: f32) -> ClassMap {
+    fn decode(head: &mut ClassMapHead, shape: [usize; 3], data: &[f32], transform: &Transform, limit: f32) -> ClassMap {
         let labels = Labels::new(Task::SemanticSegmentation, vec!["background".into(), "a".into(), "b".into()]);
         let outputs = [TensorView { shape: &shape, data }];
         let job = Job {
@@ -323,7 +356,7 @@ mod tests {
 
     #[test]
     fn classic_takes_the_nearest_cell_and_knows_no_threshold() {
-        let mut head = DeepLabHead::with(Semantics::Classic, 0, vec![0, 1]);
+        let mut head = ClassMapHead::with(Semantics::Classic, 0, vec![0, 1], Activation::Softmax);
         let image = Size::new(4, 2);
         let map = decode(
             &mut head,
@@ -339,7 +372,7 @@ mod tests {
 
     #[test]
     fn what_is_below_the_threshold_or_outside_the_crop_is_background() {
-        let mut head = DeepLabHead::with(Semantics::Default, 2, vec![0, 1]);
+        let mut head = ClassMapHead::with(Semantics::Default, 2, vec![0, 1], Activation::Softmax);
         let image = Size::new(4, 2);
         let crop = Region { left: 1, top: 1, width: 2, height: 1 };
         let transform = transform(image, crop, Size::new(2, 1), [0; 4]);
@@ -350,7 +383,7 @@ mod tests {
 
     #[test]
     fn padding_is_taken_off_before_the_resize() {
-        let mut head = DeepLabHead::with(Semantics::Default, 0, vec![0, 1]);
+        let mut head = ClassMapHead::with(Semantics::Default, 0, vec![0, 1], Activation::Softmax);
         let image = Size::new(2, 4);
         let transform = transform(image, whole(image), Size::new(8, 8), [2, 0, 2, 0]);
         // On a grid of 4 by 4, one column at each side is padding.
@@ -361,11 +394,22 @@ mod tests {
     }
 
     #[test]
+    fn a_sigmoid_looks_at_the_greatest_logit_alone() {
+        let mut head = ClassMapHead::with(Semantics::Default, 0, vec![0, 1, 2], Activation::Sigmoid);
+        let image = Size::new(2, 1);
+        let logits = [-3.0, 90.0, 1.0, 80.0, 1.0, 90.0];
+        let map = decode(&mut head, [3, 1, 2], &logits, &transform(image, whole(image), image, [0; 4]), 0.7);
+        // 1 / (1 + exp(-1)) of 255, cut; a softmax of the two equal ones would not have reached the threshold.
+        assert_eq!((map.class_ids, map.confidence), (vec![1, 0], vec![186, 255]));
+    }
+
+    #[test]
     fn numbers_that_are_none_panic_nowhere() {
         let image = Size::new(3, 3);
         let transform = transform(image, whole(image), Size::new(4, 4), [-9, 90, 0, -3]);
-        for semantics in [Semantics::Classic, Semantics::Default] {
-            let mut head = DeepLabHead::with(semantics, 0, vec![0, 1]);
+        let softmax = [Semantics::Classic, Semantics::Default].map(|semantics| (semantics, Activation::Softmax));
+        for (semantics, activation) in softmax.into_iter().chain([(Semantics::Default, Activation::Sigmoid)]) {
+            let mut head = ClassMapHead::with(semantics, 0, vec![0, 1], activation);
             for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let map = decode(&mut head, [2, 2, 2], &[value; 8], &transform, 0.5);
                 assert_eq!(map.class_ids, [0; 9]);
