@@ -82,9 +82,7 @@ impl ObjectHead {
     /// # Errors
     /// As [`super::head`].
     pub(super) fn new(setup: &Setup<'_>) -> Result<Self, Error> {
-        let Setup { contract, semantics, labels, input, outputs, .. } = *setup;
-        let classes = labels.class_names.len();
-        let classic = semantics == Semantics::Classic;
+        let Setup { contract, semantics, labels, outputs, .. } = *setup;
         let (finish, extras) = match contract.task {
             Task::KeypointDetection => {
                 let yolo26 = contract.family == Family::Yolo26;
@@ -99,47 +97,7 @@ impl ObjectHead {
             }
             _ => (Finish::Boxes, 0),
         };
-        let bound = |classic_bound, default_bound| if classic { classic_bound } else { default_bound };
-        let suppressed = || match semantics {
-            Semantics::Classic => Selection::Classic(ClassicSuppressor::default()),
-            Semantics::Default => Selection::Standard(StandardSuppressor::default()),
-        };
-        let (rows, selection): (Box<dyn Rows>, Selection) = match contract.family {
-            Family::YoloV8 => {
-                let bound = bound(Bound::AtLeast, Bound::Above);
-                (Box::new(YoloV8::new(outputs, classes, extras, bound)?), suppressed())
-            }
-            Family::YoloV5 | Family::YoloV7 => {
-                let reading = match (semantics, contract.task, contract.family) {
-                    (Semantics::Classic, ..) => Reading::Classic,
-                    (_, Task::InstanceSegmentation, Family::YoloV7) => Reading::SegmentationV7,
-                    (_, Task::InstanceSegmentation, _) => Reading::SegmentationV5,
-                    _ => Reading::Detection,
-                };
-                (Box::new(YoloV5::new(outputs, classes, extras, reading)?), suppressed())
-            }
-            Family::YoloNas => {
-                let bound = bound(Bound::AtLeast, Bound::Above);
-                (Box::new(YoloNas::new(outputs, classes, bound)?), suppressed())
-            }
-            Family::YoloLite if fused(setup) => {
-                (Box::new(FinalRows::new(outputs, extras, Bound::AtLeast)?), Selection::None { limited: false })
-            }
-            Family::YoloLite => (Box::new(YoloLite::new(outputs, classes)?), suppressed()),
-            Family::YoloV10 => {
-                (Box::new(FinalRows::new(outputs, extras, Bound::Above)?), Selection::None { limited: true })
-            }
-            Family::Yolo26 => {
-                let bound = bound(Bound::Above, Bound::AtLeast);
-                (Box::new(FinalRows::new(outputs, extras, bound)?), Selection::None { limited: false })
-            }
-            // Not Roboflow's: suppressed as their own tools do.
-            Family::YoloX => {
-                (Box::new(yolox::check(outputs, classes, input)?), Selection::Standard(StandardSuppressor::default()))
-            }
-            Family::RtDetr => (Box::new(rt_detr::check(outputs, classes, input)?), Selection::None { limited: true }),
-            _ => return Err(setup.unsupported()),
-        };
+        let (rows, selection) = rows_and_selection(setup, extras)?;
         let precision = match selection {
             Selection::None { .. } => Precision::Single,
             _ => Precision::Double,
@@ -200,6 +158,54 @@ impl Head for ObjectHead {
         }
         Ok(())
     }
+}
+
+/// How a family's objects are read, with so many numbers after their scores, and who decides between them.
+fn rows_and_selection(setup: &Setup<'_>, extras: usize) -> Result<(Box<dyn Rows>, Selection), Error> {
+    let Setup { contract, semantics, labels, input, outputs, .. } = *setup;
+    let classes = labels.class_names.len();
+    let classic = semantics == Semantics::Classic;
+    let bound = |classic_bound, default_bound| if classic { classic_bound } else { default_bound };
+    let suppressed = || match semantics {
+        Semantics::Classic => Selection::Classic(ClassicSuppressor::default()),
+        Semantics::Default => Selection::Standard(StandardSuppressor::default()),
+    };
+    Ok(match contract.family {
+        Family::YoloV8 => {
+            let bound = bound(Bound::AtLeast, Bound::Above);
+            (Box::new(YoloV8::new(outputs, classes, extras, bound)?), suppressed())
+        }
+        Family::YoloV5 | Family::YoloV7 => {
+            let reading = match (semantics, contract.task, contract.family) {
+                (Semantics::Classic, ..) => Reading::Classic,
+                (_, Task::InstanceSegmentation, Family::YoloV7) => Reading::SegmentationV7,
+                (_, Task::InstanceSegmentation, _) => Reading::SegmentationV5,
+                _ => Reading::Detection,
+            };
+            (Box::new(YoloV5::new(outputs, classes, extras, reading)?), suppressed())
+        }
+        Family::YoloNas => {
+            let bound = bound(Bound::AtLeast, Bound::Above);
+            (Box::new(YoloNas::new(outputs, classes, bound)?), suppressed())
+        }
+        Family::YoloLite if fused(setup) => {
+            (Box::new(FinalRows::new(outputs, extras, Bound::AtLeast)?), Selection::None { limited: false })
+        }
+        Family::YoloLite => (Box::new(YoloLite::new(outputs, classes)?), suppressed()),
+        Family::YoloV10 => {
+            (Box::new(FinalRows::new(outputs, extras, Bound::Above)?), Selection::None { limited: true })
+        }
+        Family::Yolo26 => {
+            let bound = bound(Bound::Above, Bound::AtLeast);
+            (Box::new(FinalRows::new(outputs, extras, bound)?), Selection::None { limited: false })
+        }
+        // Not Roboflow's: suppressed as their own tools do.
+        Family::YoloX => {
+            (Box::new(yolox::check(outputs, classes, input)?), Selection::Standard(StandardSuppressor::default()))
+        }
+        Family::RtDetr => (Box::new(rt_detr::check(outputs, classes, input)?), Selection::None { limited: true }),
+        _ => return Err(setup.unsupported()),
+    })
 }
 
 /// The way back of either engine.
