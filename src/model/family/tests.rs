@@ -252,3 +252,38 @@ fn other_shapes_are_refused_by_name() {
         assert!(found.contains("expected") || found.contains("names"), "{found}");
     }
 }
+
+#[test]
+fn an_axis_of_no_length_is_refused_or_sees_nothing() {
+    for (example, semantics) in
+        examples().iter().flat_map(|example| [(example, Semantics::Classic), (example, Semantics::Default)])
+    {
+        let package = package(semantics);
+        let contract = Contract { task: example.task, family: example.family };
+        let labels = Labels::of(&package, contract);
+        for (output, axis) in example
+            .outputs
+            .iter()
+            .enumerate()
+            .flat_map(|(output, shape)| (0..shape.len()).map(move |axis| (output, axis)))
+        {
+            let mut shapes = example.outputs.clone();
+            shapes[output][axis] = 0;
+            let setup =
+                Setup { contract, semantics, package: &package, labels: &labels, input: INPUT, outputs: &shapes };
+            let Ok(mut head) = head(&setup) else { continue };
+            let data: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![0.9; shape.iter().product()]).collect();
+            let outputs: Vec<TensorView<'_>> =
+                shapes.iter().zip(&data).map(|(shape, data)| TensorView { shape, data }).collect();
+            let (transform, request) = (transforms()[0], Request::default());
+            let threshold = Threshold::uniform(0.4);
+            let mut predictions = Predictions::default();
+            predictions.clear(IMAGE);
+            let job = Job { outputs: &outputs, transform: &transform, request: &request, threshold, labels: &labels };
+            // An output that nothing is read from may be empty; what matters is that nothing is made up, or panics.
+            if head.decode(&job, &mut predictions).is_ok() && !predictions.detections.is_empty() {
+                assert!(output > 0, "{contract:?} {semantics:?} {shapes:?}: {:?}", predictions.detections);
+            }
+        }
+    }
+}

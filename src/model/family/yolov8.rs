@@ -32,10 +32,12 @@ impl YoloV8 {
     /// The message names the shapes expected and found.
     pub fn new(outputs: &[Vec<usize>], classes: usize, extras: usize, bound: Bound) -> Result<Self, Error> {
         match outputs.first().map(Vec::as_slice) {
-            Some(&[rows, _]) if rows == BOX_ROWS + classes + extras => {
+            Some(&[rows, anchors]) if anchors > 0 && rows == BOX_ROWS + classes + extras => {
                 Ok(Self { classes, extras, bound, best: Vec::new(), class: Vec::new() })
             }
-            Some(&[rows, _]) if rows > BOX_ROWS + extras => class_count(rows - BOX_ROWS - extras, classes, outputs),
+            Some(&[rows, anchors]) if anchors > 0 && rows > BOX_ROWS + extras => {
+                class_count(rows - BOX_ROWS - extras, classes, outputs)
+            }
             _ => output_shape(format!("[{}, anchors]", BOX_ROWS + classes + extras), outputs),
         }
     }
