@@ -172,19 +172,30 @@ impl Cache {
     /// Every package of both layouts, sorted by id.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        let classic = self.directories().into_iter().map(|dir| {
-            let package = classic::read(&self.root, &dir, None);
-            let kind = classic::kind_of(&self.root, &dir);
-            let id = match &package {
-                Ok(package) => package.id.clone(),
-                Err(_) => self.id_of(&dir),
-            };
-            let (layout, package_id, backend) = (LayoutKind::Classic, String::new(), "onnx".into());
-            Entry { id, layout, kind, package_id, backend, quantization: String::new(), dir, package }
-        });
+        let classic = self.directories().into_iter().map(|dir| self.classic_entry(dir));
         let mut entries: Vec<Entry> = classic.chain(models_cache::entries(&self.root, &Host::default())).collect();
         entries.sort_by(|a, b| (&a.id, a.layout, &a.package_id).cmp(&(&b.id, b.layout, &b.package_id)));
         entries
+    }
+
+    /// Every package of one model, without a look into the files of any other.
+    #[must_use]
+    pub fn entries_of(&self, id: &ModelId) -> Vec<Entry> {
+        let classic = Some(classic::directory(&self.root, id)).filter(|dir| self.holds_a_package(dir));
+        let classic = classic.into_iter().map(|dir| self.classic_entry(dir));
+        let all = classic.chain(models_cache::entries_of(&self.root, id, &Host::default()));
+        all.filter(|entry| entry.id == id.as_str()).collect()
+    }
+
+    fn classic_entry(&self, dir: PathBuf) -> Entry {
+        let package = classic::read(&self.root, &dir, None);
+        let kind = classic::kind_of(&self.root, &dir);
+        let id = match &package {
+            Ok(package) => package.id.clone(),
+            Err(_) => self.id_of(&dir),
+        };
+        let (layout, package_id, backend) = (LayoutKind::Classic, String::new(), "onnx".into());
+        Entry { id, layout, kind, package_id, backend, quantization: String::new(), dir, package }
     }
 
     /// Everything that is wrong with the files of a package: each is looked at, also after a fault, and hashed where
@@ -213,24 +224,26 @@ impl Cache {
 
     /// Directories one or two levels down that hold a classic package, sorted.
     fn directories(&self) -> Vec<PathBuf> {
-        let holds_a_package = |dir: &PathBuf| {
-            classic::has_more_than_a_type(dir)
-                || classic::is_model_directory(dir) && !models_cache::has(&self.root, &self.id_stated(dir))
-        };
         let mut found = Vec::new();
         for first in subdirectories(&self.root) {
             let name = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if RESERVED.contains(&name.as_str()) {
                 continue;
             }
-            let second = subdirectories(&first).into_iter().filter(holds_a_package);
-            found.extend(holds_a_package(&first).then(|| first.clone()).into_iter().chain(second));
+            let second = subdirectories(&first).into_iter().filter(|dir| self.holds_a_package(dir));
+            found.extend(self.holds_a_package(&first).then(|| first.clone()).into_iter().chain(second));
             if found.len() >= ENTRIES_MAX {
                 found.truncate(ENTRIES_MAX);
                 break;
             }
         }
         found
+    }
+
+    /// Whether a directory is a classic package, and not only the type that the default engine writes for its own.
+    fn holds_a_package(&self, dir: &Path) -> bool {
+        classic::has_more_than_a_type(dir)
+            || classic::is_model_directory(dir) && !models_cache::has(&self.root, &self.id_stated(dir))
     }
 
     /// The id that a classic directory states as its owner, else the one it is named for.

@@ -156,15 +156,18 @@ fn passed(package_id: String, manifest: &Manifest, why: String) -> PassedOver {
 
 /// Every package of every model, one entry each.
 pub(super) fn entries(root: &Path, host: &Host) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for model in subdirectories(&root.join(FOLDER)) {
-        let slug = name_of(&model);
-        let record = Record::read(root, &slug);
-        for candidate in candidates(root, &slug) {
-            entries.push(entry(root, &slug, candidate, record.as_ref(), host));
-        }
-    }
-    entries
+    subdirectories(&root.join(FOLDER)).iter().flat_map(|model| entries_in(root, &name_of(model), host)).collect()
+}
+
+/// Every package of one model.
+pub(super) fn entries_of(root: &Path, id: &ModelId, host: &Host) -> Vec<Entry> {
+    entries_in(root, &id.models_cache_slug(), host)
+}
+
+fn entries_in(root: &Path, slug: &str, host: &Host) -> Vec<Entry> {
+    let record = Record::read(root, slug);
+    let entry = |candidate| entry(root, slug, candidate, record.as_ref(), host);
+    candidates(root, slug).into_iter().map(entry).collect()
 }
 
 fn entry(root: &Path, slug: &str, candidate: Candidate, record: Option<&Record>, host: &Host) -> Entry {

@@ -126,8 +126,28 @@ impl PackageKind {
         let is = |prefix: &str| self.model_type.starts_with(prefix);
         match self.task.as_str() {
             "object-detection" | "instance-segmentation" if is("yolov5") => "yolov5s_weights.onnx",
-            "classification" if is("vit") || is("resnet") => "best.onnx",
+            "classification" if is("vit") || is("resnet") || is("dinov3") => "best.onnx",
             _ => "weights.onnx",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_classic_engine_names_weights_by_task_and_family() {
+        for (task, model_type, file) in [
+            ("object-detection", "yolov5v6n", "yolov5s_weights.onnx"),
+            ("instance-segmentation", "yolov5-seg", "yolov5s_weights.onnx"),
+            ("classification", "vit", "best.onnx"),
+            ("classification", "resnet50", "best.onnx"),
+            ("classification", "dinov3_probe", "best.onnx"),
+            ("classification", "yolov8n", "weights.onnx"),
+            ("object-detection", "rfdetr-nano", "weights.onnx"),
+        ] {
+            assert_eq!(PackageKind::new(task.into(), model_type.into()).weights_file(), file, "{task} {model_type}");
         }
     }
 }

@@ -193,7 +193,7 @@ fn verify_named(cache: &Cache, name: &str, engine: &dyn Engine, options: LoadOpt
         Err(error) => return broken(error),
     };
     let chosen = cache.open(&id);
-    let own: Vec<Entry> = cache.entries().into_iter().filter(|entry| entry.id == id.as_str()).collect();
+    let own = cache.entries_of(&id);
     match chosen {
         Err(error) if own.is_empty() => broken(error),
         chosen => {

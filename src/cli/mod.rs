@@ -205,13 +205,13 @@ fn open_package_as(cache: &Cache, id: Option<&str>, semantics: Option<Semantics>
 
 /// Of a model that could never run here, that says more than which of its files is missing.
 fn explained(cache: &Cache, id: &ModelId, error: crate::cache::Error) -> Error {
-    let own = cache.entries().into_iter().filter(|entry| entry.id == id.as_str());
     let of_kind = |entry: Entry| {
         let kind = entry.kind?;
         let why = model::registry::family(&kind, entry.layout).err()?;
         Some(model::registry::unsupported(id.as_str(), &kind, why))
     };
-    let unsupported = own.into_iter().find_map(of_kind).or_else(|| model::registry::foundation(id.as_str()));
+    let unsupported =
+        cache.entries_of(id).into_iter().find_map(of_kind).or_else(|| model::registry::foundation(id.as_str()));
     unsupported.map_or_else(|| error.into(), Error::Model)
 }
 

@@ -92,8 +92,6 @@ pub struct Model {
     thresholds: Thresholds,
     /// Whether EXIF orientation counts, unless a request says otherwise.
     auto_orient: bool,
-    /// The classic engine's semantic segmentation does not look at what a request says of pre-processing.
-    heeds_requests: bool,
     preprocessor: Preprocessor,
     session: Box<dyn Session>,
     /// Of the images in hand.
@@ -144,7 +142,6 @@ impl Model {
             thresholds: Thresholds::new(package, contract.task, contract.family, &labels.class_names),
             labels,
             auto_orient,
-            heeds_requests: (semantics, contract.task) != (Semantics::Classic, Task::SemanticSegmentation),
             preprocessor: Preprocessor::new(package, contract, &session.declared(), &shape)?,
             session,
             transforms: Vec::new(),
@@ -175,7 +172,7 @@ impl Model {
     /// Whether an image file's EXIF orientation counts for this model and request.
     #[must_use]
     pub fn orientation(&self, request: &Request) -> Orientation {
-        let disabled = request.disable_preproc_auto_orient.unwrap_or(false) && self.heeds_requests;
+        let disabled = request.disable_preproc_auto_orient.unwrap_or(false) && self.preprocessor.heeds_requests();
         if self.auto_orient && !disabled { Orientation::Apply } else { Orientation::Ignore }
     }
 

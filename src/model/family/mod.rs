@@ -152,11 +152,10 @@ fn corners_of([x, y, width, height]: [f32; 4]) -> [f32; 4] {
     [x - half_w, y - half_h, x + half_w, y + half_h]
 }
 
-/// The first of the largest values, with its position.
+/// The first of the largest values, with its position; what is no number is not looked at.
 fn best_of(scores: &[f32]) -> (u32, f32) {
-    let first = (0, scores.first().copied().unwrap_or(f32::NEG_INFINITY));
     let better = |best: (u32, f32), (class, &score): (u32, &f32)| if score > best.1 { (class, score) } else { best };
-    (1..).zip(scores.iter().skip(1)).fold(first, better)
+    (0..).zip(scores).fold((0, f32::NEG_INFINITY), better)
 }
 
 /// 1 / (1 + e^-x), without overflow.

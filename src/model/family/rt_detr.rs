@@ -11,6 +11,7 @@
 //! are whole numbers only in the newer (see [`Decoder::layout`]).
 
 use super::objects::Rows;
+use super::{best_of, class_count, corners_of, output_shape};
 use crate::engine::{InputShape, TensorView};
 use crate::model::Error;
 use crate::model::nms::Candidate;
@@ -50,18 +51,16 @@ pub fn check(outputs: &[Vec<usize>], classes: usize, input: InputShape) -> Resul
             [_, RANKED_COLUMNS] if classes == RANKED_COLUMNS - BOX_COLUMNS => decoder(None),
             [_, RANKED_COLUMNS] => decoder(Some(Layout::Ranked)),
             [_, columns] if columns == BOX_COLUMNS + classes => decoder(Some(Layout::Scores)),
-            [_, columns] if columns > BOX_COLUMNS => {
-                Err(Error::ClassCount { names: classes, network: columns - BOX_COLUMNS, shape: outputs.to_vec() })
-            }
-            _ => Err(unlike(outputs, classes)),
+            [_, columns] if columns > BOX_COLUMNS => class_count(columns - BOX_COLUMNS, classes, outputs),
+            _ => unlike(outputs, classes),
         },
-        _ => Err(unlike(outputs, classes)),
+        _ => unlike(outputs, classes),
     }
 }
 
-fn unlike(outputs: &[Vec<usize>], classes: usize) -> Error {
+fn unlike(outputs: &[Vec<usize>], classes: usize) -> Result<Decoder, Error> {
     let expected = format!("one output [queries, {}] or [queries, {RANKED_COLUMNS}]", BOX_COLUMNS + classes);
-    Error::OutputShape { expected, found: outputs.to_vec() }
+    output_shape(expected, outputs)
 }
 
 impl Rows for Decoder {
@@ -83,7 +82,7 @@ impl Decoder {
         for (index, values) in (0_u32..).zip(output.data.chunks_exact(columns)) {
             let (place, scores) = values.split_at(BOX_COLUMNS);
             let found = match layout {
-                Layout::Scores => best(scores),
+                Layout::Scores => Some(best_of(scores)),
                 Layout::Ranked => self.ranked(scores),
             };
             let Some((class_id, confidence)) = found.filter(|(_, confidence)| *confidence > confidence_min) else {
@@ -117,23 +116,9 @@ impl Decoder {
     fn corners(&self, place: &[f32]) -> [f32; 4] {
         #[expect(clippy::cast_precision_loss, reason = "the largest input admitted is below 2^24 pixels on a side")]
         let (width, height) = (self.input.width as f32, self.input.height as f32);
-        let (half_w, half_h) = (place[2] / 2.0, place[3] / 2.0);
-        [
-            (place[0] - half_w) * width,
-            (place[1] - half_h) * height,
-            (place[0] + half_w) * width,
-            (place[1] + half_h) * height,
-        ]
+        let [left, top, right, bottom] = corners_of([place[0], place[1], place[2], place[3]]);
+        [left * width, top * height, right * width, bottom * height]
     }
-}
-
-/// The first of the best scores.
-fn best(scores: &[f32]) -> Option<(u32, f32)> {
-    (0_u32..).zip(scores).fold(None, |best, (class, &score)| match best {
-        Some((_, best_score)) if score > best_score => Some((class, score)),
-        None if !score.is_nan() => Some((class, score)),
-        _ => best,
-    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::model::nms::Candidate;
 use crate::model::threshold::{Bound, Threshold};
 
 /// Columns before mask coefficients or key points.
-pub const HEAD: usize = 6;
+const HEAD: usize = 6;
 
 /// Rows of a network that needs no suppression.
 #[derive(Debug)]

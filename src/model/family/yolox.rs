@@ -11,6 +11,7 @@
 //! lie by stride, 8 then 16 then 32, each grid row by row.
 
 use super::objects::Rows;
+use super::{best_of, class_count, corners_of, output_shape};
 use crate::engine::{InputShape, TensorView};
 use crate::model::Error;
 use crate::model::nms::Candidate;
@@ -45,12 +46,9 @@ pub fn check(outputs: &[Vec<usize>], classes: usize, input: InputShape) -> Resul
     match outputs {
         [output] if output[..] == [anchors, BOX_COLUMNS + classes] => Ok(Decoder { cells: cells(input) }),
         [output] if matches!(output[..], [rows, columns] if rows == anchors && columns > BOX_COLUMNS) => {
-            Err(Error::ClassCount { names: classes, network: output[1] - BOX_COLUMNS, shape: outputs.to_vec() })
+            class_count(output[1] - BOX_COLUMNS, classes, outputs)
         }
-        _ => Err(Error::OutputShape {
-            expected: format!("one output [{anchors}, {}]", BOX_COLUMNS + classes),
-            found: outputs.to_vec(),
-        }),
+        _ => output_shape(format!("one output [{anchors}, {}]", BOX_COLUMNS + classes), outputs),
     }
 }
 
@@ -90,17 +88,12 @@ impl Decoder {
             if objectness < confidence_min {
                 continue;
             }
-            let mut best = (0_u32, f32::NEG_INFINITY);
-            for (class, &score) in (0_u32..).zip(&values[BOX_COLUMNS..]) {
-                if score > best.1 {
-                    best = (class, score);
-                }
-            }
-            let confidence = objectness * best.1;
+            let (class_id, score) = best_of(&values[BOX_COLUMNS..]);
+            let confidence = objectness * score;
             if confidence >= confidence_min {
                 let corners = cell.corners([values[0], values[1], values[2], values[3]], raw);
                 if corners.iter().all(|corner| corner.is_finite()) {
-                    candidates.push(Candidate { corners, confidence, class_id: best.0, index });
+                    candidates.push(Candidate { corners, confidence, class_id, index });
                 }
             }
         }
@@ -133,7 +126,7 @@ impl Cell {
         } else {
             [x, y, width, height]
         };
-        [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]
+        corners_of([x, y, width, height])
     }
 }
 

@@ -4,8 +4,8 @@
 //! pixel added to every width and height, so that a small box inside a large one is removed although their IoU is
 //! small. Overlaps are computed in f64 from f32 corners, as numpy's were.
 
-use super::Candidate;
 use super::argsort::argsort;
+use super::{Candidate, keep_strongest};
 
 /// Buffers kept from frame to frame.
 #[derive(Debug, Default)]
@@ -76,22 +76,9 @@ impl ClassicSuppressor {
             let [left, top, right, bottom] = corners;
             Alive { corners, area: (right - left + 1.0) * (bottom - top + 1.0), position }
         }));
-        let mut rest = 0..self.alive.len();
-        while let Some(first) = rest.next() {
-            let strongest = self.alive[first];
-            self.kept.push(sorted[strongest.position]);
-            let mut write = first + 1;
-            for read in rest.clone() {
-                let other = self.alive[read];
-                // A NaN (no area times no intersection) is not above the limit, and the candidate stays.
-                let suppressed = overlap(&strongest.corners, &other) > overlap_max;
-                if !suppressed {
-                    self.alive[write] = other;
-                    write += 1;
-                }
-            }
-            rest.end = write;
-        }
+        // A NaN (no area times no intersection) is not above the limit, and the candidate stays.
+        let suppresses = |stronger: &Alive, other: &Alive| overlap(&stronger.corners, other) > overlap_max;
+        keep_strongest(&mut self.alive, suppresses, |alive| self.kept.push(sorted[alive.position]));
     }
 }
 

@@ -18,3 +18,22 @@ pub struct Candidate {
     /// Position in the network's output; decides between equal confidences.
     pub index: u32,
 }
+
+/// Greedy suppression of what is sorted by falling confidence: each that is still there is kept, and what it
+/// suppresses of those after it goes.
+fn keep_strongest<T: Copy>(sorted: &mut [T], suppresses: impl Fn(&T, &T) -> bool, mut keep: impl FnMut(&T)) {
+    let mut rest = 0..sorted.len();
+    while let Some(first) = rest.next() {
+        let strongest = sorted[first];
+        keep(&strongest);
+        let mut write = first + 1;
+        for read in rest.clone() {
+            let other = sorted[read];
+            if !suppresses(&strongest, &other) {
+                sorted[write] = other;
+                write += 1;
+            }
+        }
+        rest.end = write;
+    }
+}

@@ -5,7 +5,7 @@
 //! times the largest coordinate plus one; more boxes go class by class. The first way rounds moved coordinates to 32
 //! bits, and does not keep classes apart where coordinates are far below zero. Both show in answers, so both are here.
 
-use super::Candidate;
+use super::{Candidate, keep_strongest};
 
 /// Boxes that torchvision suppresses in one run on a CPU: 4,000 numbers.
 const MOVED_BOXES_MAX: usize = 1_000;
@@ -55,22 +55,9 @@ impl StandardSuppressor {
     /// Greedy suppression of what is in `alive`; survivors go to `kept`, strongest first.
     fn suppress(&mut self, iou_max: f64) {
         sort_by_confidence(&mut self.alive, |alive| &alive.candidate);
-        let mut rest = 0..self.alive.len();
-        while let Some(first) = rest.next() {
-            let strongest = self.alive[first];
-            self.kept.push(strongest.candidate);
-            let mut write = first + 1;
-            for read in rest.clone() {
-                let other = self.alive[read];
-                // A NaN (no area against no area) is not above the limit, and the box stays.
-                let suppressed = f64::from(iou(&strongest, &other)) > iou_max;
-                if !suppressed {
-                    self.alive[write] = other;
-                    write += 1;
-                }
-            }
-            rest.end = write;
-        }
+        // A NaN (no area against no area) is not above the limit, and the box stays.
+        let suppresses = |stronger: &Alive, other: &Alive| f64::from(iou(stronger, other)) > iou_max;
+        keep_strongest(&mut self.alive, suppresses, |alive| self.kept.push(alive.candidate));
     }
 }
 

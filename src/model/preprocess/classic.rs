@@ -22,7 +22,7 @@ pub struct ClassicEngine {
     /// The network's input; larger than `resize` where an open size was padded.
     network: Size,
     /// Semantic segmentation does not look at a request's `disable_preproc_*`.
-    heeds_request: bool,
+    pub heeds_requests: bool,
     values: Values,
     edits: Edits,
     resizer: Resizer,
@@ -77,7 +77,7 @@ impl ClassicEngine {
             preprocessing,
             resize,
             network,
-            heeds_request: contract.task != Task::SemanticSegmentation,
+            heeds_requests: contract.task != Task::SemanticSegmentation,
             values: Values::of(contract, between),
             edits: Edits::new(Semantics::Classic),
             resizer: Resizer::new(),
@@ -85,7 +85,7 @@ impl ClassicEngine {
     }
 
     pub fn run(&mut self, frame: &Frame, request: &Request, out: &mut [f32]) -> Result<Transform, Error> {
-        let disabled = |flag: Option<bool>| self.heeds_request && flag.unwrap_or(false);
+        let disabled = |flag: Option<bool>| self.heeds_requests && flag.unwrap_or(false);
         let crop = self.preprocessing.static_crop.filter(|_| !disabled(request.disable_preproc_static_crop));
         let contrast = self.preprocessing.contrast.filter(|_| !disabled(request.disable_preproc_contrast));
         let grey = self.preprocessing.grayscale && !disabled(request.disable_preproc_grayscale);

@@ -51,6 +51,15 @@ impl Preprocessor {
         }))
     }
 
+    /// Whether what a request says of pre-processing counts.
+    #[must_use]
+    pub fn heeds_requests(&self) -> bool {
+        match &self.0 {
+            Way::Classic(classic) => classic.heeds_requests,
+            Way::Default(_) => true,
+        }
+    }
+
     /// Fills `out` (3 × height × width of the network: one image of a batch) and says how the image came there.
     ///
     /// # Errors
