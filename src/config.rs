@@ -3,12 +3,16 @@
 //! May not know: anything above floor 0. Values that name a model, a source or a board are plain text here and are
 //! judged where they are used.
 
+mod device;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::error::nearest;
+
+pub use device::{DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 
 /// A configuration larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -47,6 +51,7 @@ pub struct Config {
     pub output: OutputConfig,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
+    pub device: DeviceConfig,
 }
 
 /// Where frames come from.
@@ -199,6 +204,9 @@ impl Config {
                 return value(key, seconds.to_string(), "0.1 to 86400 seconds");
             }
         }
+        if let Some((key, found, expected)) = self.device.fault() {
+            return value(key, found, expected);
+        }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
             let share = self.inference.get(name).and_then(toml::Value::as_float);
             if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
@@ -261,6 +269,12 @@ mod tests {
             ("[health]\nframe_age_max_s = -1.0", "health.frame_age_max_s"),
             ("[serial]\ninterval_s = nan", "serial.interval_s"),
             ("[inference]\nconfidence = 1.5", "inference.confidence"),
+            ("[device]\nhostname = \"a b\"", "device.hostname"),
+            ("[device]\ntoken_sha256 = \"secret\"", "device.token_sha256"),
+            ("[device.restarts]\nmax = 0", "device.restarts.max"),
+            ("[device.watchdog]\ntimeout_s = 1", "device.watchdog.timeout_s"),
+            ("[device.trial]\nhealthy_s = 0", "device.trial.healthy_s"),
+            ("[device.network]\nmode = \"static\"\naddress = \"10.0.0.1\"", "device.network.address"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("expected"), "{message}");

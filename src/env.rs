@@ -35,5 +35,21 @@ pub const THREADS: Variable = Variable {
     doc: "Threads of the CPU engines. `--threads` comes first, `engine.threads` in the config after.",
 };
 
+pub const NOTIFY_SOCKET: Variable = Variable {
+    name: "NOTIFY_SOCKET",
+    default: "",
+    doc: "Socket of the supervisor, for READY, WATCHDOG and STATUS; set by systemd and by our own PID 1.",
+};
+pub const WATCHDOG_USEC: Variable = Variable {
+    name: "WATCHDOG_USEC",
+    default: "",
+    doc: "Microseconds within which the supervisor wants a sign of life; set by systemd with WatchdogSec=.",
+};
+pub const DEVICE_DIR: Variable = Variable {
+    name: "FIRSTLIGHT_DEVICE_DIR",
+    default: "",
+    doc: "Where our own PID 1 says what it knows of the machine; set by it for the loop it starts.",
+};
+
 /// Every variable the program reads, in the order they are printed.
-pub const VARIABLES: &[Variable] = &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS];
+pub const VARIABLES: &[Variable] = &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS, NOTIFY_SOCKET, WATCHDOG_USEC, DEVICE_DIR];

@@ -5,17 +5,18 @@
 //! | floor | rooms | what lives there |
 //! |---|---|---|
 //! | 6 | [`cli`] | one file a subcommand: parse, call, print |
-//! | 5 | [`http`], [`device`] | the status port; board facts, the serial line |
+//! | 5 | [`http`], [`device`] | the status port; PID 1, watchdog, slots, serial line, board facts |
 //! | 4 | [`pipeline`] | the inference loop, its buffer, health and the status snapshot |
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
 //! | 1 | [`engine`], [`cache`] | what runs a network; where its weights lie |
-//! | 0 | [`frame`], [`config`], [`error`], [`env`], [`random`], [`demo`] | pixels; settings; what a failure is worth; the environment; seeded numbers; the bytes of the demo model |
+//! | 0 | [`frame`], [`config`], [`error`], [`env`], [`log`], [`clock`], [`random`], [`demo`] | pixels; settings; what a failure is worth; the environment; what was said; time; seeded numbers; the bytes of the demo model |
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
 pub mod cache;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod device;
@@ -24,6 +25,7 @@ pub mod env;
 pub mod error;
 pub mod frame;
 pub mod http;
+pub mod log;
 pub mod model;
 pub mod pipeline;
 pub mod random;

@@ -4,7 +4,9 @@
 
 mod board;
 mod monitor;
+pub mod notify;
 mod serial;
+mod watchdog;
 
 pub use board::{Board, boot_id, identify, rss_kb};
 pub use monitor::Monitor;

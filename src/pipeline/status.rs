@@ -3,18 +3,22 @@
 //! A [`Status`] is a value of fixed size (`heapless` inside), composed by [`super::telemetry::Telemetry::status`]
 //! without a lock and rendered by [`Status::render`] into a fixed buffer, so that asking never costs the loop anything.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A bounded text; longer ones are cut at a character boundary by [`text`].
 pub type Text<const N: usize> = heapless::String<N>;
 
-/// Most reasons shown at once: one each for source, engine, sink and the late loop, and room for the device's own.
-pub const REASONS_MAX: usize = 8;
+/// Most reasons shown at once: one each for source, engine, sink, HTTP and the late loop, and the device's own.
+pub const REASONS_MAX: usize = 5 + DEVICE_REASONS_MAX;
+/// Most troubles of the device shown at once: data partition, watchdog, network, modules, slots, configuration.
+pub const DEVICE_REASONS_MAX: usize = 6;
+/// Most resets remembered: enough to see whether they repeat.
+pub const RESETS_MAX: usize = 4;
 /// Most rejected engines listed: the engines this project plans for, with room to spare.
 pub const REJECTED_MAX: usize = 8;
 /// Bytes a rendered document can take at most: every text at its longest with every character escaped (`\u00XX`
 /// would be six bytes, but [`text`] strips control characters, so two) and all numbers at their widest.
-pub const RENDERED_BYTES_MAX: usize = 12 * 1024;
+pub const RENDERED_BYTES_MAX: usize = 14 * 1024;
 
 /// What the device is doing, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +35,8 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 4] = [State::Starting, State::Running, State::Degraded, State::Failed];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -122,11 +128,31 @@ pub struct Boot {
     pub uptime_s: f64,
     /// From process start to the first predictions; null before them.
     pub first_inference_ms: Option<u64>,
-    /// A/B slot that was booted; null where there are no slots.
-    pub slot: Option<Text<8>>,
+    /// From the kernel's start to the first predictions of this process; null before them.
+    pub kernel_to_first_inference_ms: Option<u64>,
     /// Whether the wall clock is plausible (a board without a battery starts in 1970).
     pub clock_set: bool,
-    pub watchdog: Text<16>,
+    #[serde(flatten)]
+    pub device: DeviceFacts,
+}
+
+/// What only PID 1 knows; empty where another program is PID 1.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceFacts {
+    /// A/B slot that was booted; null where there are no slots.
+    pub slot: Option<Text<8>>,
+    /// What became of the last trial of a slot, or how far the present one is; null when there was none.
+    pub trial: Option<Text<200>>,
+    /// `off`, `armed`, or why it is not fed.
+    pub watchdog: Text<96>,
+    /// Why the machine restarted, newest first.
+    pub resets: heapless::Vec<Text<160>, RESETS_MAX>,
+    /// How often the loop ended and was started again since the machine started.
+    pub loop_restarts: u32,
+    /// Troubles of the machine, which become reasons of the whole document.
+    #[serde(skip_serializing)]
+    pub reasons: heapless::Vec<Text<160>, DEVICE_REASONS_MAX>,
 }
 
 /// The machine.

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use super::status::{Board, Boot, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text};
+use super::status::{
+    Board, Boot, DeviceFacts, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text,
+};
+use crate::clock;
 
 /// Frames over which the latency percentiles are taken: ten seconds at 25 frames a second.
 const LATENCIES: usize = 256;
@@ -18,8 +21,6 @@ const LATENCIES: usize = 256;
 const ARRIVALS: usize = 32;
 /// Upper bounds of the latency histogram, milliseconds: from a demo frame on a desktop to a large model on a Pi.
 pub const LATENCY_BUCKETS_MS: [u32; 12] = [2, 5, 10, 20, 35, 50, 75, 100, 200, 500, 1000, 5000];
-/// 2024-01-01: a wall clock before this was never set (boards without a battery start in 1970).
-const PLAUSIBLE_UNIX_SECONDS: u64 = 1_704_067_200;
 
 /// A part of the device that can be in trouble by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,8 @@ pub struct Facts {
 #[derive(Debug)]
 pub struct Telemetry {
     started_at: Instant,
+    /// Microseconds from the kernel's start to `started_at`.
+    started_after_boot_us: u64,
     limits: HealthLimits,
     facts: OnceLock<Facts>,
     frames: AtomicU64,
@@ -112,6 +115,7 @@ pub struct Telemetry {
     first_inference_us: AtomicU64,
     problems: [ArcSwapOption<String>; Part::ALL.len()],
     fatal: ArcSwapOption<String>,
+    device: ArcSwapOption<DeviceFacts>,
     temperature_mc: AtomicI32,
     throttled: AtomicU8,
     rss_kb: AtomicU64,
@@ -126,6 +130,7 @@ impl Telemetry {
     pub fn new(started_at: Instant, limits: HealthLimits) -> Self {
         Self {
             started_at,
+            started_after_boot_us: micros(clock::since_boot().saturating_sub(started_at.elapsed())),
             limits,
             facts: OnceLock::new(),
             frames: AtomicU64::new(0),
@@ -140,6 +145,7 @@ impl Telemetry {
             first_inference_us: AtomicU64::new(0),
             problems: std::array::from_fn(|_| ArcSwapOption::empty()),
             fatal: ArcSwapOption::empty(),
+            device: ArcSwapOption::empty(),
             temperature_mc: AtomicI32::new(TEMPERATURE_UNKNOWN),
             throttled: AtomicU8::new(THROTTLED_UNKNOWN),
             rss_kb: AtomicU64::new(0),
@@ -205,6 +211,21 @@ impl Telemetry {
         self.fatal.store(Some(std::sync::Arc::new(reason)));
     }
 
+    /// States what PID 1 knows of the machine.
+    pub fn set_device(&self, facts: DeviceFacts) {
+        self.device.store(Some(std::sync::Arc::new(facts)));
+    }
+
+    /// Whether a supervisor may believe that frames flow: the last inference is younger than `frame_age_max`, or the
+    /// first is still within its grace.
+    #[must_use]
+    pub fn alive(&self, frame_age_max: Duration) -> bool {
+        match self.last_frame_age() {
+            Some(age) => age <= frame_age_max,
+            None => self.started_at.elapsed() <= self.limits.start_grace,
+        }
+    }
+
     /// Stores what the board monitor read.
     pub fn set_board(&self, temperature_c: Option<f32>, throttled: Option<bool>, rss_kb: u64) {
         #[expect(clippy::cast_possible_truncation, reason = "float to int saturates, and no board is that hot")]
@@ -247,6 +268,9 @@ impl Telemetry {
             let _ = reasons.push(text(&format!("loop: no frame for {silent_s:.1} s (limit {limit_s:.1} s)")));
             flowing = false;
         }
+        if let Some(device) = self.device.load().as_deref() {
+            reasons.extend(device.reasons.iter().take(super::status::DEVICE_REASONS_MAX).cloned());
+        }
         let state = match (reasons.is_empty(), age) {
             (false, _) => State::Degraded,
             (true, None) => State::Starting,
@@ -280,9 +304,9 @@ impl Telemetry {
                 boot_id: facts.boot_id,
                 uptime_s: (self.started_at.elapsed().as_secs_f64() * 10.0).round() / 10.0,
                 first_inference_ms: (first > 0).then_some(first / 1000),
-                slot: None,
-                clock_set: clock_set(),
-                watchdog: text("off"),
+                kernel_to_first_inference_ms: (first > 0).then(|| (self.started_after_boot_us + first) / 1000),
+                clock_set: clock::is_set(),
+                device: self.device_facts(),
             },
             board: Board {
                 name: facts.board_name,
@@ -313,6 +337,11 @@ impl Telemetry {
     #[must_use]
     pub fn rss_kb(&self) -> u64 {
         self.rss_kb.load(Relaxed)
+    }
+
+    fn device_facts(&self) -> DeviceFacts {
+        let nobody = || DeviceFacts { watchdog: text("off"), ..DeviceFacts::default() };
+        self.device.load().as_deref().cloned().unwrap_or_else(nobody)
     }
 
     fn temperature_c(&self) -> Option<f32> {
@@ -375,13 +404,6 @@ pub struct Health {
     /// A sink in trouble degrades the state but does not stop frames.
     pub flowing: bool,
     pub reasons: heapless::Vec<Text<160>, { super::status::REASONS_MAX }>,
-}
-
-/// Whether the wall clock can be believed.
-fn clock_set() -> bool {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .is_ok_and(|since| since.as_secs() >= PLAUSIBLE_UNIX_SECONDS)
 }
 
 fn micros(duration: Duration) -> u64 {
