@@ -6,7 +6,7 @@
 pub mod aliases;
 mod choice;
 mod classic;
-mod digest;
+pub(crate) mod digest;
 mod environment;
 mod error;
 mod id;

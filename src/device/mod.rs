@@ -1,4 +1,5 @@
-//! The machine around the loop: which board this is, how it feels, and its serial line.
+//! The machine around the loop: which board this is, how it feels, its serial line, the slots its system lies in, the
+//! updates into them, and PID 1.
 //!
 //! May not know: models, engines, HTTP.
 
@@ -6,6 +7,8 @@ mod board;
 mod monitor;
 pub mod notify;
 mod serial;
+pub mod slot;
+pub mod update;
 mod watchdog;
 
 pub use board::{Board, boot_id, identify, rss_kb};
