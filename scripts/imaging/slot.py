@@ -1,0 +1,155 @@
+"""What a slot holds: the boot file system and the root. Slots A and B have the same bytes; who boots them says which it is."""
+
+import shutil
+import tomllib
+from pathlib import Path
+
+from . import files, models
+from .tools import ImageError, run, say
+
+# Longest line the kernel of arm64 takes is 2048; a Pi's firmware adds to it.
+ARGUMENTS_MAX = 1024
+
+
+def config_text(options, board, ids, cache):
+    """The configuration: the user's own as it is, else one for the first model."""
+    if not options.config:
+        model = f'model = "{ids[0]}"\n' if ids else ""
+        return (f'cache = "{cache}"\n{model}listen = "0.0.0.0:9001"\n\n[device]\nhostname = "{board["name"]}"\n')
+    text = Path(options.config).read_text()
+    parsed = parse_config(options.config, text)
+    if ids and "cache" not in parsed:
+        say(f'warning: {options.config} has no `cache`; the models lie in "{cache}" of the image')
+    return text
+
+
+def parse_config(path, text):
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def config_modules(options):
+    """Kernel modules that the configuration asks for; the rest of it is the binary's to judge."""
+    if not options.config:
+        return []
+    device = parse_config(options.config, Path(options.config).read_text()).get("device", {})
+    names = device.get("modules", []) if isinstance(device, dict) else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ImageError(f"{options.config}: device.modules: expected a list of names")
+    return names
+
+
+def modules(options, board, kernel):
+    """Early and all modules. A late one that this kernel lacks is said; an early one or one asked for is an error."""
+    early, late, asked = board["modules"]["early"], board["modules"]["late"], config_modules(options)
+    for name in kernel.missing([*early, *asked]):
+        raise ImageError(f"kernel {kernel.version} has no module {name}{kernel.suggestion(name)}")
+    for name in kernel.missing(late):
+        say(f"warning: kernel {kernel.version} has no module {name}; left out")
+    return early, [*early, *late, *asked]
+
+
+def root(options, board, kernel, work):
+    """Makes the root of a slot; returns its file and the ids of its models."""
+    tree = work / "root"
+    for folder in ("proc", "sys", "dev", "run", "tmp", "data", "sbin", "etc/firstlight"):
+        (tree / folder).mkdir(parents=True)
+    shutil.copyfile(options.binary, tree / "firstlight")
+    (tree / "sbin/init").symlink_to("../firstlight")
+    (tree / "etc/resolv.conf").symlink_to("/run/resolv.conf")
+    ids = models.install(options.model, tree / "models")
+    settings(options, board, tree, config_text(options, board, ids, "/models"))
+    kernel.install([name for name in modules(options, board, kernel)[1] if not kernel.missing([name])], tree)
+    shutil.copyfile(work / "data.ext4", tree / "data.ext4")
+    files.set_modes(tree, {"firstlight"})
+    output = work / "root.squashfs"
+    files.squashfs(tree, output, kernel)
+    limit = board["image"]["root_mib"]
+    if output.stat().st_size > limit * files.MIB:
+        raise ImageError(f"the root is {output.stat().st_size / files.MIB:.1f} MiB, the board file gives it {limit} MiB; "
+                         "raise [image] root_mib, or take fewer models")
+    return output, ids
+
+
+def settings(options, board, tree, config):
+    """/etc/firstlight of a root or an overlay."""
+    folder = tree / "etc/firstlight"
+    (folder / "config.toml").write_text(config)
+    (folder / "release").write_text(f'board = "{board["name"]}"\nversion = "{options.version}"\n')
+    if options.update_key:
+        shutil.copyfile(options.update_key, folder / "update.pub")
+    if options.board_file:
+        shutil.copyfile(options.board_file, folder / "board.toml")
+
+
+def initramfs(options, board, kernel, work):
+    tree = work / "early"
+    for folder in ("dev", "proc", "sys", "run", "tmp", "root"):
+        (tree / folder).mkdir(parents=True)
+    shutil.copyfile(options.binary, tree / "init")
+    kernel.install(modules(options, board, kernel)[0], tree)
+    files.set_modes(tree, {"init"})
+    output = work / "initramfs"
+    files.initramfs(tree, output, kernel)
+    return output
+
+
+def boot(options, board, kernel, work):
+    """Makes the boot file system of a slot."""
+    arguments = board["kernel"]["args"]
+    if len(arguments) > ARGUMENTS_MAX:
+        raise ImageError(f"[kernel] args has {len(arguments)} characters, expected at most {ARGUMENTS_MAX}")
+    image = work / "Image"
+    kernel.copy_image(image)
+    content = {"initramfs": initramfs(options, board, kernel, work)}
+    tree = board["kernel"]["device_tree"]
+    if board["slots"]["mechanism"] == "u-boot":
+        if tree:
+            raise ImageError("[kernel] device_tree: U-Boot hands on its own; expected an empty name")
+        content |= {"Image": image, "cmdline.env": f"args={arguments}\n".encode()}
+    else:
+        content |= {"kernel8.img": image, "cmdline.txt": arguments.encode() + b"\n"}
+        content |= {name: firmware(options, name) for name in board["image"]["firmware"]}
+        lines = board["image"]["config_txt"]
+        if tree:
+            content[tree] = kernel.device_tree(tree)
+            lines += f"device_tree={tree}\n"
+        for overlay in board["image"]["overlays"]:
+            content[f"overlays/{overlay}"] = kernel.device_tree(overlay)
+        content["config.txt"] = lines.encode()
+    output = work / "boot.vfat"
+    files.fat(output, board["image"]["boot_mib"], "BOOT", content)
+    sizes = {"kernel": image.stat().st_size, "initramfs": content["initramfs"].stat().st_size}
+    return output, sizes
+
+
+def firmware(options, name):
+    """A file of the Raspberry Pi's firmware, which is its maker's and not ours to hand on."""
+    if not options.firmware_tree:
+        raise ImageError(f"this board needs {name} of the Raspberry Pi's firmware: --firmware DIR, a folder with it, or "
+                         "--firmware raspi-firmware, Debian's package (in non-free-firmware, by its own licence)")
+    found = sorted(options.firmware_tree.rglob(name))
+    if not found:
+        raise ImageError(f"{options.firmware_tree}: no {name} in it")
+    return found[0]
+
+
+def select(options, board, work):
+    """Makes the file system that decides for a slot."""
+    if board["slots"]["mechanism"] == "u-boot":
+        script = Path(__file__).resolve().parents[2] / "boards/u-boot.cmd"
+        compiled = work / "boot.scr"
+        run(["mkimage", "-A", "arm64", "-O", "linux", "-T", "script", "-C", "none", "-n", "firstlight", "-d", script,
+             compiled])
+        content = {"boot.scr": compiled}
+    else:
+        choice = b"[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n"
+        # One sector, so that the device can replace it by one write. A partition without config.txt is not looked at
+        # by every bootloader.
+        content = {"autoboot.txt": choice.ljust(512, b"\n"), "config.txt": b"# See autoboot.txt.\n"}
+        content |= {name: firmware(options, name) for name in board["image"]["firmware_select"]}
+    output = work / "select.vfat"
+    files.fat(output, 16, "SELECT", content)
+    return output
