@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::error::nearest;
 
-pub use device::{DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 
 /// A configuration larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod device;
+pub mod durable;
 pub mod engine;
 pub mod env;
 pub mod error;

@@ -21,7 +21,7 @@ use crate::cache::{Cache, Entry, Host, ModelId, Package};
 use crate::engine::{self, Engine, LoadOptions};
 use crate::error::{Exit, nearest};
 use crate::model::{self, Model, Semantics};
-use crate::{config, demo, device, http, sink, source};
+use crate::{config, demo, device, http, log, sink, source};
 
 /// Most address space this process may fill with data. A network that asks for more than any board has is stopped
 /// here instead of taking the board down; RF-DETR large, the largest model served, loads in under 1 GiB.
@@ -115,6 +115,9 @@ impl Error {
 /// The whole program; `started_at` is when the process began.
 #[must_use]
 pub fn main(started_at: Instant) -> ExitCode {
+    if device::init::invoked() {
+        device::init::main();
+    }
     let cli = Cli::parse();
     bound_memory();
     let cache = cli.cache.or_else(|| crate::env::MODEL_CACHE_DIR.get().map(PathBuf::from));
@@ -131,7 +134,7 @@ pub fn main(started_at: Instant) -> ExitCode {
     let exit = match result {
         Ok(()) => Exit::Done,
         Err(error) => {
-            eprintln!("firstlight: {error}");
+            log::say(&error.to_string());
             error.exit()
         }
     };

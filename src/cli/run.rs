@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use super::{Chosen, Error, choose_engine, load_model, open_package_as, threads};
 use crate::cache::Package;
 use crate::config::{self, Config};
+use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::LoadOptions;
 use crate::http::{Routes, Server, ServerFacts};
+use crate::log;
 use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
@@ -91,6 +93,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         },
     ));
     let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
+    let notifier = start_notifier(&settings, &telemetry)?;
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
     let server = open_port(&settings, &telemetry, &snapshot);
     let serial_device = settings.serial.as_ref();
@@ -125,7 +128,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     }
     pipeline.stop();
     pipeline.join(STOP_MAX);
-    drop((server, serial, monitor));
+    drop((server, serial, monitor, notifier));
     conclude(&telemetry)
 }
 
@@ -167,6 +170,14 @@ fn signals() -> Result<Arc<AtomicBool>, Error> {
     Ok(stop)
 }
 
+/// Tells the supervisor how the loop is, when there is one.
+fn start_notifier(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<Option<Notifier>, Error> {
+    let failed = |cause| Error::Io { what: "speaking to the supervisor".into(), cause };
+    let Some(supervisor) = Supervisor::from_environment().map_err(failed)? else { return Ok(None) };
+    let frame_age_max = config::seconds(settings.config.device.watchdog.frame_age_max_s);
+    Notifier::start(supervisor, Arc::clone(telemetry), frame_age_max).map(Some).map_err(failed)
+}
+
 /// A port that cannot be opened degrades the device; it does not stop it from seeing.
 fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Option<Server> {
     let facts = ServerFacts {
@@ -177,7 +188,7 @@ fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapsho
     match Server::start(settings.listen?, routes) {
         Ok(server) => Some(server),
         Err(error) => {
-            eprintln!("firstlight: {error}");
+            log::say(&error.to_string());
             telemetry.set_problem(Part::Http, Some(error.to_string()));
             None
         }
@@ -223,8 +234,8 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
 }
 
 fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<&Server>) {
-    eprintln!(
-        "firstlight {}: model {} ({}, {} classes), engine {} {} on {} threads, source {}",
+    log::say(&format!(
+        "version {}: model {} ({}, {} classes), engine {} {} on {} threads, source {}",
         env!("CARGO_PKG_VERSION"),
         model.id(),
         model.labels().task.as_str(),
@@ -233,19 +244,19 @@ fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<
         chosen.engine.version(),
         model.session().threads(),
         source.uri()
-    );
+    ));
     if let Some(server) = server {
-        eprintln!("firstlight: see http://{}/", server.local_addr());
+        log::say(&format!("see http://{}/", server.local_addr()));
     }
 }
 
 fn conclude(telemetry: &Telemetry) -> Result<(), Error> {
     let flow = telemetry.status().flow;
-    eprintln!(
-        "firstlight: {} frames, {} failed, {} dropped before their turn, {} answers not taken in time; \
+    log::say(&format!(
+        "{} frames, {} failed, {} dropped before their turn, {} answers not taken in time; \
          latency p50 {} ms, p99 {} ms",
         flow.frames, flow.failed, flow.dropped, flow.undelivered, flow.latency_ms.p50, flow.latency_ms.p99
-    );
+    ));
     match flow.failed {
         0 => Ok(()),
         failed => Err(Error::Failed(format!("{failed} frames failed; their lines say why"))),

@@ -4,8 +4,12 @@
 //! May not know: models, engines, HTTP.
 
 mod board;
+mod board_file;
+pub mod init;
 mod monitor;
 pub mod notify;
+mod port;
+mod prompt;
 mod serial;
 pub mod slot;
 pub mod update;
@@ -13,4 +17,5 @@ mod watchdog;
 
 pub use board::{Board, boot_id, identify, rss_kb};
 pub use monitor::Monitor;
-pub use serial::{Error, SerialLine};
+pub use port::Error;
+pub use serial::SerialLine;

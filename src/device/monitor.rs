@@ -1,13 +1,15 @@
-//! Reads the board's sensors once a second into the telemetry, on a thread of its own: a sensor that hangs (some do,
-//! on a dying I2C bus) must not hold up anybody else.
+//! Reads the board's sensors, and what our own PID 1 knows, once a second into the telemetry, on a thread of its own: a
+//! sensor that hangs (some do, on a dying I2C bus) must not hold up anybody else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::board::{Sensors, rss_kb};
+use super::init::FACTS_NAME;
+use crate::env;
 use crate::pipeline::Telemetry;
 
 /// Temperatures move in seconds; memory is read for people.
@@ -27,18 +29,24 @@ impl Monitor {
     /// The system gives no thread.
     pub fn start(telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
         let sensors = Sensors::find(Path::new("/"));
-        read(&sensors, &telemetry);
+        let report = env::DEVICE_DIR.get().map(|dir| PathBuf::from(dir).join(FACTS_NAME));
+        read(&sensors, report.as_deref(), &telemetry);
         let (stop, stopped) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("monitor".into()).spawn(move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                read(&sensors, &telemetry);
+                read(&sensors, report.as_deref(), &telemetry);
             }
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-fn read(sensors: &Sensors, telemetry: &Telemetry) {
+fn read(sensors: &Sensors, report: Option<&Path>, telemetry: &Telemetry) {
+    // PID 1 replaces the file as a whole, so what is there is whole.
+    let bytes = report.and_then(|path| std::fs::read(path).ok());
+    if let Some(report) = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        telemetry.set_device(report);
+    }
     telemetry.set_board(sensors.temperature_c(), sensors.throttled(), rss_kb());
 }
 

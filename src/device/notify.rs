@@ -142,9 +142,9 @@ fn message(telemetry: &Telemetry, frame_age_max: Duration, ours: bool, ready: &m
         let mut buffer = [0; RENDERED_BYTES_MAX];
         let document = String::from_utf8_lossy(status.render(&mut buffer));
         let (state, frames) = (status.state.as_str(), status.flow.frames);
-        text.push_str(&format!(
-            "X_FIRSTLIGHT_STATE={state}\nX_FIRSTLIGHT_FRAMES={frames}\nX_FIRSTLIGHT_DOCUMENT={document}\n"
-        ));
+        let flowing = u8::from(telemetry.health().flowing);
+        text.push_str(&format!("X_FIRSTLIGHT_STATE={state}\nX_FIRSTLIGHT_FRAMES={frames}\n"));
+        text.push_str(&format!("X_FIRSTLIGHT_FLOWING={flowing}\nX_FIRSTLIGHT_DOCUMENT={document}\n"));
     }
     text
 }
@@ -155,6 +155,8 @@ pub struct Message {
     /// Frames flow.
     pub alive: bool,
     pub state: Option<State>,
+    /// Neither source nor engine is in trouble, and the loop is not late.
+    pub flowing: bool,
     pub frames: Option<u64>,
     /// The status document, one line of JSON.
     pub document: Option<String>,
@@ -170,6 +172,7 @@ impl Message {
             match name {
                 "WATCHDOG" => message.alive = value == "1",
                 "X_FIRSTLIGHT_STATE" => message.state = State::ALL.into_iter().find(|state| state.as_str() == value),
+                "X_FIRSTLIGHT_FLOWING" => message.flowing = value == "1",
                 "X_FIRSTLIGHT_FRAMES" => message.frames = value.parse().ok(),
                 "X_FIRSTLIGHT_DOCUMENT" => message.document = Some(value.to_owned()),
                 "X_FIRSTLIGHT_ASK" => message.ask = Ask::ALL.into_iter().find(|ask| ask.as_str() == value),

@@ -1,41 +1,34 @@
-//! The status line on the serial port: `FIRSTLIGHT {…}`, every few seconds and at once when the state changes.
+//! The serial line of a process that is not PID 1: `FIRSTLIGHT {…}` every few seconds and at once when the state
+//! changes, and a short prompt on Enter.
 //!
 //! A cable that nobody reads must not hold up anything: the port is opened non-blocking, and a line that cannot be
 //! written within a bound is given up.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::Command as Process;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::termios::{self, BaudRate, SetArg};
-
+use super::notify::{Ask, Supervisor};
+use super::port::{self, Error, write_within};
+use super::prompt::{self, Command, Prompt};
 use crate::config::{self, SerialConfig};
+use crate::log;
 use crate::pipeline::Telemetry;
 use crate::pipeline::status::{RENDERED_BYTES_MAX, State};
 
-/// How often a change of state is looked for.
+/// How often a change of state and a key are looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// A line of 1 kB takes 90 ms at 115,200 baud; a port that takes ten times longer is not being read.
 const WRITE_MAX: Duration = Duration::from_secs(1);
-const PREFIX: &[u8] = b"FIRSTLIGHT ";
-
-/// What can go wrong with the port.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("serial {device}: cannot be opened: {cause}", device = .device.display())]
-    Open { device: PathBuf, cause: std::io::Error },
-    #[error("serial {device}: {baud} baud is not a rate of Linux's serial ports; 115200 is usual", device = .device.display())]
-    Baud { device: PathBuf, baud: u32 },
-    #[error("serial {device}: cannot be set up: {cause}", device = .device.display())]
-    Setup { device: PathBuf, cause: nix::Error },
-}
+/// Before each status document.
+pub const PREFIX: &str = "FIRSTLIGHT ";
+/// Lines of the log that a person is shown.
+pub const LOG_LINES: usize = 40;
 
 /// The thread that writes; ends when dropped, after a last line.
 #[derive(Debug)]
@@ -50,21 +43,23 @@ impl SerialLine {
     /// # Errors
     /// The device cannot be opened or set up, or the system gives no thread.
     pub fn start(device: &Path, config: &SerialConfig, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
-        let mut port = open(device, config.baud)?;
+        let port = port::open(device, config.baud)?;
         let interval = config::seconds(config.interval_s);
         let (stop, stopped) = mpsc::sync_channel(1);
+        let mut line = Line { port, telemetry, prompt: Prompt::default() };
         let thread = std::thread::Builder::new().name("serial".into()).spawn(move || {
             let mut state: Option<State> = None;
             let mut due = Instant::now();
             loop {
-                let now = Some(telemetry.health().state);
-                if now != state || Instant::now() >= due {
+                line.answer();
+                let now = Some(line.telemetry.health().state);
+                if (now != state || Instant::now() >= due) && !line.prompt.is_open(Instant::now()) {
                     state = now;
                     due = Instant::now() + interval;
-                    write_status(&mut port, &telemetry);
+                    line.write_status();
                 }
                 if stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
-                    write_status(&mut port, &telemetry);
+                    line.write_status();
                     return;
                 }
             }
@@ -78,70 +73,98 @@ impl Drop for SerialLine {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // Ends within LOOK and two bounded writes.
+            // Ends within LOOK and a few bounded writes; a self-test in hand is bounded as well.
             let _ = thread.join();
         }
     }
 }
 
-fn open(device: &Path, baud: u32) -> Result<File, Error> {
-    let port = OpenOptions::new()
-        .append(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(device)
-        .map_err(|cause| Error::Open { device: device.into(), cause })?;
-    // Anything that is no terminal (a file, a pipe in a test) is written to as it is.
-    let Ok(mut settings) = termios::tcgetattr(&port) else { return Ok(port) };
-    let rate = baud_rate(baud).ok_or_else(|| Error::Baud { device: device.into(), baud })?;
-    termios::cfmakeraw(&mut settings);
-    termios::cfsetspeed(&mut settings, rate)
-        .and_then(|()| termios::tcsetattr(&port, SetArg::TCSANOW, &settings))
-        .map_err(|cause| Error::Setup { device: device.into(), cause })?;
-    Ok(port)
+/// The port and who may be typing at it.
+struct Line {
+    port: File,
+    telemetry: Arc<Telemetry>,
+    prompt: Prompt,
 }
 
-fn baud_rate(baud: u32) -> Option<BaudRate> {
-    Some(match baud {
-        9_600 => BaudRate::B9600,
-        19_200 => BaudRate::B19200,
-        38_400 => BaudRate::B38400,
-        57_600 => BaudRate::B57600,
-        115_200 => BaudRate::B115200,
-        230_400 => BaudRate::B230400,
-        460_800 => BaudRate::B460800,
-        921_600 => BaudRate::B921600,
-        1_500_000 => BaudRate::B1500000,
-        _ => return None,
-    })
-}
-
-/// One line, or as much of it as the port takes in time. Raw mode needs the carriage return.
-fn write_status(port: &mut File, telemetry: &Telemetry) {
-    let mut buffer = [0; RENDERED_BYTES_MAX];
-    let document = telemetry.status();
-    let deadline = Instant::now() + WRITE_MAX;
-    for part in [PREFIX, document.render(&mut buffer), b"\r\n"] {
-        if write_within(port, part, deadline).is_err() {
-            return;
-        }
+impl Line {
+    fn write(&mut self, text: &str) {
+        // Given up when nobody reads: the next line is fresher.
+        let _ = write_within(&mut self.port, text.as_bytes(), Instant::now() + WRITE_MAX);
     }
-}
 
-fn write_within(port: &mut File, mut bytes: &[u8], deadline: Instant) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match port.write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-                let mut ready = [PollFd::new(port.as_fd(), PollFlags::POLLOUT)];
-                if left.is_zero() || nix::poll::poll(&mut ready, timeout)? == 0 {
-                    return Err(ErrorKind::TimedOut.into());
-                }
+    /// One line, or as much of it as the port takes in time. Raw mode needs the carriage return.
+    fn write_status(&mut self) {
+        let document = self.document();
+        self.write(&format!("{PREFIX}{document}\r\n"));
+    }
+
+    fn document(&self) -> String {
+        let mut buffer = [0; RENDERED_BYTES_MAX];
+        String::from_utf8_lossy(self.telemetry.status().render(&mut buffer)).into_owned()
+    }
+
+    /// Answers what was typed since the last look.
+    fn answer(&mut self) {
+        let mut typed = [0; 64];
+        let Ok(read) = self.port.read(&mut typed) else { return };
+        let (echo, commands) = self.prompt.feed(&typed[..read], Instant::now());
+        self.write(&String::from_utf8_lossy(&echo));
+        for command in commands {
+            for line in self.lines(&command) {
+                self.write(&format!("{line}\r\n"));
             }
-            Err(error) => return Err(error),
+            let prompt = self.prompt.text();
+            self.write(prompt);
         }
     }
-    Ok(())
+
+    fn lines(&self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Status | Command::Slot => prompt::summary(&self.document()),
+            Command::Log => {
+                let text = log::text();
+                let lines: Vec<&str> = text.lines().collect();
+                lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+            }
+            Command::Selftest => selftest_output(),
+            Command::Reboot => vec![reboot()],
+            Command::Help => vec![prompt::HELP.into()],
+            Command::Unknown(word) => vec![format!("`{word}`? {}", prompt::HELP)],
+        }
+    }
+}
+
+/// Asks the supervisor; a program that is one of many on a machine may not restart it.
+fn reboot() -> String {
+    let asked = Supervisor::from_environment().and_then(|supervisor| match supervisor {
+        Some(supervisor) => supervisor.ask(Ask::Reboot),
+        None => Err(std::io::Error::other("this process has no supervisor")),
+    });
+    asked.map_or_else(|error| format!("not restarted: {error}"), |()| "restarting".into())
+}
+
+/// The self-test as a process of its own, so that it cannot harm the loop; short, and at the lowest priority.
+#[must_use]
+pub fn selftest() -> Process {
+    use std::os::unix::process::CommandExt;
+    let mut process = Process::new("/proc/self/exe");
+    process.args(["selftest", "--frames", "4", "--threads", "1"]);
+    let lowest = || {
+        // SAFETY: a system call without pointers, which POSIX allows between fork and exec.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call and touches nothing of the parent.
+    unsafe { process.pre_exec(lowest) };
+    process
+}
+
+fn selftest_output() -> Vec<String> {
+    match selftest().output() {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+        }
+        Err(error) => vec![format!("selftest: cannot be started: {error}")],
+    }
 }

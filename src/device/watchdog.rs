@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -155,8 +155,8 @@ impl Watchdog {
 
     /// The descriptor, to be handed to the program that is executed in place of this one. The watchdog stays armed.
     #[must_use]
-    pub fn into_fd(self) -> RawFd {
-        self.device.into_raw_fd()
+    pub fn into_fd(self) -> OwnedFd {
+        self.device.into()
     }
 }
 

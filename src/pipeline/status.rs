@@ -150,8 +150,14 @@ pub struct DeviceFacts {
     pub resets: heapless::Vec<Text<160>, RESETS_MAX>,
     /// How often the loop ended and was started again since the machine started.
     pub loop_restarts: u32,
+}
+
+/// What PID 1 tells the loop.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceReport {
+    pub facts: DeviceFacts,
     /// Troubles of the machine, which become reasons of the whole document.
-    #[serde(skip_serializing)]
     pub reasons: heapless::Vec<Text<160>, DEVICE_REASONS_MAX>,
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use super::status::{
-    Board, Boot, DeviceFacts, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text,
+    Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text,
 };
 use crate::clock;
 
@@ -115,7 +115,7 @@ pub struct Telemetry {
     first_inference_us: AtomicU64,
     problems: [ArcSwapOption<String>; Part::ALL.len()],
     fatal: ArcSwapOption<String>,
-    device: ArcSwapOption<DeviceFacts>,
+    device: ArcSwapOption<DeviceReport>,
     temperature_mc: AtomicI32,
     throttled: AtomicU8,
     rss_kb: AtomicU64,
@@ -212,8 +212,8 @@ impl Telemetry {
     }
 
     /// States what PID 1 knows of the machine.
-    pub fn set_device(&self, facts: DeviceFacts) {
-        self.device.store(Some(std::sync::Arc::new(facts)));
+    pub fn set_device(&self, report: DeviceReport) {
+        self.device.store(Some(std::sync::Arc::new(report)));
     }
 
     /// Whether a supervisor may believe that frames flow: the last inference is younger than `frame_age_max`, or the
@@ -341,7 +341,7 @@ impl Telemetry {
 
     fn device_facts(&self) -> DeviceFacts {
         let nobody = || DeviceFacts { watchdog: text("off"), ..DeviceFacts::default() };
-        self.device.load().as_deref().cloned().unwrap_or_else(nobody)
+        self.device.load().as_deref().map_or_else(nobody, |report| report.facts.clone())
     }
 
     fn temperature_c(&self) -> Option<f32> {

@@ -1,0 +1,267 @@
+//! What may be done to the device over HTTP: restart it, send it an update, try or revert a slot. Local and
+//! authenticated: only from addresses of the same network, only with the configured token.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes};
+use hyper::{Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use smol::channel::{Receiver, Sender};
+use smol::{Timer, future};
+
+use crate::device::notify::{Ask, Supervisor};
+use crate::device::slot::{self, Access, Disk, Firmware, Reverted};
+use crate::device::update;
+
+/// Pieces of an update between the network and the card: the card is the slow one, and hyper's pieces are small.
+const PIECES_MAX: usize = 16;
+/// An update whose next piece does not come for this long has ended.
+const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
+const PREFIX: &str = "/device/";
+
+/// Who may, and with what.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceAccess {
+    /// SHA-256 of the token; without one nobody may.
+    pub token_sha256: Option<[u8; 32]>,
+    /// Name of the board that an update must be for.
+    pub board: String,
+}
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Reboot,
+    Update,
+    Slot,
+    Try,
+    Revert,
+}
+
+/// Status and body of an answer.
+pub(super) type Verdict = (StatusCode, Value);
+
+fn refuse(status: StatusCode, message: impl Into<String>) -> Verdict {
+    (status, json!({"message": message.into()}))
+}
+
+/// Whether a path is answered here.
+pub(super) fn is_ours(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// Answers a request below `/device/`.
+pub(super) async fn answer<B>(access: &DeviceAccess, peer: SocketAddr, request: Request<B>) -> Verdict
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let action = match request.uri().path() {
+        "/device/reboot" => Action::Reboot,
+        "/device/update" => Action::Update,
+        "/device/slot" => Action::Slot,
+        "/device/slot/try" => Action::Try,
+        "/device/slot/revert" => Action::Revert,
+        _ => return refuse(StatusCode::NOT_FOUND, "no such thing can be done to a device"),
+    };
+    let wanted = if action == Action::Slot { Method::GET } else { Method::POST };
+    if *request.method() != wanted {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, format!("expected {wanted}"));
+    }
+    if let Err(refused) = permit(access, peer.ip(), request.headers().get(header::AUTHORIZATION)) {
+        return refused;
+    }
+    match action {
+        Action::Reboot => ask(Ask::Reboot, "restarting"),
+        Action::Slot => blocking(describe).await,
+        Action::Try => ask(Ask::TrySlot, "restarting into the other slot, on trial"),
+        Action::Revert => blocking(revert).await,
+        Action::Update => receive(access.board.clone(), request.into_body()).await,
+    }
+}
+
+fn permit(access: &DeviceAccess, peer: IpAddr, header: Option<&header::HeaderValue>) -> Result<(), Verdict> {
+    if !is_local(peer) {
+        return Err(refuse(StatusCode::FORBIDDEN, format!("{peer} is not of a local network")));
+    }
+    let Some(expected) = access.token_sha256 else {
+        return Err(refuse(StatusCode::FORBIDDEN, "no token is configured: set device.token_sha256"));
+    };
+    let token = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).unwrap_or_default();
+    // Digests of equal length, compared to the end: how long it takes says nothing of the token.
+    let found: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    let difference = found.iter().zip(expected).fold(0, |sum, (a, b)| sum | (a ^ b));
+    match difference {
+        0 => Ok(()),
+        _ => Err(refuse(StatusCode::UNAUTHORIZED, "expected `Authorization: Bearer TOKEN` with this device's token")),
+    }
+}
+
+/// Loopback, private and link-local addresses (RFC 1918, 3927, 4193, 4291).
+fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+fn ask(ask: Ask, done: &str) -> Verdict {
+    let asked = Supervisor::from_environment().and_then(|supervisor| match supervisor {
+        Some(supervisor) => supervisor.ask(ask),
+        None => Err(io::Error::other("this process has no supervisor")),
+    });
+    match asked {
+        Ok(()) => (StatusCode::ACCEPTED, json!({"message": done})),
+        Err(error) => refuse(StatusCode::NOT_IMPLEMENTED, error.to_string()),
+    }
+}
+
+/// The disk of the running slot.
+fn open(access: Access) -> Result<(Disk, slot::Running), slot::Error> {
+    let root = Path::new("/");
+    let disk = Disk::open(&slot::find_disk(root, &[])?, access)?;
+    let running = slot::running_slot(root);
+    Ok((disk, running.ok_or(slot::Error::NotByUs { mechanism: "none" })?))
+}
+
+fn describe() -> Verdict {
+    let state = open(Access::Read).and_then(|(disk, running)| Ok((disk.state()?, running)));
+    match state {
+        Ok((state, running)) => (
+            StatusCode::OK,
+            json!({
+                "running": running.slot.as_str(), "committed": state.committed.as_str(),
+                "trial": state.trial.map(slot::SlotName::as_str), "a": state.a.to_string(), "b": state.b.to_string(),
+                "why": state.why,
+            }),
+        ),
+        Err(error) => refuse(StatusCode::CONFLICT, error.to_string()),
+    }
+}
+
+fn revert() -> Verdict {
+    let reverted = open(Access::Change).and_then(|(disk, running)| {
+        slot::revert(&disk, running.slot, &Firmware { mechanism: running.mechanism, autoboot: None })
+    });
+    match reverted {
+        Ok(Reverted::Nothing) => (StatusCode::OK, json!({"message": "nothing was armed"})),
+        Ok(Reverted::Disarmed(_)) => (StatusCode::OK, json!({"message": "the armed trial is forgotten"})),
+        Ok(Reverted::Reboot(_)) => ask(Ask::Reboot, "restarting into the committed slot"),
+        Err(error) => refuse(StatusCode::CONFLICT, error.to_string()),
+    }
+}
+
+/// Runs what may wait for a disk away from the thread that serves everybody.
+async fn blocking(work: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
+    smol::unblock(work).await
+}
+
+/// Streams a body into the idle slot.
+async fn receive<B>(board: String, mut body: B) -> Verdict
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (sender, pieces) = smol::channel::bounded(PIECES_MAX);
+    let installing = smol::unblock(move || install(&board, pieces));
+    let feeding = async {
+        let fed = feed(&mut body, &sender).await;
+        // Closed only when all came: an end that is missing must not look like one.
+        if let Err(error) = fed {
+            let _ = sender.send(Err(error)).await;
+        }
+        drop(sender);
+        future::pending().await
+    };
+    future::or(installing, feeding).await
+}
+
+async fn feed<B>(body: &mut B, sender: &Sender<io::Result<Bytes>>) -> io::Result<()>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    loop {
+        let late = async {
+            Timer::after(PIECE_WAIT_MAX).await;
+            Err(io::Error::from(io::ErrorKind::TimedOut))
+        };
+        let next = async { Ok(body.frame().await) };
+        match future::or(next, late).await? {
+            None => return Ok(()),
+            Some(Ok(frame)) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                if sender.send(Ok(piece)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Some(Err(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+fn install(board: &str, pieces: Receiver<io::Result<Bytes>>) -> Verdict {
+    let installed = (|| {
+        let key = update::load_key(Path::new(update::KEY_PATH))?;
+        let (disk, running) = open(Access::Change)?;
+        update::install(&mut Pieces { pieces, piece: Bytes::new() }, &disk, board, &key, running.slot, &mut |_, _| {})
+    })();
+    match installed {
+        Ok(installed) => {
+            let slot = installed.slot.as_str();
+            crate::log::say(&format!("update: version {} lies in slot {slot}", installed.version));
+            (StatusCode::OK, json!({"slot": slot, "version": installed.version, "bytes": installed.bytes}))
+        }
+        Err(error) => {
+            crate::log::say(&format!("update: {error}"));
+            let status = if error.is_verification() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::CONFLICT };
+            refuse(status, error.to_string())
+        }
+    }
+}
+
+/// The pieces of a body as one stream.
+struct Pieces {
+    pieces: Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.recv_blocking() {
+                Ok(piece) => self.piece = piece?,
+                Err(_) => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(token: Option<&str>, peer: &str, header: Option<&str>) -> Option<u16> {
+        let token_sha256 = token.map(|token| Sha256::digest(token.as_bytes()).into());
+        let access = DeviceAccess { token_sha256, board: String::new() };
+        let header = header.map(|text| header::HeaderValue::from_str(text).unwrap());
+        permit(&access, peer.parse().unwrap(), header.as_ref()).err().map(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn only_a_local_peer_with_the_token_may() {
+        assert_eq!(verdict(Some("secret"), "192.168.1.7", Some("Bearer secret")), None);
+        assert_eq!(verdict(Some("secret"), "::ffff:10.0.2.2", Some("Bearer secret")), None);
+        assert_eq!(verdict(Some("secret"), "fe80::1", Some("Bearer secre")), Some(401));
+        assert_eq!(verdict(Some("secret"), "127.0.0.1", None), Some(401));
+        assert_eq!(verdict(Some("secret"), "127.0.0.1", Some("Basic secret")), Some(401));
+        assert_eq!(verdict(Some("secret"), "8.8.8.8", Some("Bearer secret")), Some(403));
+        assert_eq!(verdict(Some("secret"), "2001:db8::1", Some("Bearer secret")), Some(403));
+        assert_eq!(verdict(None, "127.0.0.1", Some("Bearer ")), Some(403), "without a token nobody may");
+    }
+}
