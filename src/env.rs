@@ -52,4 +52,5 @@ pub const DEVICE_DIR: Variable = Variable {
 };
 
 /// Every variable the program reads, in the order they are printed.
-pub const VARIABLES: &[Variable] = &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS, NOTIFY_SOCKET, WATCHDOG_USEC, DEVICE_DIR];
+pub const VARIABLES: &[Variable] =
+    &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS, NOTIFY_SOCKET, WATCHDOG_USEC, DEVICE_DIR];

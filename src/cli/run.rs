@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::LoadOptions;
-use crate::http::{Routes, Server, ServerFacts};
+use crate::http::{DeviceAccess, Routes, Server, ServerFacts};
 use crate::log;
 use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
@@ -185,6 +185,11 @@ fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapsho
         uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
     };
     let routes = Routes::new(Arc::clone(telemetry), Arc::new(snapshot.clone()), facts);
+    let device = &settings.config.device;
+    let routes = routes.with_access(DeviceAccess {
+        token_sha256: device.token_sha256.clone(),
+        board: device::identify(std::path::Path::new("/")).name,
+    });
     match Server::start(settings.listen?, routes) {
         Ok(server) => Some(server),
         Err(error) => {

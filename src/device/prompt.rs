@@ -138,7 +138,12 @@ pub fn summary(document: &str) -> Vec<String> {
         ),
         format!("slot     {}  {}", text(&boot["slot"]), text(&boot["trial"])),
         format!("watchdog {}", text(&boot["watchdog"])),
-        format!("board    {}, {} °C, {} MB", text(&board["name"]), text(&board["temperature_c"]), text(&board["memory_rss_mb"])),
+        format!(
+            "board    {}, {} °C, {} MB",
+            text(&board["name"]),
+            text(&board["temperature_c"]),
+            text(&board["memory_rss_mb"])
+        ),
     ]);
     lines.extend(list(&boot["resets"]).iter().map(|reset| format!("reset    {}", text(reset))));
     lines

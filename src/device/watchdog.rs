@@ -61,7 +61,7 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Opens and arms a watchdog. The hardware may take another timeout than the wanted one: see
-    /// [`Watchdog::timeout_s`].
+    /// [`Watchdog::description`].
     ///
     /// # Errors
     /// There is none, or somebody else holds it.
@@ -137,12 +137,6 @@ impl Watchdog {
     pub fn disarm(mut self) -> bool {
         let stops = self.options & WDIOF_MAGICCLOSE != 0 && !self.no_way_out;
         stops && self.device.write_all(b"V").is_ok()
-    }
-
-    /// The timeout that the hardware took, seconds.
-    #[must_use]
-    pub fn timeout_s(&self) -> u32 {
-        self.timeout_s
     }
 
     /// One line for the log.

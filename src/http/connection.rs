@@ -24,7 +24,7 @@ use super::routes::Routes;
 pub const CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request line and its headers, else 431: browsers send under 2 KiB, and we set no cookies.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of a request body, else 413. No route reads one; some client libraries send `{}` with a GET.
+/// Bytes of a request body, else 413. Only an update has one, which has its own bounds; some client libraries send `{}` with a GET.
 pub const BODY_BYTES_MAX: u64 = 1024;
 /// From a request's first byte (or the connection's start) to its last header: ample for a bad radio link, and a
 /// client that sends a byte a second is gone after it.
@@ -133,13 +133,14 @@ impl AsyncWrite for Metered {
 /// A meter and the future that serves `socket` until either side is done with it.
 pub(super) fn serve(socket: Async<TcpStream>, routes: Rc<Routes>) -> (Rc<Meter>, impl Future<Output = ()>) {
     let meter = Rc::new(Meter::new());
+    let peer = socket.get_ref().peer_addr().ok();
     let io = FuturesIo::new(Metered { socket, meter: meter.clone() });
     let served = meter.clone();
     let service = service_fn(move |request| {
         let (routes, meter) = (routes.clone(), served.clone());
         async move {
             meter.enter(Phase::Answer);
-            let response = routes.answer(&request).await;
+            let response = routes.answer(peer, request).await;
             meter.enter(Phase::Write);
             Ok::<_, Infallible>(response)
         }

@@ -10,10 +10,10 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
 use hyper::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use smol::channel::{Receiver, Sender};
 use smol::{Timer, future};
 
+use crate::cache::digest;
 use crate::device::notify::{Ask, Supervisor};
 use crate::device::slot::{self, Access, Disk, Firmware, Reverted};
 use crate::device::update;
@@ -22,13 +22,15 @@ use crate::device::update;
 const PIECES_MAX: usize = 16;
 /// An update whose next piece does not come for this long has ended.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// The key in the read-only root that updates are signed with.
+const UPDATE_KEY: &str = "/etc/firstlight/update.pub";
 const PREFIX: &str = "/device/";
 
 /// Who may, and with what.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceAccess {
-    /// SHA-256 of the token; without one nobody may.
-    pub token_sha256: Option<[u8; 32]>,
+    /// SHA-256 of the token, hex; without one nobody may.
+    pub token_sha256: Option<String>,
     /// Name of the board that an update must be for.
     pub board: String,
 }
@@ -48,6 +50,14 @@ pub(super) type Verdict = (StatusCode, Value);
 
 fn refuse(status: StatusCode, message: impl Into<String>) -> Verdict {
     (status, json!({"message": message.into()}))
+}
+
+/// What the device has said: PID 1's log where that is ours, else this process's.
+pub(super) fn log_text() -> String {
+    match crate::env::DEVICE_DIR.get() {
+        Some(dir) => crate::device::init::read_log(Path::new(&dir)),
+        None => crate::log::text(),
+    }
 }
 
 /// Whether a path is answered here.
@@ -88,15 +98,15 @@ fn permit(access: &DeviceAccess, peer: IpAddr, header: Option<&header::HeaderVal
     if !is_local(peer) {
         return Err(refuse(StatusCode::FORBIDDEN, format!("{peer} is not of a local network")));
     }
-    let Some(expected) = access.token_sha256 else {
+    let Some(expected) = access.token_sha256.as_ref().map(|digest| digest.to_lowercase()) else {
         return Err(refuse(StatusCode::FORBIDDEN, "no token is configured: set device.token_sha256"));
     };
     let token = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).unwrap_or_default();
     // Digests of equal length, compared to the end: how long it takes says nothing of the token.
-    let found: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-    let difference = found.iter().zip(expected).fold(0, |sum, (a, b)| sum | (a ^ b));
+    let found = digest::sha256(token.as_bytes());
+    let difference = found.bytes().zip(expected.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
     match difference {
-        0 => Ok(()),
+        0 if found.len() == expected.len() => Ok(()),
         _ => Err(refuse(StatusCode::UNAUTHORIZED, "expected `Authorization: Bearer TOKEN` with this device's token")),
     }
 }
@@ -204,7 +214,7 @@ where
 
 fn install(board: &str, pieces: Receiver<io::Result<Bytes>>) -> Verdict {
     let installed = (|| {
-        let key = update::load_key(Path::new(update::KEY_PATH))?;
+        let key = update::load_key(Path::new(UPDATE_KEY))?;
         let (disk, running) = open(Access::Change)?;
         update::install(&mut Pieces { pieces, piece: Bytes::new() }, &disk, board, &key, running.slot, &mut |_, _| {})
     })();
@@ -247,7 +257,7 @@ mod tests {
     use super::*;
 
     fn verdict(token: Option<&str>, peer: &str, header: Option<&str>) -> Option<u16> {
-        let token_sha256 = token.map(|token| Sha256::digest(token.as_bytes()).into());
+        let token_sha256 = token.map(|token| digest::sha256(token.as_bytes()));
         let access = DeviceAccess { token_sha256, board: String::new() };
         let header = header.map(|text| header::HeaderValue::from_str(text).unwrap());
         permit(&access, peer.parse().unwrap(), header.as_ref()).err().map(|(status, _)| status.as_u16())

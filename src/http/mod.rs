@@ -2,9 +2,11 @@
 //!
 //! One OS thread serves everything, and it only ever reads the lock-free cells of
 //! [`Telemetry`](crate::pipeline::telemetry::Telemetry), so no client can slow the inference loop by asking.
+//! What may be done to the device (restart, update, slots) needs a token, see [`DeviceAccess`].
 //! May not know: engines, sources, sinks. The last picture comes through the [`Snapshot`] trait.
 
 mod connection;
+mod device;
 mod metrics;
 mod page;
 mod routes;
@@ -12,6 +14,8 @@ mod server;
 mod snapshot;
 
 pub use hyper::body::Bytes;
+
+pub use device::DeviceAccess;
 
 pub use connection::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX, WRITE_TIME_MAX};
 pub use routes::{Routes, ServerFacts};

@@ -1,5 +1,6 @@
 //! What is answered where. Paths and bodies are those of Roboflow's server where it has them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::Full;
@@ -9,6 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::connection::BODY_BYTES_MAX;
+use super::device::{self, DeviceAccess};
 use super::metrics;
 use super::page::{FAVICON, Page};
 use super::snapshot::{NoPicture, Pictures, Snapshot};
@@ -41,6 +43,7 @@ pub struct Routes {
     version: String,
     info: Bytes,
     page: Page,
+    access: DeviceAccess,
 }
 
 impl std::fmt::Debug for Routes {
@@ -60,6 +63,7 @@ enum Route {
     Status,
     Metrics,
     Snapshot,
+    Logs,
 }
 
 impl Route {
@@ -73,6 +77,7 @@ impl Route {
             "/status" => Self::Status,
             "/metrics" => Self::Metrics,
             "/snapshot.jpg" => Self::Snapshot,
+            "/logs" => Self::Logs,
             _ => return None,
         })
     }
@@ -95,15 +100,34 @@ impl Routes {
             version: facts.version,
             info: info.into(),
             page: Page::new(),
+            access: DeviceAccess::default(),
         }
+    }
+
+    /// Lets those who may act on the device; without this nobody may.
+    #[must_use]
+    pub fn with_access(mut self, access: DeviceAccess) -> Self {
+        self.access = access;
+        self
     }
 
     pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
-    /// The answer to one request. Waits for nothing but, on `/snapshot.jpg`, the encoder.
-    pub(super) async fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
+    /// The answer to one request of `peer`. Waits for nothing but, on `/snapshot.jpg`, the encoder, and for an update.
+    pub(super) async fn answer<B>(&self, peer: Option<SocketAddr>, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if let Some(peer) = peer.filter(|_| device::is_ours(request.uri().path())) {
+            let (status, body) = device::answer(&self.access, peer, request).await;
+            return json(status, body.to_string().into());
+        }
+        self.answer_read(&request).await
+    }
+
+    async fn answer_read<B: Body>(&self, request: &Request<B>) -> Answer {
         let Some(route) = Route::of(request.uri().path()) else {
             return detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#);
         };
@@ -141,6 +165,7 @@ impl Routes {
                 with_type(StatusCode::OK, metrics::CONTENT_TYPE, text.into())
             }
             Route::Snapshot => self.snapshot().await,
+            Route::Logs => with_type(StatusCode::OK, "text/plain; charset=utf-8", device::log_text().into()),
         }
     }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use super::status::{
-    Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text,
+    Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text,
+    text,
 };
 use crate::clock;
 

@@ -242,7 +242,10 @@ pub mod resets {
         #[test]
         fn the_end_of_the_boot_before_is_told() {
             assert_eq!(history(boots(Some("asked over HTTP")), "two", &[])[0], "asked over HTTP");
-            assert_eq!(history(boots(Some("no frame for 12 s")), "two", &["watchdog"])[0], "watchdog: no frame for 12 s");
+            assert_eq!(
+                history(boots(Some("no frame for 12 s")), "two", &["watchdog"])[0],
+                "watchdog: no frame for 12 s"
+            );
             assert_eq!(history(boots(None), "two", &["watchdog"])[0], "watchdog");
             assert!(history(boots(None), "two", &[])[0].contains("power loss"));
             assert_eq!(history(boots(None), "two", &[]).len(), RESETS_MAX);

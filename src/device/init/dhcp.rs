@@ -36,7 +36,11 @@ mod option {
 pub enum Say {
     Discover,
     /// Take the offered address; `renew` when it is already in use.
-    Request { address: Ipv4Addr, server: Ipv4Addr, renew: bool },
+    Request {
+        address: Ipv4Addr,
+        server: Ipv4Addr,
+        renew: bool,
+    },
 }
 
 /// What the server said.

@@ -262,7 +262,9 @@ fn start_helpers(
 /// Loads what can be loaded; a driver whose hardware is absent is said, and is no reason to stop.
 fn load_modules(names: &[String], mut say: impl FnMut(&str)) {
     match Modules::of_running_kernel() {
-        Ok(modules) => names.iter().filter_map(|name| modules.load(name).err()).for_each(|error| say(&error.to_string())),
+        Ok(modules) => {
+            names.iter().filter_map(|name| modules.load(name).err()).for_each(|error| say(&error.to_string()))
+        }
         Err(error) => say(&error.to_string()),
     }
 }

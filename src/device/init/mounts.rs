@@ -16,8 +16,6 @@ const TMPFS_MAGIC: FsType = FsType(0x0102_1994);
 pub enum Error {
     #[error("{source_name} cannot be mounted on {target} as {kind}: {cause}", target = .target.display())]
     Mount { source_name: String, target: PathBuf, kind: String, cause: nix::Error },
-    #[error("{path}: {cause}", path = .path.display())]
-    Path { path: PathBuf, cause: std::io::Error },
     #[error("switching to the root of the slot: {step}: {cause}")]
     SwitchRoot { step: &'static str, cause: nix::Error },
 }

@@ -66,8 +66,7 @@ impl Booted {
     /// The other slot holds nothing that could be started.
     pub fn arm(&self) -> Result<End, Error> {
         let disk = Disk::open(&self.disk, Access::Change)?;
-        let argument =
-            self.with_firmware(|firmware| slot::try_slot(&disk, self.running.slot.other(), &firmware))?;
+        let argument = self.with_firmware(|firmware| slot::try_slot(&disk, self.running.slot.other(), &firmware))?;
         Ok(match argument {
             RebootArgument::Plain => End::Restart,
             RebootArgument::Tryboot => End::RestartWith(c"0 tryboot"),

@@ -284,7 +284,8 @@ impl Supervisor {
         // On tmpfs, so no sync: the rename is what keeps a reader from half a file. A full tmpfs is tried again.
         let temporary = path.with_extension("new");
         let written = serde_json::to_vec(&report).map_err(std::io::Error::from);
-        let written = written.and_then(|bytes| fs::write(&temporary, bytes)).and_then(|()| fs::rename(&temporary, path));
+        let written =
+            written.and_then(|bytes| fs::write(&temporary, bytes)).and_then(|()| fs::rename(&temporary, path));
         if written.is_ok() {
             self.published = Some(report);
         }
@@ -477,7 +478,8 @@ impl Supervisor {
             fds.push(PollFd::new(console, flags));
         }
         let children = self.child.iter().chain(&self.selftest);
-        let pipes: Vec<BorrowedFd<'_>> = children.flat_map(|child| [child.stdout.fd(), child.stderr.fd()]).flatten().collect();
+        let pipes: Vec<BorrowedFd<'_>> =
+            children.flat_map(|child| [child.stdout.fd(), child.stderr.fd()]).flatten().collect();
         fds.extend(pipes.into_iter().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         // Interrupted or not, the next turn looks at everything.
         let _ = poll(&mut fds, PollTimeout::from(TURN_MS));
