@@ -4,13 +4,16 @@
 //! [`Telemetry::status`] composes the [`Status`] document from them at the moment of asking, so ages are true even
 //! when the loop stands still.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use super::status::{Board, Boot, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text, text};
+use super::status::{
+    Board, Boot, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, Spool, State, Status, Text, text,
+};
+use crate::sink::SpoolGauge;
 
 /// Frames over which the latency percentiles are taken: ten seconds at 25 frames a second.
 const LATENCIES: usize = 256;
@@ -98,6 +101,7 @@ pub struct Telemetry {
     started_at: Instant,
     limits: HealthLimits,
     facts: OnceLock<Facts>,
+    spool: OnceLock<Arc<SpoolGauge>>,
     frames: AtomicU64,
     dropped: AtomicU64,
     failed_frames: AtomicU64,
@@ -128,6 +132,7 @@ impl Telemetry {
             started_at,
             limits,
             facts: OnceLock::new(),
+            spool: OnceLock::new(),
             frames: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failed_frames: AtomicU64::new(0),
@@ -155,6 +160,11 @@ impl Telemetry {
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.get()
+    }
+
+    /// States that answers are kept, and where it is counted. The first call counts, later ones are ignored.
+    pub fn set_spool(&self, gauge: Arc<SpoolGauge>) {
+        let _ = self.spool.set(gauge);
     }
 
     /// Counts one inferred frame that was captured at `captured_at`. Only the loop calls this.
@@ -197,12 +207,12 @@ impl Telemetry {
 
     /// Says that a part is in trouble, or with `None` that it no longer is.
     pub fn set_problem(&self, part: Part, problem: Option<String>) {
-        self.problems[part as usize].store(problem.map(std::sync::Arc::new));
+        self.problems[part as usize].store(problem.map(Arc::new));
     }
 
     /// Says that nothing will come of this process any more.
     pub fn set_failed(&self, reason: String) {
-        self.fatal.store(Some(std::sync::Arc::new(reason)));
+        self.fatal.store(Some(Arc::new(reason)));
     }
 
     /// Stores what the board monitor read.
@@ -276,6 +286,11 @@ impl Telemetry {
                 latency_ms: self.latency(),
                 last_frame_age_ms: self.last_frame_age().map(|age| micros(age) / 1000),
             },
+            spool: self.spool.get().map(|gauge| Spool {
+                committed: gauge.committed(),
+                last: gauge.last(),
+                dropped: gauge.dropped(),
+            }),
             boot: Boot {
                 boot_id: facts.boot_id,
                 uptime_s: (self.started_at.elapsed().as_secs_f64() * 10.0).round() / 10.0,
