@@ -10,7 +10,7 @@
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
 //! | 1 | [`engine`], [`cache`] | what runs a network; where its weights lie |
-//! | 0 | [`frame`], [`config`], [`error`], [`env`], [`log`], [`clock`], [`random`], [`demo`] | pixels; settings; what a failure is worth; the environment; what was said; time; seeded numbers; the bytes of the demo model |
+//! | 0 | [`frame`], [`config`], [`durable`], [`error`], [`env`], [`log`], [`clock`], [`random`], [`demo`] | pixels; settings; files that outlive a power cut; what a failure is worth; the environment; what was said; time; seeded numbers; the bytes of the demo model |
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 

@@ -10,6 +10,7 @@ mod models;
 mod probe;
 mod run;
 mod selftest;
+mod spool;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +59,9 @@ enum Command {
     Bench(bench::Args),
     /// Run the golden frame and the demo scene through every usable engine
     Selftest(selftest::Args),
+    /// Show the answers that `run` has kept over power cuts (`output.spool`)
+    #[command(subcommand)]
+    Spool(spool::Command),
     /// Print every environment variable this program reads
     Env,
 }
@@ -129,6 +133,7 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Probe(args) => probe::run(&args, &cache_at(cache)),
         Command::Bench(args) => bench::run(&args, &cache_at(cache)),
         Command::Selftest(args) => selftest::run(&args, &cache_at(cache)),
+        Command::Spool(command) => spool::run(&command),
         Command::Env => env::run(),
     };
     let exit = match result {

@@ -18,7 +18,7 @@ use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Parts, Pipeline, Telemetry};
-use crate::sink::{JsonLines, Sink, Snapshot};
+use crate::sink::{JsonLines, Sink, Snapshot, Spool};
 use crate::source::{self, Source};
 
 /// How often a signal is looked for: well within one frame.
@@ -110,6 +110,12 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
     if settings.json != "none" {
         sinks.push(Box::new(JsonLines::open(&settings.json, Arc::clone(model.labels()), started_at)?));
+    }
+    let output = &settings.config.output;
+    if let Some(dir) = &output.spool {
+        let spool = Spool::start(dir, output, device::boot_id(), Arc::clone(model.labels()), started_at)?;
+        telemetry.set_spool(spool.gauge());
+        sinks.push(Box::new(spool));
     }
     let pipeline = Pipeline::start(Parts {
         source,

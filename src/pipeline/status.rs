@@ -58,6 +58,8 @@ pub struct Status {
     pub source: SourceFacts,
     #[serde(rename = "loop")]
     pub flow: Flow,
+    /// Null where nothing is kept on a disk.
+    pub spool: Option<Spool>,
     pub boot: Boot,
     pub board: Board,
 }
@@ -119,6 +121,17 @@ pub struct Flow {
 pub struct Latency {
     pub p50: f32,
     pub p99: f32,
+}
+
+/// What is kept over power cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Spool {
+    /// Records that this process has made safe.
+    pub committed: u64,
+    /// Number of the last record that is safe, whoever wrote it; 0 for none.
+    pub last: u64,
+    /// Records that gave way because the disk was missing, full or slow.
+    pub dropped: u64,
 }
 
 /// Since the process started.
@@ -191,4 +204,57 @@ pub fn text<const N: usize>(value: &str) -> Text<N> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text that is as long as it can be, every character escaped.
+    fn full<const N: usize>() -> Text<N> {
+        text(&"\"".repeat(N))
+    }
+
+    #[test]
+    fn the_largest_document_fits() {
+        let mut reasons = heapless::Vec::new();
+        while reasons.push(full()).is_ok() {}
+        let mut rejected = heapless::Vec::new();
+        while rejected.push(Rejected { name: full(), why: full() }).is_ok() {}
+        let status = Status {
+            state: State::Degraded,
+            reasons,
+            model: ModelFacts { id: full(), task: full(), sha256: full() },
+            engine: EngineFacts { name: full(), version: full(), threads: usize::MAX, rejected },
+            source: SourceFacts { uri: full(), live: false },
+            flow: Flow {
+                frames: u64::MAX,
+                dropped: u64::MAX,
+                failed: u64::MAX,
+                undelivered: u64::MAX,
+                fps: f32::MIN,
+                latency_ms: Latency { p50: f32::MIN, p99: f32::MIN },
+                last_frame_age_ms: Some(u64::MAX),
+            },
+            spool: Some(Spool { committed: u64::MAX, last: u64::MAX, dropped: u64::MAX }),
+            boot: Boot {
+                boot_id: full(),
+                uptime_s: f64::MIN,
+                first_inference_ms: Some(u64::MAX),
+                slot: Some(full()),
+                clock_set: false,
+                watchdog: full(),
+            },
+            board: Board {
+                name: full(),
+                temperature_c: Some(f32::MIN),
+                throttled: Some(false),
+                memory_rss_mb: u64::MAX,
+            },
+        };
+        let mut buffer = [0; RENDERED_BYTES_MAX];
+        let document: serde_json::Value = serde_json::from_slice(status.render(&mut buffer)).unwrap();
+        assert_eq!(document["spool"]["last"], u64::MAX);
+        assert_eq!(document["reasons"][REASONS_MAX - 1].as_str().unwrap().len(), 160);
+    }
 }

@@ -4,17 +4,18 @@
 //! [`Telemetry::status`] composes the [`Status`] document from them at the moment of asking, so ages are true even
 //! when the loop stands still.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
 use super::status::{
-    Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, State, Status, Text,
-    text,
+    Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, Spool, State, Status,
+    Text, text,
 };
 use crate::clock;
+use crate::sink::SpoolGauge;
 
 /// Frames over which the latency percentiles are taken: ten seconds at 25 frames a second.
 const LATENCIES: usize = 256;
@@ -102,6 +103,7 @@ pub struct Telemetry {
     started_after_boot_us: u64,
     limits: HealthLimits,
     facts: OnceLock<Facts>,
+    spool: OnceLock<Arc<SpoolGauge>>,
     frames: AtomicU64,
     dropped: AtomicU64,
     failed_frames: AtomicU64,
@@ -134,6 +136,7 @@ impl Telemetry {
             started_after_boot_us: micros(clock::since_boot().saturating_sub(started_at.elapsed())),
             limits,
             facts: OnceLock::new(),
+            spool: OnceLock::new(),
             frames: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failed_frames: AtomicU64::new(0),
@@ -162,6 +165,11 @@ impl Telemetry {
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.get()
+    }
+
+    /// States that answers are kept, and where it is counted. The first call counts, later ones are ignored.
+    pub fn set_spool(&self, gauge: Arc<SpoolGauge>) {
+        let _ = self.spool.set(gauge);
     }
 
     /// Counts one inferred frame that was captured at `captured_at`. Only the loop calls this.
@@ -204,17 +212,17 @@ impl Telemetry {
 
     /// Says that a part is in trouble, or with `None` that it no longer is.
     pub fn set_problem(&self, part: Part, problem: Option<String>) {
-        self.problems[part as usize].store(problem.map(std::sync::Arc::new));
+        self.problems[part as usize].store(problem.map(Arc::new));
     }
 
     /// Says that nothing will come of this process any more.
     pub fn set_failed(&self, reason: String) {
-        self.fatal.store(Some(std::sync::Arc::new(reason)));
+        self.fatal.store(Some(Arc::new(reason)));
     }
 
     /// States what PID 1 knows of the machine.
     pub fn set_device(&self, report: DeviceReport) {
-        self.device.store(Some(std::sync::Arc::new(report)));
+        self.device.store(Some(Arc::new(report)));
     }
 
     /// Whether a supervisor may believe that frames flow: the last inference is younger than `frame_age_max`, or the
@@ -301,6 +309,11 @@ impl Telemetry {
                 latency_ms: self.latency(),
                 last_frame_age_ms: self.last_frame_age().map(|age| micros(age) / 1000),
             },
+            spool: self.spool.get().map(|gauge| Spool {
+                committed: gauge.committed(),
+                last: gauge.last(),
+                dropped: gauge.dropped(),
+            }),
             boot: Boot {
                 boot_id: facts.boot_id,
                 uptime_s: (self.started_at.elapsed().as_secs_f64() * 10.0).round() / 10.0,

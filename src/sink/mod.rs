@@ -3,7 +3,9 @@
 //! May not know: the loop that calls them. A sink that fails says so; the loop goes on and calls it again.
 
 mod json_lines;
+mod line;
 mod snapshot;
+pub mod spool;
 
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::model::Predictions;
 
 pub use json_lines::JsonLines;
 pub use snapshot::Snapshot;
+pub use spool::{Spool, SpoolGauge};
 
 /// What can go wrong with a sink.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,9 @@ pub enum Error {
     /// Whoever read the output has gone; nothing written to it will ever be read.
     #[error("{target}: the reader has gone")]
     Closed { target: String },
+    /// Records are kept in memory or dropped, for the reason said.
+    #[error("spool {0}")]
+    Spool(String),
 }
 
 /// One frame with its answer, or with the reason why there is none.
