@@ -2,7 +2,8 @@
 
 Reads jobs from standard input and writes results to standard output, so that nothing is kept in files:
 a job is a line `OPERATION WIDTH HEIGHT NEW_WIDTH NEW_HEIGHT` followed by HEIGHT*WIDTH*3 bytes of RGB; the result is the
-raw bytes of the array, RGB, uint8 or little-endian float32; of outlines their SHA-256.
+raw bytes of the array, RGB, uint8 or little-endian float32; of outlines their SHA-256. What a camera gives comes in rows
+of WIDTH*3 bytes, padding included; NEW_WIDTH and NEW_HEIGHT are the picture's size.
 """
 import hashlib
 import sys
@@ -29,6 +30,19 @@ def outlines(mask):
     for contour in contours:
         digest.update(np.array([len(contour), *contour.flatten()], "<u4").tobytes())
     return digest.digest()
+
+
+def of_camera(operation, rows, size):
+    """As cv2.VideoCapture converts what V4L2 gives."""
+    width, height = size
+    if operation == "camera_yuyv":
+        pairs = np.ascontiguousarray(rows[:, : width * 2]).reshape(height, width, 2)
+        return cv2.cvtColor(pairs, cv2.COLOR_YUV2BGR_YUYV)
+    if operation == "camera_nv12":
+        return cv2.cvtColor(np.ascontiguousarray(rows[:, :width]), cv2.COLOR_YUV2BGR_NV12)
+    if operation == "camera_grey":
+        return cv2.cvtColor(np.ascontiguousarray(rows[:, :width]), cv2.COLOR_GRAY2BGR)
+    raise SystemExit(f"unknown operation {operation}")
 
 
 def answer(operation, bgr, size):
@@ -70,6 +84,10 @@ def main():
         bgr = np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(height, width, 3)[:, :, ::-1])
         if operation == "outlines":
             sys.stdout.buffer.write(outlines(np.ascontiguousarray(bgr[:, :, 2])))
+        elif operation.startswith("camera_"):
+            rows = np.frombuffer(data, np.uint8).reshape(height, width * 3)
+            result = of_camera(operation, rows, (new_width, new_height))
+            sys.stdout.buffer.write(np.ascontiguousarray(result[:, :, ::-1]).tobytes())
         else:
             result = answer(operation, bgr, (new_width, new_height))
             sys.stdout.buffer.write(np.ascontiguousarray(result[:, :, ::-1]).tobytes())

@@ -7,7 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use firstlight::frame::contour::{Bitmap, Corner, Tracer};
 use firstlight::frame::contrast::{Contrast, ContrastFilter};
-use firstlight::frame::{Antialias, Arithmetic, Frame, Levels, Placement, Region, Resizer, Size, colour};
+use firstlight::frame::{
+    Antialias, Arithmetic, Frame, Levels, Limits, Placement, RawFormat, RawLayout, Region, Resizer, Size, colour,
+};
 use firstlight::random::Random;
 use sha2::{Digest, Sha256};
 
@@ -214,6 +216,44 @@ fn histogram_equalization_in_colour_is_scikit_images() {
 fn adaptive_equalization_in_colour_is_scikit_images() {
     let mut filter = ContrastFilter::default();
     compare("adaptive_in_colour", |frame| filter.apply_in_colour(Contrast::Adaptive, frame));
+}
+
+/// Pictures of a camera, whose rows may be padded. `rows_of` and `row_bytes_of` say how many there are and how long,
+/// of a picture's height and width.
+fn compare_camera(
+    operation: &str,
+    format: RawFormat,
+    rows_of: impl Fn(usize) -> usize,
+    row_bytes_of: impl Fn(usize) -> usize,
+) {
+    let Some(mut opencv) = Reference::start() else { return };
+    let mut noise = Noise(Random::new(15));
+    let mut found = Frame::empty();
+    for (width, height) in sizes(&mut noise) {
+        // Even sides, as cameras have.
+        let size = Size::new(width.next_multiple_of(2), height.next_multiple_of(2));
+        let padding = noise.side(20) - 1;
+        let carrier = noise.frame(row_bytes_of(size.width).div_ceil(3) + padding, rows_of(size.height));
+        let layout = RawLayout::new(format, size, carrier.width() * 3, Limits::default()).unwrap();
+        layout.read(carrier.pixels(), &mut found).unwrap();
+        let expected = opencv.ask(operation, &carrier, size, found.pixels().len());
+        assert!(found.pixels() == expected, "{operation} of {size:?} in rows of {} bytes", carrier.width() * 3);
+    }
+}
+
+#[test]
+fn yuyv_of_a_camera_is_opencvs() {
+    compare_camera("camera_yuyv", RawFormat::Yuyv, |height| height, |width| width * 2);
+}
+
+#[test]
+fn nv12_of_a_camera_is_opencvs() {
+    compare_camera("camera_nv12", RawFormat::Nv12, |height| height + height / 2, |width| width);
+}
+
+#[test]
+fn grey_of_a_camera_is_opencvs() {
+    compare_camera("camera_grey", RawFormat::Grey, |height| height, |width| width);
 }
 
 /// Noise of any density, blobs, lines, frames of rectangles, everything and nothing.

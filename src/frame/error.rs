@@ -26,6 +26,12 @@ pub enum Error {
     /// The file is in order but of a kind that has no 8-bit colour meaning.
     #[error("the {format} image has pixels of kind {found}: expected 8 or 16 bit grey or colour")]
     UnsupportedPixels { format: &'static str, found: String },
+    /// Chroma is kept for pairs of pixels.
+    #[error("a {format} picture of {width}x{height} pixels: expected even sides")]
+    OddSide { format: &'static str, width: usize, height: usize },
+    /// Rows would overlap.
+    #[error("a {format} picture {width} pixels wide has rows of {found} bytes: expected at least {expected}")]
+    RowTooShort { format: &'static str, width: usize, found: usize, expected: usize },
     /// A picture without pixels cannot be scaled or encoded.
     #[error("{what} is empty: {width}x{height}")]
     EmptyPicture { what: &'static str, width: usize, height: usize },

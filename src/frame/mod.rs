@@ -12,8 +12,10 @@ pub mod encode;
 mod error;
 mod file;
 mod levels;
+mod raw;
 pub mod resize;
 mod view;
+mod yuv;
 
 pub use colour::grey_in_place;
 pub use contrast::{Contrast, ContrastFilter};
@@ -22,6 +24,7 @@ pub use encode::encode_jpeg;
 pub use error::Error;
 pub use file::{read_file, write_file};
 pub use levels::Levels;
+pub use raw::{RawFormat, RawLayout};
 pub use resize::{Antialias, Arithmetic, Placement, Resizer};
 pub use view::{CropPercent, Region, Size, View};
 
@@ -41,7 +44,7 @@ pub struct Frame {
     pixels: Vec<u8>,
     /// Number of the frame in its source, from 0.
     pub id: u64,
-    /// When the frame was complete in memory (monotonic).
+    /// When the frame was complete in memory, or when its camera says that it was taken (monotonic).
     pub captured_at: Instant,
 }
 

@@ -142,6 +142,10 @@ fn capture(shared: &Shared, mut source: Box<dyn Source>) {
                     shared.telemetry.set_problem(Part::Source, None);
                 }
             }
+            Ok(Next::Nothing) => {
+                shared.buffer.put_free(slot);
+                continue;
+            }
             Ok(Next::End) => {
                 shared.buffer.put_free(slot);
                 break;

@@ -4,6 +4,7 @@
 
 pub mod demo;
 mod file;
+mod v4l2;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use crate::error::nearest;
 use crate::frame::{self, Frame, Orientation};
 
 pub use file::FileSource;
+pub use v4l2::V4l2Source;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
@@ -18,7 +20,7 @@ pub const ORIGIN_BYTES_MAX: usize = 4096;
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("source `{uri}`: unknown kind; expected demo: or file:PATH, file:DIR, file:GLOB{hint}")]
+    #[error("source `{uri}`: unknown kind; expected demo:, file:PATH, file:DIR, file:GLOB or v4l2:DEVICE{hint}")]
     UnknownKind { uri: String, hint: String },
     #[error("source `{uri}`: unknown option `{option}`; valid here: {valid}")]
     UnknownOption { uri: String, option: String, valid: &'static str },
@@ -41,6 +43,8 @@ pub enum Error {
 pub enum Next {
     /// The frame is filled.
     Frame,
+    /// Nothing came in time; ask again. The frame's pixels are those from before.
+    Nothing,
     /// There will be no more.
     End,
 }
@@ -84,9 +88,10 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
     match uri.split_once(':') {
         Some(("demo", _)) => Ok(Box::new(demo::DemoSource::open(uri)?)),
         Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
+        Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
             let kind = kind.map_or(uri, |(kind, _)| kind);
-            let hint = match nearest(kind, ["demo", "file"], 1).first() {
+            let hint = match nearest(kind, ["demo", "file", "v4l2"], 1).first() {
                 Some(near) => format!("; did you mean `{near}:`?"),
                 None if std::path::Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
                 None => String::new(),
