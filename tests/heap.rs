@@ -89,10 +89,7 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     let readings: Arc<[Reading; 2]> = Arc::default();
     let sinks: Vec<Box<dyn Sink>> = vec![
         Box::new(Snapshot::new(Arc::clone(model.labels()), 80)),
-        Box::new(
-            JsonLines::open(dir.path().join("lines").to_str().unwrap(), Arc::clone(model.labels()), Instant::now())
-                .unwrap(),
-        ),
+        Box::new(JsonLines::open(dir.path().join("lines").to_str().unwrap(), Arc::clone(model.labels())).unwrap()),
         Box::new(Gauge { readings: Arc::clone(&readings), starts: [warm_up, warm_up + frames] }),
     ];
     let limits = HealthLimits { frame_age_max: Duration::from_secs(60), start_grace: Duration::from_secs(60) };

@@ -109,11 +109,11 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
 
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
     if settings.json != "none" {
-        sinks.push(Box::new(JsonLines::open(&settings.json, Arc::clone(model.labels()), started_at)?));
+        sinks.push(Box::new(JsonLines::open(&settings.json, Arc::clone(model.labels()))?));
     }
     let output = &settings.config.output;
     if let Some(dir) = &output.spool {
-        let spool = Spool::start(dir, output, device::boot_id(), Arc::clone(model.labels()), started_at)?;
+        let spool = Spool::start(dir, output, device::boot_id(), Arc::clone(model.labels()))?;
         telemetry.set_spool(spool.gauge());
         sinks.push(Box::new(spool));
     }

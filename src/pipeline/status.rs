@@ -10,8 +10,8 @@ pub type Text<const N: usize> = heapless::String<N>;
 
 /// Most reasons shown at once: one each for source, engine, sink, HTTP and the late loop, and the device's own.
 pub const REASONS_MAX: usize = 5 + DEVICE_REASONS_MAX;
-/// Most troubles of the device shown at once: data partition, watchdog, network, modules, slots, configuration.
-pub const DEVICE_REASONS_MAX: usize = 6;
+/// Most troubles of the device shown at once: loop, configuration, root, modules, data partition, network, slots.
+pub const DEVICE_REASONS_MAX: usize = 7;
 /// Most resets remembered: enough to see whether they repeat.
 pub const RESETS_MAX: usize = 4;
 /// Most rejected engines listed: the engines this project plans for, with room to spare.
@@ -241,9 +241,15 @@ mod tests {
                 boot_id: full(),
                 uptime_s: f64::MIN,
                 first_inference_ms: Some(u64::MAX),
-                slot: Some(full()),
+                kernel_to_first_inference_ms: Some(u64::MAX),
                 clock_set: false,
-                watchdog: full(),
+                device: DeviceFacts {
+                    slot: Some(full()),
+                    trial: Some(full()),
+                    watchdog: full(),
+                    resets: std::iter::repeat_with(full).take(RESETS_MAX).collect(),
+                    loop_restarts: u32::MAX,
+                },
             },
             board: Board {
                 name: full(),

@@ -3,7 +3,6 @@
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::line::Lines;
 use super::{Error, Outcome, Sink};
@@ -28,18 +27,18 @@ impl JsonLines {
     ///
     /// # Errors
     /// The path cannot be opened.
-    pub fn open(target: &str, labels: Arc<Labels>, started_at: Instant) -> Result<Self, Error> {
+    pub fn open(target: &str, labels: Arc<Labels>) -> Result<Self, Error> {
         let writer: Box<dyn Write + Send> = if target == "stdout" {
             Box::new(std::io::stdout())
         } else {
             let file = OpenOptions::new().append(true).create(true).open(target);
             Box::new(file.map_err(|cause| Error::Open { target: target.into(), cause })?)
         };
-        Ok(Self::to(target, writer, labels, started_at))
+        Ok(Self::to(target, writer, labels))
     }
 
-    fn to(target: &str, writer: Box<dyn Write + Send>, labels: Arc<Labels>, started_at: Instant) -> Self {
-        Self { target: target.into(), writer, lines: Lines { labels, started_at }, line: Vec::new() }
+    fn to(target: &str, writer: Box<dyn Write + Send>, labels: Arc<Labels>) -> Self {
+        Self { target: target.into(), writer, lines: Lines { labels }, line: Vec::new() }
     }
 }
 

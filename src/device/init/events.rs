@@ -13,6 +13,7 @@ use crate::device::slot::BootVerdict;
 pub enum Part {
     Loop,
     Config,
+    Root,
     Modules,
     Data,
     Network,
@@ -25,6 +26,7 @@ impl Part {
         match self {
             Part::Loop => "loop",
             Part::Config => "config",
+            Part::Root => "root",
             Part::Modules => "modules",
             Part::Data => "data",
             Part::Network => "network",

@@ -193,6 +193,10 @@ fn stage2() -> Result<Infallible, Error> {
     })?;
     said.into_iter().chain(console_problem).for_each(|line| supervisor.say(&line));
     supervisor.set_problem(Part::Config, config_problem);
+    match mounts::root_is_read_only() {
+        Ok(error) => supervisor.say(&format!("the root is read-only: {error}")),
+        Err(problem) => supervisor.set_problem(Part::Root, Some(problem)),
+    }
     supervisor.set_problem(Part::Network, loopback.err().map(|error| error.to_string()));
     // The first turn starts the loop process; everything else comes beside it.
     supervisor.turn();

@@ -77,6 +77,21 @@ fn is_mount_point(path: &Path) -> bool {
     device(path).is_some() && device(path) != device(&path.join(".."))
 }
 
+/// Tries to write into the root, which must fail: the kernel's refusal in words.
+///
+/// # Errors
+/// The write succeeded, so that a power cut can damage the system.
+pub fn root_is_read_only() -> Result<String, String> {
+    const PROBE: &str = "/etc/.firstlight-probe";
+    match fs::File::create(PROBE) {
+        Err(error) => Ok(format!("writing {PROBE}: {error}")),
+        Ok(_) => {
+            let _ = fs::remove_file(PROBE);
+            Err("it is writable: a power cut can damage the system".into())
+        }
+    }
+}
+
 /// Makes `new_root` the root, takes the mounts of the kernel along, and frees the memory of the initramfs.
 ///
 /// # Errors

@@ -104,14 +104,8 @@ impl Spool {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(
-        dir: &Path,
-        config: &OutputConfig,
-        boot_id: String,
-        labels: Arc<Labels>,
-        started_at: Instant,
-    ) -> Result<Self, Error> {
-        Self::start_on(Box::new(RealDisk), dir, config, boot_id, Lines { labels, started_at })
+    pub fn start(dir: &Path, config: &OutputConfig, boot_id: String, labels: Arc<Labels>) -> Result<Self, Error> {
+        Self::start_on(Box::new(RealDisk), dir, config, boot_id, Lines { labels })
     }
 
     fn start_on(

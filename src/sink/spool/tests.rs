@@ -35,7 +35,7 @@ fn config(interval_s: f64) -> OutputConfig {
 }
 
 fn start(disk: Box<dyn Disk + Send>, dir: &Path, config: &OutputConfig) -> Spool {
-    Spool::start_on(disk, dir, config, "b00".into(), Lines { labels: labels(), started_at: Instant::now() }).unwrap()
+    Spool::start_on(disk, dir, config, "b00".into(), Lines { labels: labels() }).unwrap()
 }
 
 /// Delivers a frame that is sure to be recorded; frame `id` says `text`.

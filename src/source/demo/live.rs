@@ -18,28 +18,40 @@ pub struct DemoSource {
     /// Time from frame to frame; `None` for a source that waits for the loop.
     period: Option<Duration>,
     due: Instant,
+    /// Frames until it stops for ever, as a hung camera driver does: for whoever wants to see their watchdog bite.
+    stall_after: Option<u64>,
 }
 
 impl DemoSource {
-    /// Opens `demo:` with options `seed=N` and `fps=N`; `fps=0` is not live but as fast as frames are taken.
+    /// Opens `demo:` with options `seed=N`, `fps=N` (`fps=0` is not live but as fast as frames are taken) and
+    /// `stall_after=N`, which hangs after that many frames.
     ///
     /// # Errors
     /// An unknown option or a value out of range.
     pub fn open(uri: &str) -> Result<Self, Error> {
-        let (mut seed, mut fps) = (1, FPS_DEFAULT);
+        let (mut seed, mut fps, mut stall_after) = (1, FPS_DEFAULT, None);
         for (option, value) in options(uri).1 {
             let fail = |option, expected| Error::Option { uri: uri.into(), option, found: value.into(), expected };
             match option {
                 "seed" => seed = value.parse().map_err(|_| fail("seed", "a whole number"))?,
+                "stall_after" => {
+                    stall_after = Some(value.parse().map_err(|_| fail("stall_after", "a whole number of frames"))?);
+                }
                 "fps" => {
                     let parsed = value.parse().ok().filter(|fps| (0.0..=FPS_MAX).contains(fps));
                     fps = parsed.ok_or_else(|| fail("fps", "0 to 1000"))?;
                 }
-                _ => return Err(Error::UnknownOption { uri: uri.into(), option: option.into(), valid: "seed, fps" }),
+                _ => {
+                    return Err(Error::UnknownOption {
+                        uri: uri.into(),
+                        option: option.into(),
+                        valid: "seed, fps, stall_after",
+                    });
+                }
             }
         }
         let period = (fps > 0.0).then(|| Duration::from_secs_f64(1.0 / fps));
-        Ok(Self { uri: uri.into(), conveyor: Conveyor::new(seed), period, due: Instant::now() })
+        Ok(Self { uri: uri.into(), conveyor: Conveyor::new(seed), period, due: Instant::now(), stall_after })
     }
 }
 
@@ -53,6 +65,12 @@ impl Source for DemoSource {
     }
 
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error> {
+        if let Some(left) = &mut self.stall_after {
+            while *left == 0 {
+                std::thread::park();
+            }
+            *left -= 1;
+        }
         if let Some(period) = self.period {
             let now = Instant::now();
             std::thread::sleep(self.due.saturating_duration_since(now));
@@ -75,9 +93,11 @@ mod tests {
     fn options_are_checked() {
         assert!(DemoSource::open("demo:").unwrap().live());
         assert!(!DemoSource::open("demo:?fps=0&seed=7").unwrap().live());
-        for (uri, word) in
-            [("demo:?fps=-1", "0 to 1000"), ("demo:?seed=x", "whole number"), ("demo:?speed=1", "seed, fps")]
-        {
+        for (uri, word) in [
+            ("demo:?fps=-1", "0 to 1000"),
+            ("demo:?seed=x", "whole number"),
+            ("demo:?speed=1", "seed, fps, stall_after"),
+        ] {
             let message = DemoSource::open(uri).unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
         }
