@@ -1,0 +1,371 @@
+#!/usr/bin/env python3
+"""Boots images of the aarch64 binary on a real kernel in QEMU, and does to them what happens to devices.
+
+  tests/boot.py BINARY [--full] [--only NAME]... [--kernel DEB] [--keep DIR]
+
+A line a check; exits 1 when one fails. The short run is a seeded sample; --full does 50 power cuts and the ten quiet
+minutes. Needs what scripts/image needs, and the Debian packages qemu-system-arm, u-boot-qemu, minisign, e2fsprogs.
+"""
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UBOOT = os.environ.get("FIRSTLIGHT_UBOOT", "/usr/lib/u-boot/qemu_arm64/u-boot.bin")
+TOKEN = "a token of the tests"
+# Emulated on a busy machine a boot takes a quarter of a minute, and a minute at worst.
+BOOT_S = 240
+# Under emulation a frame takes about a second; the limits are wider than a device's by that much.
+CONFIG = f"""
+listen = "0.0.0.0:9001"
+[health]
+frame_age_max_s = 30.0
+start_grace_s = 120.0
+[serial]
+interval_s = 2.0
+[output]
+spool = "/data/spool"
+spool_interval_s = 1.0
+spool_per_s = 10.0
+[device]
+token_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
+[device.watchdog]
+frame_age_max_s = 30.0
+[device.trial]
+inferences = 3
+healthy_s = 3.0
+deadline_s = 120.0
+"""
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(condition, words):
+    if not condition:
+        raise Failed(words)
+
+
+class Machine:
+    """One run of QEMU over a disk image."""
+
+    def __init__(self, image, *, snapshot=False):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.monitor = Path(tempfile.mkdtemp(prefix="firstlight-qemu-")) / "monitor"
+        drive = f"if=none,id=disk,file={image},format=raw,snapshot={'on' if snapshot else 'off'}"
+        self.process = subprocess.Popen(
+            ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-bios", UBOOT,
+             "-nographic", "-serial", "stdio", "-monitor", f"unix:{self.monitor},server,nowait",
+             "-drive", drive, "-device", "virtio-blk-pci,drive=disk",
+             "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:9001",
+             "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "i6300esb", "-action", "watchdog=reset"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.lines = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line.decode("utf-8", "replace")).strip())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def kill(self):
+        """The power is gone."""
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.monitor.parent, ignore_errors=True)
+
+    def line(self, pattern, since=0, limit=BOOT_S):
+        """Waits for a line of the serial console; its number and the match."""
+        deadline, at = time.monotonic() + limit, since
+        while time.monotonic() < deadline:
+            while at < len(self.lines):
+                if match := re.search(pattern, self.lines[at]):
+                    return at, match
+                at += 1
+            expect(self.process.poll() is None, f"QEMU has ended: {self.tail()}")
+            time.sleep(0.05)
+        raise Failed(f"no line with {pattern!r} in {limit} s; the last were: {self.tail()}")
+
+    def tail(self):
+        return " | ".join(line[:200] for line in self.lines[-12:])
+
+    def type(self, text):
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def command(self, text):
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self.monitor))
+            monitor.sendall(text.encode() + b"\n")
+            time.sleep(0.3)
+
+    def http(self, path, *, method="GET", body=None, token=None, limit=60):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=limit) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def status(self, fits, limit=BOOT_S, since=0):
+        """Waits until the status document fits."""
+        deadline, seen = time.monotonic() + limit, None
+        while time.monotonic() < deadline:
+            expect(self.process.poll() is None, f"QEMU has ended: {self.tail()}")
+            try:
+                code, body = self.http("/status", limit=10)
+                seen = json.loads(body)
+                if code == 200 and fits(seen):
+                    return seen
+            except (OSError, ValueError):
+                pass
+            time.sleep(0.3)
+        raise Failed(f"the status stays {json.dumps(seen)}; serial: {self.tail()}")
+
+    def running(self, frames=1):
+        return self.status(lambda s: s["state"] == "running" and s["loop"]["frames"] >= frames)
+
+
+class Bench:
+    """Images, made once each."""
+
+    def __init__(self, binary, kernel, folder, full):
+        self.binary, self.kernel, self.folder, self.full = binary, kernel, Path(folder), full
+        self.made = {}
+        # Without a password: what is tested is the device.
+        subprocess.run(["minisign", "-G", "-W", "-f", "-p", self.folder / "update.pub", "-s", self.folder / "update.key"],
+                       check=True, capture_output=True)
+
+    def make(self, name, config, version, *options):
+        if name not in self.made:
+            path = self.folder / f"{name}.toml"
+            path.write_text(config)
+            command = [ROOT / "scripts/image", "qemu-virt", "--binary", self.binary, "--config", path,
+                       "--version", version, "--update-key", self.folder / "update.pub", *options]
+            if self.kernel:
+                command += ["--kernel", self.kernel]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            expect(done.returncode == 0, f"scripts/image: {done.stderr}")
+            self.made[name] = True
+
+    def image(self, name, config):
+        """A fresh copy of an image."""
+        path = self.folder / f"{name}.img"
+        self.make(name, config, "1.0", "-o", path)
+        copy = self.folder / f"{name}-{random.getrandbits(32):08x}.img"
+        subprocess.run(["cp", "--sparse=always", path, copy], check=True)
+        return copy
+
+    def bundle(self, name, config, version):
+        path = self.folder / f"{name}.flb"
+        self.make(name, config, version, "--only-bundle", "--bundle", path, "--sign", self.folder / "update.key")
+        return path.read_bytes()
+
+
+def boots(bench):
+    """Power on, and it sees: status lines, detections, HTTP, a read-only root, the prompt."""
+    with Machine(bench.image("plain", CONFIG)) as device:
+        status = device.running()
+        first = status["boot"]["kernel_to_first_inference_ms"]
+        print(f"     first inference {first} ms after the kernel's start, under emulation")
+        device.line(r"^FIRSTLIGHT \{.*\"state\":\"running\"")
+        device.line(r'"predictions":\[\{"x":')
+        device.line(r"the root is read-only: .*Read-only file system")
+        expect(status["boot"]["slot"] == "A" and status["boot"]["watchdog"] == "armed", f"boot: {status['boot']}")
+        code, body = device.http("/healthz")
+        expect(code == 200, f"/healthz: {code} {body}")
+        code, picture = device.http("/snapshot.jpg")
+        expect(code == 200 and picture[:2] == b"\xff\xd8", f"/snapshot.jpg: {code}")
+        code, log = device.http("/logs")
+        expect(code == 200 and b"watchdog armed" in log, f"/logs: {code} {log!r}")
+        at = len(device.lines)
+        device.type("\r")
+        device.line(r"status, log, selftest, slot, reboot", at, 20)
+        device.type("status\r")
+        device.line(r"^state +running", at, 20)
+        device.type("slot\r")
+        device.line(r"slot A runs, A is committed", at, 20)
+        code, _ = device.http("/device/reboot", method="POST")
+        expect(code == 401, f"a restart without the token: {code}")
+        code, body = device.http("/device/reboot", method="POST", token=TOKEN)
+        expect(code == 202, f"a restart with the token: {code} {body}")
+        device.line(r"Starting kernel", at)
+        status = device.status(lambda s: s["boot"]["resets"] and s["loop"]["frames"] > 0)
+        expect(status["boot"]["resets"][0] == "asked over HTTP", f"resets: {status['boot']['resets']}")
+        at = len(device.lines)
+        device.command("system_powerdown")
+        device.line(r"the power button", at, 60)
+        device.line(r"Starting kernel", at)
+
+
+def camera(bench):
+    """The kernel's virtual camera as a V4L2 source."""
+    config = CONFIG.replace("[device]\n", '[device]\nmodules = ["vivid"]\n')
+    config = '[source]\nuri = "v4l2:/dev/video0?width=640&height=360&format=yuyv"\n' + config
+    config = config.replace('listen = "0.0.0.0:9001"\n', "")
+    with Machine(bench.image("camera", 'listen = "0.0.0.0:9001"\n' + config)) as device:
+        status = device.running(3)
+        expect(status["source"]["uri"].startswith("v4l2:/dev/video0"), f"source: {status['source']}")
+        code, picture = device.http("/snapshot.jpg")
+        expect(code == 200 and len(picture) > 10_000, f"/snapshot.jpg: {code}, {len(picture)} bytes")
+        (bench.folder / "camera.jpg").write_bytes(picture)
+
+
+def watchdog(bench):
+    """A loop that stalls is reset by the hardware, and the next boot says so."""
+    config = CONFIG.replace("frame_age_max_s = 30.0\n[device.trial]", "frame_age_max_s = 8.0\n[device.trial]")
+    config = 'listen = "0.0.0.0:9001"\n[source]\nuri = "demo:?stall_after=60"\n' + config.replace(
+        'listen = "0.0.0.0:9001"\n', "")
+    with Machine(bench.image("stall", config)) as device:
+        device.running()
+        at, _ = device.line(r"watchdog: not fed")
+        started = time.monotonic()
+        at, _ = device.line(r"U-Boot 20", at, 60)
+        print(f"     reset {time.monotonic() - started:.0f} s after the last feed (timeout 15 s)")
+        status = device.status(lambda s: s["boot"]["resets"])
+        expect(status["boot"]["resets"][0].startswith("watchdog"), f"resets: {status['boot']['resets']}")
+
+
+def quiet(bench):
+    """Without a fault the watchdog stays quiet: ten minutes, or one in the short run."""
+    with Machine(bench.image("plain", CONFIG)) as device:
+        device.running()
+        at, until = len(device.lines), time.monotonic() + (600 if bench.full else 45)
+        while time.monotonic() < until:
+            time.sleep(5)
+            expect(not any("U-Boot 20" in line for line in device.lines[at:]), f"it was reset: {device.tail()}")
+        device.running(10)
+
+
+def slots(bench):
+    """A broken B boots once and the machine comes back in A by itself; a good B is kept."""
+    broken = CONFIG.replace('listen =', 'model = "no-such-model/1"\nlisten =', 1)
+    image = bench.image("plain", CONFIG)
+    with Machine(image) as device:
+        device.running()
+        bundle = bench.bundle("broken", broken, "2.0-broken")
+        damaged = bytearray(bundle)
+        damaged[len(damaged) // 2] ^= 1
+        code, body = device.http("/device/update", method="POST", body=bytes(damaged), token=TOKEN, limit=300)
+        expect(code == 422, f"a damaged update: {code} {body}")
+        code, body = device.http("/device/slot/try", method="POST", token=TOKEN)
+        device.line(r"slot B is writing: only a slot that is `ready:`", limit=30)
+        code, body = device.http("/device/update", method="POST", body=bundle, token=TOKEN, limit=300)
+        expect(code == 200, f"an update: {code} {body}")
+        at = len(device.lines)
+        device.http("/device/slot/try", method="POST", token=TOKEN)
+        at, _ = device.line(r"booting slot B", at)
+        at, _ = device.line(r"booting slot A", at)
+        status = device.status(lambda s: s["boot"]["trial"] and s["loop"]["frames"] > 0)
+        expect(status["boot"]["slot"] == "A", f"boot: {status['boot']}")
+        expect("no-such-model" in status["boot"]["trial"], f"the reason: {status['boot']['trial']}")
+        print(f"     trial: {status['boot']['trial']}")
+        good = bench.bundle("good", CONFIG, "2.1")
+        code, body = device.http("/device/update", method="POST", body=good, token=TOKEN, limit=300)
+        expect(code == 200, f"an update: {code} {body}")
+        at = len(device.lines)
+        device.http("/device/slot/try", method="POST", token=TOKEN)
+        at, _ = device.line(r"booting slot B", at)
+        status = device.status(lambda s: s["boot"]["slot"] == "B" and "committed" in (s["boot"]["trial"] or ""))
+        expect("2.1" in status["boot"]["trial"], f"boot: {status['boot']}")
+        device.http("/device/reboot", method="POST", token=TOKEN)
+        device.line(r"booting slot B", at + 1)
+
+
+def power_cuts(bench):
+    """The power goes while the spool is written and an update streams: nothing committed is lost."""
+    seed, count = 4, 50 if bench.full else 3
+    chance, image, committed = random.Random(seed), bench.image("plain", CONFIG), 0
+    bundle = bench.bundle("good", CONFIG, "2.1")
+    for cut in range(count):
+        with Machine(image) as device:
+            status = device.status(lambda s: s["state"] == "running" and s["spool"])
+            expect(status["boot"]["slot"] == "A", f"cut {cut}: boot {status['boot']}")
+            expect(status["spool"]["last"] >= committed,
+                   f"cut {cut}: the spool ends at {status['spool']['last']}, {committed} was committed")
+            code, slot = device.http("/device/slot", token=TOKEN)
+            slot = json.loads(slot)
+            expect(code == 200 and slot["committed"] == "A" and slot["a"].startswith("ready:"), f"cut {cut}: {slot}")
+            update = threading.Thread(target=lambda: quietly(
+                lambda: device.http("/device/update", method="POST", body=bundle, token=TOKEN, limit=300)))
+            update.start()
+            until = time.monotonic() + chance.uniform(0.2, 8.0)
+            while time.monotonic() < until:
+                quietly(lambda: None)
+                try:
+                    committed = max(committed, json.loads(device.http("/status", limit=5)[1])["spool"]["last"])
+                except (OSError, ValueError):
+                    pass
+                time.sleep(0.05)
+            device.kill()
+            update.join(10)
+        print(f"     cut {cut + 1} of {count}: {committed} records were committed")
+        sys.stdout.flush()
+    with Machine(image) as device:
+        last = device.status(lambda s: s["state"] == "running" and s["spool"])["spool"]["last"]
+        expect(last >= committed, f"the spool ends at {last}, {committed} was committed")
+
+
+def quietly(act):
+    try:
+        act()
+    except OSError:
+        pass
+
+
+CHECKS = {check.__name__: check for check in (boots, camera, watchdog, slots, power_cuts, quiet)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binary", type=Path)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only", action="append", choices=CHECKS)
+    parser.add_argument("--kernel")
+    parser.add_argument("--keep", help="folder for the images, which are kept there")
+    args = parser.parse_args()
+    folder = args.keep or tempfile.mkdtemp(prefix="firstlight-boot-", dir=ROOT / "target")
+    Path(folder).mkdir(exist_ok=True)
+    failed = []
+    try:
+        bench = Bench(args.binary.resolve(), args.kernel, folder, args.full)
+        for name in args.only or CHECKS:
+            started = time.monotonic()
+            try:
+                CHECKS[name](bench)
+                print(f"ok   {name} ({time.monotonic() - started:.0f} s): {CHECKS[name].__doc__}")
+            except Failed as error:
+                failed.append(name)
+                print(f"FAIL {name}: {error}")
+            sys.stdout.flush()
+    finally:
+        if not args.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{len(args.only or CHECKS) - len(failed)} passed, {len(failed)} failed")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
