@@ -10,6 +10,8 @@ mod models;
 mod probe;
 mod run;
 mod selftest;
+mod slot;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +60,10 @@ enum Command {
     Bench(bench::Args),
     /// Run the golden frame and the demo scene through every usable engine
     Selftest(selftest::Args),
+    /// Show and change which of the two slots is started
+    Slot(slot::Args),
+    /// Install a signed update into the slot that does not run
+    Update(update::Args),
     /// Print every environment variable this program reads
     Env,
 }
@@ -85,6 +91,10 @@ enum Error {
     Http(#[from] http::Error),
     #[error(transparent)]
     Serial(#[from] device::Error),
+    #[error(transparent)]
+    Slot(#[from] device::slot::Error),
+    #[error(transparent)]
+    Update(#[from] device::update::Error),
     #[error("{0}")]
     Failed(String),
     #[error("{0}")]
@@ -101,11 +111,15 @@ impl Error {
                 source::Error::UnknownKind { .. } | source::Error::UnknownOption { .. } | source::Error::Option { .. },
             ) => Exit::Usage,
             Error::Cache(_) | Error::Model(_) | Error::Engine(_) => Exit::ModelUnavailable,
+            Error::Slot(device::slot::Error::NoAutoboot) => Exit::Usage,
+            Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
             Error::Verification(_) => Exit::VerificationFailed,
             Error::Source(_)
             | Error::Sink(_)
             | Error::Http(_)
             | Error::Serial(_)
+            | Error::Slot(_)
+            | Error::Update(_)
             | Error::Failed(_)
             | Error::Io { .. } => Exit::Failed,
         }
@@ -126,6 +140,8 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Probe(args) => probe::run(&args, &cache_at(cache)),
         Command::Bench(args) => bench::run(&args, &cache_at(cache)),
         Command::Selftest(args) => selftest::run(&args, &cache_at(cache)),
+        Command::Slot(args) => slot::run(&args),
+        Command::Update(args) => update::run(&args),
         Command::Env => env::run(),
     };
     let exit = match result {

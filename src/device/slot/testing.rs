@@ -257,7 +257,7 @@ impl Medium for Sparse {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        assert!(offset % SECTOR as u64 == 0 && buffer.len() == SECTOR, "a whole sector");
+        assert!(offset.is_multiple_of(SECTOR as u64) && buffer.len() == SECTOR, "a whole sector");
         buffer.copy_from_slice(self.sectors.get(&(offset / SECTOR as u64)).unwrap_or(&[0; SECTOR]));
         Ok(())
     }
