@@ -343,7 +343,7 @@ fn power_may_be_cut_at_every_operation() {
     // Two marks of two copies (a write and a sync each), six pieces, three syncs.
     assert_eq!(operations, 8 + 6 + 3);
     for count in 0..operations {
-        for seed in 0..6 {
+        for seed in 0..8 {
             survives(&start, &bundle, &|medium| medium.cut_at_operation(count), seed, &format!("{count}/{seed}"));
         }
     }
