@@ -10,7 +10,9 @@ mod models;
 mod probe;
 mod run;
 mod selftest;
+mod slot;
 mod spool;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +64,10 @@ enum Command {
     /// Show the answers that `run` has kept over power cuts (`output.spool`)
     #[command(subcommand)]
     Spool(spool::Command),
+    /// Show and change which of the two slots is started
+    Slot(slot::Args),
+    /// Install a signed update into the slot that does not run
+    Update(update::Args),
     /// Print every environment variable this program reads
     Env,
 }
@@ -89,6 +95,10 @@ enum Error {
     Http(#[from] http::Error),
     #[error(transparent)]
     Serial(#[from] device::Error),
+    #[error(transparent)]
+    Slot(#[from] device::slot::Error),
+    #[error(transparent)]
+    Update(#[from] device::update::Error),
     #[error("{0}")]
     Failed(String),
     #[error("{0}")]
@@ -105,11 +115,15 @@ impl Error {
                 source::Error::UnknownKind { .. } | source::Error::UnknownOption { .. } | source::Error::Option { .. },
             ) => Exit::Usage,
             Error::Cache(_) | Error::Model(_) | Error::Engine(_) => Exit::ModelUnavailable,
+            Error::Slot(device::slot::Error::NoAutoboot) => Exit::Usage,
+            Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
             Error::Verification(_) => Exit::VerificationFailed,
             Error::Source(_)
             | Error::Sink(_)
             | Error::Http(_)
             | Error::Serial(_)
+            | Error::Slot(_)
+            | Error::Update(_)
             | Error::Failed(_)
             | Error::Io { .. } => Exit::Failed,
         }
@@ -134,6 +148,8 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Bench(args) => bench::run(&args, &cache_at(cache)),
         Command::Selftest(args) => selftest::run(&args, &cache_at(cache)),
         Command::Spool(command) => spool::run(&command),
+        Command::Slot(args) => slot::run(&args),
+        Command::Update(args) => update::run(&args),
         Command::Env => env::run(),
     };
     let exit = match result {

@@ -130,22 +130,21 @@ impl PowerCut {
         self.inner().write_offsets.clone()
     }
 
-    /// What the disk holds when the power is back: all that was synced, and of what was not, by `seed`: nothing, all, or
-    /// any of its sectors.
+    /// What the disk holds when the power is back: all that was synced, and of what was not, by `seed`: nothing, all, any
+    /// of its sectors, or the begin of each sector, which is worse than a disk should do.
     pub fn after_cut(&self, seed: u64) -> Vec<u8> {
         let inner = self.inner();
         let mut bytes = inner.durable.clone();
         let mut random = Random::new(seed);
         for (offset, data) in &inner.pending {
             for (index, sector) in data.chunks(SECTOR).enumerate() {
-                let survives = match seed % 3 {
-                    0 => false,
-                    1 => true,
-                    _ => random.chance(0.5),
+                let survives = match seed % 4 {
+                    0 => 0,
+                    1 => sector.len(),
+                    2 => [0, sector.len()][random.below(2)],
+                    _ => random.below(sector.len() + 1),
                 };
-                if survives {
-                    bytes[offset + index * SECTOR..][..sector.len()].copy_from_slice(sector);
-                }
+                bytes[offset + index * SECTOR..][..survives].copy_from_slice(&sector[..survives]);
             }
         }
         bytes
@@ -257,7 +256,7 @@ impl Medium for Sparse {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        assert!(offset % SECTOR as u64 == 0 && buffer.len() == SECTOR, "a whole sector");
+        assert!(offset.is_multiple_of(SECTOR as u64) && buffer.len() == SECTOR, "a whole sector");
         buffer.copy_from_slice(self.sectors.get(&(offset / SECTOR as u64)).unwrap_or(&[0; SECTOR]));
         Ok(())
     }

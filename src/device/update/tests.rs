@@ -107,15 +107,16 @@ fn assert_safe(bytes: &[u8], start: &[u8], told: &str) {
     let (_, disk) = disk_of(bytes.to_vec());
     let state = disk.state().unwrap();
     assert_eq!((state.committed, state.trial, &state.a), (SlotName::A, None, &before().a), "{told}");
-    let slot = [3, 6].map(|number| disk.partition(number).unwrap());
     let environment = slot::environment::COPY_OFFSETS.map(|offset| Region { offset, bytes: 512 });
-    let may_change = |at: usize| {
-        let inside = |region: &Region| (region.offset..region.offset + region.bytes).contains(&(at as u64));
-        slot.iter().chain(&environment).any(inside)
-    };
-    let changed = bytes.iter().zip(start).enumerate().filter(|(_, (now, then))| now != then);
-    let strays: Vec<usize> = changed.map(|(at, _)| at).filter(|at| !may_change(*at)).collect();
-    assert!(strays.is_empty(), "{told}: byte {} changed", strays[0]);
+    let slot = [3, 6].map(|number| disk.partition(number).unwrap());
+    // In the order of the disk; what lies between them may not change.
+    let mut begin = 0;
+    for Region { offset, bytes: length } in environment.into_iter().chain(slot) {
+        let between = begin..usize::try_from(offset).unwrap();
+        assert!(bytes[between.clone()] == start[between.clone()], "{told}: something in {between:?} changed");
+        begin = usize::try_from(offset + length).unwrap();
+    }
+    assert!(bytes[begin..] == start[begin..], "{told}: something behind {begin} changed");
     let tried = state.try_(SlotName::B).is_ok();
     match &state.b {
         Content::Ready(version) if version == VERSION => assert!(tried && holds_the_update(&disk), "{told}"),
@@ -323,14 +324,10 @@ fn survives(start: &[u8], bundle: &[u8], cut: &dyn Fn(&PowerCut), seed: u64, tol
     let once = medium.after_cut(seed);
     assert_safe(&once, start, told);
     let (medium, disk) = disk_of(once);
-    let old = disk.state().unwrap();
     medium.cut_at_operation(usize::try_from(seed % 7).unwrap());
     let _ = install_on(&disk, bundle);
     let twice = medium.after_cut(seed + 1);
-    // What the first cut left of B is not promised any more, unless nothing of it had been written.
-    if old == before() {
-        assert_safe(&twice, start, told);
-    }
+    assert_safe(&twice, start, told);
     let (medium, disk) = disk_of(twice);
     install_on(&disk, bundle).unwrap();
     assert_safe(&medium.after_cut(0), start, told);
@@ -346,7 +343,7 @@ fn power_may_be_cut_at_every_operation() {
     // Two marks of two copies (a write and a sync each), six pieces, three syncs.
     assert_eq!(operations, 8 + 6 + 3);
     for count in 0..operations {
-        for seed in 0..9 {
+        for seed in 0..8 {
             survives(&start, &bundle, &|medium| medium.cut_at_operation(count), seed, &format!("{count}/{seed}"));
         }
     }
