@@ -123,7 +123,8 @@ pub struct OutputConfig {
     /// Directory on the data partition that keeps the newest answers over power cuts; absent: none are kept. It is made
     /// if only its last part is missing.
     pub spool: Option<PathBuf>,
-    /// Size of the spool, MB of 10⁶ bytes, 1 to 1024; the oldest answers give way.
+    /// Size of the spool, MB of 10⁶ bytes, 1 to 1024; the oldest answers give way. It must fit its partition: on a full
+    /// disk nothing older is removed to make room.
     pub spool_mb: u64,
     /// Longest time until an answer is safe from a power cut, seconds, 0.1 to 3600.
     pub spool_interval_s: f64,
@@ -133,9 +134,9 @@ pub struct OutputConfig {
 
 impl Default for OutputConfig {
     fn default() -> Self {
-        // 16 MB of lines of half a kilobyte, one a second, are nine hours; and 256 segments, each one removal. Ten
-        // seconds: one sync in so long costs an SD card 8,640 small writes a day. One a second: 30 would cost the card
-        // 1.3 GB a day and keep 20 minutes; what counts as a change worth keeping, only who reads the answers knows.
+        // Ten seconds: an SD card takes 8,640 small commits a day for years. One a second: ten lines of a kilobyte fill
+        // three blocks, and 16 MB of those are more than three hours. All of 30 a second would cost the card 2 GB a day
+        // and keep ten minutes; and which change is worth keeping, only who reads the answers knows.
         Self { json: "stdout".into(), spool: None, spool_mb: 16, spool_interval_s: 10.0, spool_per_s: 1.0 }
     }
 }

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use firstlight::config::{BufferConfig, BufferPolicy};
+use firstlight::config::{BufferConfig, BufferPolicy, OutputConfig};
 use firstlight::engine::{self, Engine, LoadOptions};
 use firstlight::frame::Orientation;
 use firstlight::model::{Model, Request};
 use firstlight::pipeline::telemetry::HealthLimits;
 use firstlight::pipeline::{Parts, Pipeline, Telemetry};
-use firstlight::sink::{self, JsonLines, Outcome, Sink, Snapshot};
+use firstlight::sink::{self, JsonLines, Outcome, Sink, Snapshot, Spool};
 use firstlight::source;
 use support::still::{Still, demo_package};
 
@@ -87,9 +87,13 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     let package = demo_package();
     let model = Model::load(&package, engine, LoadOptions { threads: 1 }).unwrap();
     let readings: Arc<[Reading; 2]> = Arc::default();
+    let labels = || Arc::clone(model.labels());
+    // As much as may be kept, so that segments are written and removed meanwhile.
+    let output = OutputConfig { spool_mb: 1, spool_per_s: 1000.0, ..OutputConfig::default() };
     let sinks: Vec<Box<dyn Sink>> = vec![
-        Box::new(Snapshot::new(Arc::clone(model.labels()), 80)),
-        Box::new(JsonLines::open(dir.path().join("lines").to_str().unwrap(), Arc::clone(model.labels())).unwrap()),
+        Box::new(Snapshot::new(labels(), 80)),
+        Box::new(JsonLines::open(dir.path().join("lines").to_str().unwrap(), labels()).unwrap()),
+        Box::new(Spool::start(&dir.path().join("spool"), &output, String::new(), labels()).unwrap()),
         Box::new(Gauge { readings: Arc::clone(&readings), starts: [warm_up, warm_up + frames] }),
     ];
     let limits = HealthLimits { frame_age_max: Duration::from_secs(60), start_grace: Duration::from_secs(60) };

@@ -230,7 +230,7 @@ struct Writer {
 
 impl Writer {
     fn run(self) {
-        let (mut ring, mut batch, mut pause) = (None, Vec::new(), RETRY_FIRST);
+        let (mut ring, mut batch, mut pause) = (None, Vec::with_capacity(RECORDS_BYTES_MAX), RETRY_FIRST);
         loop {
             let stopping = {
                 let mut state = self.shared.lock();

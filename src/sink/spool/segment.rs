@@ -3,6 +3,7 @@
 //! `{"format":1,"first":42,"records":10,"bytes":5210,"boot_id":"…","sha256":"…"}`, then the records, a line each.
 //! May not know: the ring it is part of.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,8 +16,8 @@ use sha2::digest::Digest;
 const FORMAT: u32 = 1;
 /// Most records in a segment.
 pub const RECORDS_MAX: u64 = 8192;
-/// Most bytes of records in a segment, which is also what may wait in memory: a megabyte is half an hour at one line of
-/// half a kilobyte a second, and more than the line of any frame.
+/// Most bytes of records in a segment, which is also what may wait in memory: a megabyte is a quarter of an hour of one
+/// line of a kilobyte a second, and more than the line of nearly any frame.
 pub const RECORDS_BYTES_MAX: usize = 1 << 20;
 /// A header has about 220 bytes.
 const HEADER_BYTES_MAX: u64 = 512;
@@ -166,5 +167,9 @@ pub fn read(path: &Path, first: u64) -> Result<(Header, Vec<u8>), Fault> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        write!(hex, "{byte:02x}").expect("a string takes everything");
+    }
+    hex
 }
