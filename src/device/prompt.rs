@@ -47,11 +47,7 @@ impl Prompt {
                 b'\r' | b'\n' => self.enter(now, &mut echo, &mut commands),
                 _ if self.open.is_none() => {}
                 // Backspace and delete; Ctrl-C and Ctrl-D.
-                0x08 | 0x7F => {
-                    if self.line.pop().is_some() {
-                        echo.extend_from_slice(b"\x08 \x08");
-                    }
-                }
+                0x08 | 0x7F if self.line.pop().is_some() => echo.extend_from_slice(b"\x08 \x08"),
                 0x03 | 0x04 => self.close(),
                 b' '..=b'~' if self.line.len() < LINE_BYTES_MAX => {
                     self.line.push(byte);
@@ -185,7 +181,7 @@ mod tests {
     #[test]
     fn noise_neither_grows_nor_speaks() {
         let mut prompt = Prompt::default();
-        let noise: Vec<u8> = (0..10_000_u32).map(|n| (n * 7 % 256) as u8).collect();
+        let noise: Vec<u8> = (0..10_000_u32).map(|n| (n * 7).to_le_bytes()[0]).collect();
         prompt.feed(b"\r", Instant::now());
         for chunk in noise.chunks(100) {
             let (echo, _) = prompt.feed(chunk, Instant::now());

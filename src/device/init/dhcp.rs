@@ -204,7 +204,7 @@ mod tests {
             let mut bytes = whole.clone();
             for _ in 0..=n % 5 {
                 let at = random.below(bytes.len());
-                bytes[at] = random.bits() as u8;
+                bytes[at] = random.bits().to_le_bytes()[0];
             }
             bytes.truncate(random.below(bytes.len() + 1));
             let _ = parse(&bytes, 7, HARDWARE);

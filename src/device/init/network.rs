@@ -240,7 +240,7 @@ impl Interface {
         // SAFETY: a structure of numbers and bytes, for which zero is a value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in request.ifr_name.iter_mut().zip(self.name.bytes()) {
-            *to = from.cast_signed() as libc::c_char;
+            *to = libc::c_char::from_ne_bytes([from]);
         }
         request
     }
@@ -258,8 +258,9 @@ impl Interface {
         let mut request = self.request();
         self.call(libc::SIOCGIFFLAGS, "reading its flags", &mut request)?;
         // SAFETY: SIOCGIFFLAGS has filled this member of the union.
-        let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags }) | libc::IFF_UP | libc::IFF_RUNNING;
-        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+        let flags = unsafe { request.ifr_ifru.ifru_flags };
+        let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("both are low bits");
+        request.ifr_ifru.ifru_flags = flags | up;
         self.call(libc::SIOCSIFFLAGS, "bringing it up", &mut request)
     }
 
@@ -268,7 +269,7 @@ impl Interface {
         self.call(libc::SIOCGIFHWADDR, "reading its hardware address", &mut request)?;
         // SAFETY: SIOCGIFHWADDR has filled this member of the union.
         let data = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
-        Ok(std::array::from_fn(|i| data[i] as u8))
+        Ok(std::array::from_fn(|i| data[i].to_ne_bytes()[0]))
     }
 
     fn set_address(
@@ -301,9 +302,9 @@ impl Interface {
 fn generic(address: Ipv4Addr) -> libc::sockaddr {
     let mut data = [0; 14];
     for (to, from) in data[2..6].iter_mut().zip(address.octets()) {
-        *to = from.cast_signed() as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([from]);
     }
-    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
+    libc::sockaddr { sa_family: libc::sa_family_t::try_from(libc::AF_INET).expect("2"), sa_data: data }
 }
 
 #[cfg(test)]

@@ -66,10 +66,12 @@ impl Source for DemoSource {
 
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error> {
         if let Some(left) = &mut self.stall_after {
-            while *left == 0 {
-                std::thread::park();
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => loop {
+                    std::thread::park();
+                },
             }
-            *left -= 1;
         }
         if let Some(period) = self.period {
             let now = Instant::now();
