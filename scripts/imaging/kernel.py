@@ -83,7 +83,7 @@ def tree(given, architecture, target):
 
 
 def normal(name):
-    """`kernel/fs/nls/nls_iso8859-1.ko.xz` and `nls_iso8859-1` → `nls_iso8859_1`: in names `-` and `_` are the same."""
+    """`kernel/fs/nls/nls_iso8859-1.ko.xz` and `nls_iso8859-1` → `nls_iso8859_1`: in names - and _ are the same."""
     return re.sub(r"\.ko(\.\w+)?$", "", name.rsplit("/", 1)[-1]).replace("-", "_")
 
 
@@ -106,7 +106,7 @@ class Kernel:
         self._depmod(work)
 
     def _depmod(self, work):
-        # A package has no modules.dep: it is made where a package is installed. Links, so that the tree stays as it is.
+        # A package has no modules.dep: that is made when it is installed. Links, so that the tree stays as it is.
         listing = work / "lib/modules" / self.version
         listing.mkdir(parents=True)
         for entry in self.folder.iterdir():

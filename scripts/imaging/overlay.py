@@ -9,7 +9,7 @@ from .tools import say
 MODELS = "/var/lib/firstlight/models"
 
 # What is not here, and why: PrivateDevices and DeviceAllow (cameras, GPU), MemoryDenyWriteExecute (CUDA compiles at run
-# time), RestrictRealtime (the loop may be given a real-time priority), ProtectKernelModules (a GPU's library loads some).
+# time), RestrictRealtime (the loop may get a real-time priority), ProtectKernelModules (a GPU's library loads some).
 UNIT = """\
 [Unit]
 Description=Firstlight: a model that sees

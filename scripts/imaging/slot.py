@@ -1,4 +1,4 @@
-"""What a slot holds: the boot file system and the root. A and B have the same bytes; who boots them says which it is."""
+"""What a slot holds: the boot file system and the root. A and B have the same bytes; who boots one says which it is."""
 
 import shutil
 import tomllib

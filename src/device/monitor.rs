@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::board::{Sensors, rss_kb};
+use super::board_file::BoardFile;
 use crate::pipeline::Telemetry;
 
 /// Temperatures move in seconds; memory is read for people.
@@ -26,7 +27,8 @@ impl Monitor {
     /// # Errors
     /// The system gives no thread.
     pub fn start(telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
-        let sensors = Sensors::find(Path::new("/"));
+        let root = Path::new("/");
+        let sensors = Sensors::find(root, &BoardFile::for_machine(root).file.sensors);
         read(&sensors, &telemetry);
         let (stop, stopped) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("monitor".into()).spawn(move || {
