@@ -249,7 +249,7 @@ pub fn seconds(value: f64) -> Duration {
 }
 
 /// toml's message in one line with its place, and for an unknown key the nearest valid one.
-fn explain(error: &toml::de::Error, text: &str) -> String {
+pub fn explain(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let mut message = error.message().replace('\n', " ");
     if let Some((key, valid)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "))

@@ -215,8 +215,13 @@ def boots(bench):
         status = device.status(lambda s: s["boot"]["resets"] and s["loop"]["frames"] > 0)
         expect(status["boot"]["resets"][0] == "asked over HTTP", f"resets: {status['boot']['resets']}")
         at = len(device.lines)
-        device.command("system_powerdown")
-        device.line(r"the power button", at, 60)
+        # Pressed again until it is noticed: a button's driver comes some seconds after the first frame.
+        for _ in range(10):
+            device.command("system_powerdown")
+            if any("the power button" in line for line in device.lines[at:]):
+                break
+            time.sleep(4)
+        device.line(r"the power button", at, 10)
         device.line(r"Starting kernel", at)
 
 

@@ -11,7 +11,7 @@ from .tools import EPOCH, ImageError, run
 MIB = 1 << 20
 # "FLST": of the disk's label and of every FAT.
 SERIAL = 0x464C5354
-# Of the data file system: it is wiped and made anew on the device, so it is found by its place and label, never by this.
+# Of the data file system, on every device: it is found by its place and label, never by this.
 DATA_UUID = "464c5354-0000-4000-8000-000000000001"
 
 
@@ -141,7 +141,10 @@ def tar_gz(root, output):
     with open(output, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed, \
             tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path in sorted(root.rglob("*")):
-            add(archive, path.relative_to(root).as_posix(), path)
+            name = path.relative_to(root).as_posix()
+            # The folders that the system has already stay as they are.
+            if path.is_symlink() or not path.is_dir() or "firstlight" in name:
+                add(archive, name, path)
 
 
 def add(archive, name, path, mtime=EPOCH):

@@ -20,9 +20,10 @@ ARM64_MAGIC = (56, b"ARMd")
 
 
 def fetch(package, architecture, target):
-    """The path of a Debian package of an architecture, of the release that this machine's apt knows, by apt's signatures.
+    """The path of a Debian package of an architecture, of the release that this machine's apt knows.
 
-    Nothing of the system changes: apt works in `target`. A package that was fetched before is not looked for again.
+    Verified by apt's signatures. Nothing of the system changes: apt works in `target`. A package that was fetched
+    before is not looked for again.
     """
     debs = target / "debs"
     debs.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def tree(given, architecture, target):
 
 
 def normal(name):
-    """`kernel/fs/nls/nls_iso8859-1.ko.xz` and `nls_iso8859-1` → `nls_iso8859_1`: `-` and `_` are the same in module names."""
+    """`kernel/fs/nls/nls_iso8859-1.ko.xz` and `nls_iso8859-1` → `nls_iso8859_1`: in names - and _ are the same."""
     return re.sub(r"\.ko(\.\w+)?$", "", name.rsplit("/", 1)[-1]).replace("-", "_")
 
 
@@ -105,7 +106,7 @@ class Kernel:
         self._depmod(work)
 
     def _depmod(self, work):
-        # A package has no modules.dep: it is made where a package is installed. Links, so that the package stays as it is.
+        # A package has no modules.dep: that is made when it is installed. Links, so that the tree stays as it is.
         listing = work / "lib/modules" / self.version
         listing.mkdir(parents=True)
         for entry in self.folder.iterdir():

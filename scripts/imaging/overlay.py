@@ -9,7 +9,7 @@ from .tools import say
 MODELS = "/var/lib/firstlight/models"
 
 # What is not here, and why: PrivateDevices and DeviceAllow (cameras, GPU), MemoryDenyWriteExecute (CUDA compiles at run
-# time), RestrictRealtime (the loop may be given a real-time priority), ProtectKernelModules (a GPU's user side loads some).
+# time), RestrictRealtime (the loop may get a real-time priority), ProtectKernelModules (a GPU's library loads some).
 UNIT = """\
 [Unit]
 Description=Firstlight: a model that sees
@@ -26,7 +26,6 @@ Restart=always
 RestartSec=1
 DynamicUser=yes
 SupplementaryGroups=video dialout
-RuntimeDirectory=firstlight
 LimitCORE=0
 OOMScoreAdjust=-500
 NoNewPrivileges=yes

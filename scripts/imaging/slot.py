@@ -1,4 +1,4 @@
-"""What a slot holds: the boot file system and the root. Slots A and B have the same bytes; who boots them says which it is."""
+"""What a slot holds: the boot file system and the root. A and B have the same bytes; who boots one says which it is."""
 
 import shutil
 import tomllib
@@ -38,17 +38,19 @@ def config_modules(options):
     names = device.get("modules", []) if isinstance(device, dict) else []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ImageError(f"{options.config}: device.modules: expected a list of names")
-    return names
+    # A name may be followed by parameters.
+    return [name.split()[0] for name in names if name.strip()]
 
 
 def modules(options, board, kernel):
-    """Early and all modules. A late one that this kernel lacks is said; an early one or one asked for is an error."""
+    """Early and all modules of this kernel. One that it lacks is an error where the device could not do without: an
+    early one of the kernel that the board file was written for, and one that the configuration asks for."""
     early, late, asked = board["modules"]["early"], board["modules"]["late"], config_modules(options)
-    for name in kernel.missing([*early, *asked]):
+    needed = asked if options.kernel else [*early, *asked]
+    for name in kernel.missing(needed):
         raise ImageError(f"kernel {kernel.version} has no module {name}{kernel.suggestion(name)}")
-    for name in kernel.missing(late):
-        say(f"warning: kernel {kernel.version} has no module {name}; left out")
-    return early, [*early, *late, *asked]
+    missing = set(kernel.missing([*early, *late]))
+    return [name for name in early if name not in missing], [n for n in [*early, *late, *asked] if n not in missing]
 
 
 def root(options, board, kernel, work):
@@ -61,15 +63,15 @@ def root(options, board, kernel, work):
     (tree / "etc/resolv.conf").symlink_to("/run/resolv.conf")
     ids = models.install(options.model, tree / "models")
     settings(options, board, tree, config_text(options, board, ids, "/models"))
-    kernel.install([name for name in modules(options, board, kernel)[1] if not kernel.missing([name])], tree)
+    kernel.install(modules(options, board, kernel)[1], tree)
     shutil.copyfile(work / "data.ext4", tree / "data.ext4")
     files.set_modes(tree, {"firstlight"})
     output = work / "root.squashfs"
     files.squashfs(tree, output, kernel)
     limit = board["image"]["root_mib"]
     if output.stat().st_size > limit * files.MIB:
-        raise ImageError(f"the root is {output.stat().st_size / files.MIB:.1f} MiB, the board file gives it {limit} MiB; "
-                         "raise [image] root_mib, or take fewer models")
+        raise ImageError(f"the root is {output.stat().st_size / files.MIB:.1f} MiB, the board file gives it {limit} "
+                         "MiB; raise [image] root_mib, or take fewer models")
     return output, ids
 
 
@@ -90,6 +92,10 @@ def initramfs(options, board, kernel, work):
         (tree / folder).mkdir(parents=True)
     shutil.copyfile(options.binary, tree / "init")
     kernel.install(modules(options, board, kernel)[0], tree)
+    if options.board_file:
+        # A board of the user's own: its early modules are no others' to know.
+        (tree / "etc/firstlight").mkdir(parents=True)
+        shutil.copyfile(options.board_file, tree / "etc/firstlight/board.toml")
     files.set_modes(tree, {"init"})
     output = work / "initramfs"
     files.initramfs(tree, output, kernel)
@@ -111,14 +117,9 @@ def boot(options, board, kernel, work):
         content |= {"Image": image, "cmdline.env": f"args={arguments}\n".encode()}
     else:
         content |= {"kernel8.img": image, "cmdline.txt": arguments.encode() + b"\n"}
-        content |= {name: firmware(options, name) for name in board["image"]["firmware"]}
-        lines = board["image"]["config_txt"]
-        if tree:
-            content[tree] = kernel.device_tree(tree)
-            lines += f"device_tree={tree}\n"
-        for overlay in board["image"]["overlays"]:
-            content[f"overlays/{overlay}"] = kernel.device_tree(overlay)
-        content["config.txt"] = lines.encode()
+        content |= {name: firmware(options, name) for name in board["firmware"]["files"]}
+        content |= {f"overlays/{name}": kernel.device_tree(name) for name in board["firmware"]["overlays"]}
+        content |= {tree: kernel.device_tree(tree), "config.txt": board["firmware"]["config"].lstrip().encode()}
     output = work / "boot.vfat"
     files.fat(output, board["image"]["boot_mib"], "BOOT", content)
     sizes = {"kernel": image.stat().st_size, "initramfs": content["initramfs"].stat().st_size}
@@ -128,8 +129,8 @@ def boot(options, board, kernel, work):
 def firmware(options, name):
     """A file of the Raspberry Pi's firmware, which is its maker's and not ours to hand on."""
     if not options.firmware_tree:
-        raise ImageError(f"this board needs {name} of the Raspberry Pi's firmware: --firmware DIR, a folder with it, or "
-                         "--firmware raspi-firmware, Debian's package (in non-free-firmware, by its own licence)")
+        raise ImageError(f"this board needs {name} of the Raspberry Pi's firmware: --firmware DIR, a folder with it, "
+                         "or --firmware raspi-firmware, Debian's package (in non-free-firmware, by its own licence)")
     found = sorted(options.firmware_tree.rglob(name))
     if not found:
         raise ImageError(f"{options.firmware_tree}: no {name} in it")
@@ -149,7 +150,7 @@ def select(options, board, work):
         # One sector, so that the device can replace it by one write. A partition without config.txt is not looked at
         # by every bootloader.
         content = {"autoboot.txt": choice.ljust(512, b"\n"), "config.txt": b"# See autoboot.txt.\n"}
-        content |= {name: firmware(options, name) for name in board["image"]["firmware_select"]}
+        content |= {name: firmware(options, name) for name in board["firmware"]["select"]}
     output = work / "select.vfat"
     files.fat(output, 16, "SELECT", content)
     return output

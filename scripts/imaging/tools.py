@@ -13,9 +13,9 @@ EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "1577836800"))
 
 # Debian package of each program that may be missing.
 PACKAGES = {
-    "apt-get": "apt", "depmod": "kmod", "dpkg-deb": "dpkg", "mcopy": "mtools", "mformat": "mtools", "minisign": "minisign",
+    "depmod": "kmod", "dpkg-deb": "dpkg", "mcopy": "mtools", "mformat": "mtools", "minisign": "minisign",
     "mke2fs": "e2fsprogs", "mkimage": "u-boot-tools", "mksquashfs": "squashfs-tools", "mmd": "mtools",
-    "sfdisk": "fdisk", "xz": "xz-utils", "zstd": "zstd",
+    "sfdisk": "fdisk", "zstd": "zstd",
 }
 
 

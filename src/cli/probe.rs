@@ -45,7 +45,10 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         }
         None => None,
     };
-    let board = device::identify(Path::new("/"));
+    let root = Path::new("/");
+    let board = device::identify(root);
+    let machine = device::BoardFile::for_machine(root);
+    let differences = machine.file.differences(&board, root);
     let probed: Vec<_> = engine::engines()
         .into_iter()
         .map(|engine| {
@@ -63,6 +66,8 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             "board": {
                 "name": board.name, "model": board.model, "architecture": board.architecture, "cores": board.cores,
                 "cpu_features": board.cpu_features, "memory_mb": board.memory_mb,
+                "file": machine.file.name, "matched_by": machine.by.to_string(), "soc": machine.file.soc,
+                "differences": differences, "file_fault": machine.fault.map(|fault| fault.to_string()),
             },
             "engines": engines,
             "chosen": chosen,
@@ -81,6 +86,13 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         board.cores,
         board.memory_mb
     ))?;
+    print_line(&format!("file     {} by {}; SoC {}", machine.file.name, machine.by, machine.file.soc))?;
+    if let Some(fault) = &machine.fault {
+        print_line(&format!("fault    {fault}"))?;
+    }
+    for difference in &differences {
+        print_line(&format!("differs  {difference}"))?;
+    }
     for (name, version, why) in &probed {
         let verdict = match why {
             None if Some(*name) == chosen => "chosen".into(),

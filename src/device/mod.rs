@@ -16,6 +16,7 @@ pub mod update;
 mod watchdog;
 
 pub use board::{Board, boot_id, identify, rss_kb};
+pub use board_file::{BoardFile, Error as BoardFileError, Match, MatchedBy};
 pub use monitor::Monitor;
 pub use port::Error;
 pub use serial::SerialLine;

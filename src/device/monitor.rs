@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::board::{Sensors, rss_kb};
+use super::board_file::BoardFile;
 use super::init::FACTS_NAME;
 use crate::env;
 use crate::pipeline::Telemetry;
@@ -28,7 +29,8 @@ impl Monitor {
     /// # Errors
     /// The system gives no thread.
     pub fn start(telemetry: Arc<Telemetry>) -> std::io::Result<Self> {
-        let sensors = Sensors::find(Path::new("/"));
+        let root = Path::new("/");
+        let sensors = Sensors::find(root, &BoardFile::for_machine(root).file.sensors);
         let report = env::DEVICE_DIR.get().map(|dir| PathBuf::from(dir).join(FACTS_NAME));
         read(&sensors, report.as_deref(), &telemetry);
         let (stop, stopped) = mpsc::sync_channel(1);

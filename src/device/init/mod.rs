@@ -41,7 +41,7 @@ use self::modules::Modules;
 use self::power::End;
 use self::slots::Booted;
 use self::supervisor::{Parts, Supervisor};
-use super::board_file::BoardFile;
+use super::board_file::{BoardFile, Match};
 use super::slot::{find_disk, running_slot};
 use super::watchdog::Watchdog;
 use crate::config::{self, Config};
@@ -112,7 +112,7 @@ pub fn main() -> ! {
 /// From the initramfs to the slot's root.
 fn stage1() -> Result<Infallible, Error> {
     mounts::mount_basics()?;
-    let board = BoardFile::of_this_machine();
+    let board = BoardFile::for_machine(Path::new("/")).file;
     say(&format!("firstlight {} on {}", env!("CARGO_PKG_VERSION"), board.name));
     load_modules(&board.modules.early, say);
     let mut watchdog = arm_watchdog(&board, None, say);
@@ -157,7 +157,7 @@ fn wait_for_disk(board: &BoardFile, mut watchdog: Option<&mut Watchdog>) -> Resu
 fn stage2() -> Result<Infallible, Error> {
     mounts::mount_basics()?;
     fs::create_dir_all(DEVICE_DIR)?;
-    let board = BoardFile::of_this_machine();
+    let Match { file: board, by, fault } = BoardFile::for_machine(Path::new("/"));
     let (config, config_problem) = read_config();
     let mut said = Vec::new();
     let watchdog = arm_watchdog(&board, config.device.watchdog.timeout_s, |line| said.push(line.to_owned()));
@@ -191,7 +191,11 @@ fn stage2() -> Result<Infallible, Error> {
         events,
         reporter: reporter.clone(),
     })?;
-    said.into_iter().chain(console_problem).for_each(|line| supervisor.say(&line));
+    supervisor.say(&format!("board {} by {by}", board.name));
+    said.into_iter()
+        .chain(console_problem)
+        .chain(fault.map(|fault| fault.to_string()))
+        .for_each(|line| supervisor.say(&line));
     supervisor.set_problem(Part::Config, config_problem);
     match mounts::root_is_read_only() {
         Ok(error) => supervisor.say(&format!("the root is read-only: {error}")),
