@@ -295,7 +295,7 @@ mod tests {
         let start = fresh.after_cut(0);
         // At most three writes with a sync each; the last round is not cut.
         for (first_cut, second_cut, seed) in
-            (0..7).flat_map(|i| (0..7).flat_map(move |j| (0..24).map(move |s| (i, j, s))))
+            (0..7).flat_map(|i| (0..7).flat_map(move |j| (0..12).map(move |s| (i, j, s))))
         {
             let disk = PowerCut::new(start.clone());
             disk.cut_at_operation(first_cut);

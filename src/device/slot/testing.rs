@@ -142,7 +142,8 @@ impl PowerCut {
                     0 => 0,
                     1 => sector.len(),
                     2 => [0, sector.len()][random.below(2)],
-                    _ => random.below(sector.len() + 1),
+                    // Early enough that what is torn is not only padding.
+                    _ => random.below(SECTOR / 4).min(sector.len()),
                 };
                 bytes[offset + index * SECTOR..][..survives].copy_from_slice(&sector[..survives]);
             }
