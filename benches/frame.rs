@@ -27,7 +27,7 @@ fn main() {
     let mut bare = engine.load(&network, options).expect("the demo model");
     let mut sinks: [Box<dyn Sink>; 2] = [
         Box::new(Snapshot::new(Arc::clone(model.labels()), 80)),
-        Box::new(JsonLines::open("/dev/null", Arc::clone(model.labels()), Instant::now()).expect("/dev/null")),
+        Box::new(JsonLines::open("/dev/null", Arc::clone(model.labels())).expect("/dev/null")),
     ];
     let (mut conveyor, mut frame, mut predictions) = (Conveyor::new(1), Frame::empty(), Predictions::default());
     let request = Request::default();
