@@ -177,8 +177,8 @@ impl Buffer {
     }
 }
 
-/// The calls themselves: each is unsafe because the kernel trusts the pointer. The numbers stand apart from the wrappers so
-/// that the tests see the very ones that are used.
+/// The calls themselves: each is unsafe because the kernel trusts the pointer. The numbers stand apart from the
+/// wrappers so that the tests see the very ones that are used.
 mod call {
     use libc::c_int;
     use nix::sys::ioctl::ioctl_num_type as Number;

@@ -194,7 +194,8 @@ fn agree(device: &File, wanted: &Wanted, card: String) -> Result<(Picture, Agree
     Ok((picture, agreement))
 }
 
-/// Sets the rate where it can be set, and says which there is. No reason to refuse a camera: many sensors have one rate.
+/// Sets the rate where it can be set, and says which there is. Another rate is no reason to refuse a camera: many
+/// sensors have one alone.
 fn agree_on_rate(device: &File, wanted: Option<u32>) -> Option<f64> {
     let current = abi::get_parameters(device).ok()?;
     let settable = current.capability & abi::PARM_TIME_PER_FRAME != 0;

@@ -8,8 +8,8 @@ use crate::frame::{self, Frame, Limits, Orientation, RawFormat, RawLayout, Size,
 /// What `?format=` may say.
 pub const NAMES: &str = "yuyv, mjpeg, nv12, grey or rgb";
 
-/// Above this many pixels a frame, JPEG is preferred. Uncompressed 640x480 at 30 frames a second is 18 MB/s and fits USB 2
-/// (about 40); 1280x720 would be 55 and does not, so cameras offer it uncompressed at 10 frames a second or fewer.
+/// Above this many pixels a frame, JPEG is preferred. Uncompressed 640x480 at 30 frames a second is 18 MB/s and fits
+/// USB 2 (about 40); 1280x720 would be 55 and does not, so cameras offer that at 10 frames a second or fewer.
 const RAW_PIXELS_MAX: u64 = 640 * 480;
 
 /// A pixel format that can be turned into a frame.

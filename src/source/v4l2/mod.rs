@@ -1,4 +1,4 @@
-//! `v4l2:` a camera behind Linux's V4L2: `v4l2:/dev/video0?width=640&height=480&fps=30&format=yuyv|mjpeg|nv12|grey|rgb`.
+//! `v4l2:`, a camera behind Linux's V4L2: `v4l2:/dev/video0?width=640&height=480&fps=30&format=mjpeg`.
 //!
 //! Live: the newest picture counts. A camera that is missing, busy or pulled out never ends the process: the source
 //! says that it is lost, and is opened again with what was asked for, whatever comes back. Of `cv2.VideoCapture` it
@@ -45,8 +45,8 @@ pub struct V4l2Source {
     silence_max: Duration,
     /// Pictures that the driver called damaged since then.
     damaged: u32,
-    /// What was last said of the agreed format.
-    said: String,
+    /// What was last told on stderr: the agreed format, or why the camera is lost.
+    told: String,
 }
 
 impl V4l2Source {
@@ -66,7 +66,7 @@ impl V4l2Source {
             silent_since: Instant::now(),
             silence_max: START_MAX,
             damaged: 0,
-            said: String::new(),
+            told: String::new(),
         };
         match source.connect() {
             Ok(()) => {}
@@ -76,14 +76,10 @@ impl V4l2Source {
         Ok(source)
     }
 
-    /// Opens the camera and says what was agreed on, if that is news.
+    /// Opens the camera and tells what was agreed on.
     fn connect(&mut self) -> Result<(), Fault> {
         let camera = Camera::open(&self.path, &self.wanted)?;
-        let line = camera.agreement().describe(&self.wanted);
-        if line != self.said {
-            eprintln!("firstlight: camera {}: {line}", self.path.display());
-            self.said = line;
-        }
+        self.tell(camera.agreement().describe(&self.wanted));
         self.camera = Ok(camera);
         self.numbering.restart();
         self.silent_since = Instant::now();
@@ -95,6 +91,15 @@ impl V4l2Source {
     /// Closes the camera, at once: while it is held, one that is plugged in again gets another name.
     fn lose(&mut self, why: &str) {
         self.camera = Err(format!("camera {}: {why}", self.path.display()));
+        self.tell(why.into());
+    }
+
+    /// A line for people, if it is news: a camera that stays away is tried again and again.
+    fn tell(&mut self, line: String) {
+        if line != self.told {
+            eprintln!("firstlight: camera {}: {line}", self.path.display());
+            self.told = line;
+        }
     }
 
     /// The next picture, if there is one in time.
@@ -164,7 +169,8 @@ impl Source for V4l2Source {
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
-        self.lose("being opened again");
+        // The old one, if there is one, lets go of the device first.
+        self.camera = Err("being opened again".into());
         self.connect().map_err(|fault| {
             self.lose(&fault.to_string());
             Error::Lost(self.camera.as_ref().err().cloned().unwrap_or_default())
