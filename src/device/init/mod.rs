@@ -246,21 +246,21 @@ fn start_helpers(
 ) {
     let device = supervisor.config.device.clone();
     let late: Vec<String> = board.modules.late.iter().chain(&device.modules).cloned().collect();
-    let (network, hostname) = (device.network.clone(), hostname.to_owned());
+    let (network, hostname) = (device.network, hostname.to_owned());
+    let (boot_id, data) = (supervisor.boot_id.clone(), device.data);
+    let own = disk.map(|disk| partition(&disk, data::PARTITION));
     reporter.spawn("modules", Part::Modules, move |reporter| {
         let mut problems = Vec::new();
         load_modules(&late, |problem| problems.push(problem.to_owned()));
         reporter.problem(Part::Modules, (!problems.is_empty()).then(|| problems.join("; ")));
-        // Only now may the interface be there.
+        // Only now may the file system be known, and the interface be there.
+        if let Some(partition) = data.partition.clone().or(own) {
+            reporter.spawn("data", Part::Data, move |reporter| {
+                data::keep(reporter, &data, &partition, |reporter| data::resets::begin(reporter, &boot_id, &flags));
+            });
+        }
         network::keep(reporter, &network, &hostname);
     });
-    let own = disk.map(|disk| partition(&disk, data::PARTITION));
-    if let Some(partition) = device.data.partition.clone().or(own) {
-        let (boot_id, data) = (supervisor.boot_id.clone(), device.data.clone());
-        reporter.spawn("data", Part::Data, move |reporter| {
-            data::keep(reporter, &data, &partition, |reporter| data::resets::begin(reporter, &boot_id, &flags));
-        });
-    }
     if let Some(booted) = supervisor.booted.clone() {
         reporter.spawn("slots", Part::Slots, move |reporter| booted.judge(reporter));
     }
