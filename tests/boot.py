@@ -361,7 +361,7 @@ def main():
             try:
                 CHECKS[name](bench)
                 print(f"ok   {name} ({time.monotonic() - started:.0f} s): {CHECKS[name].__doc__}")
-            except Failed as error:
+            except (Failed, OSError, subprocess.CalledProcessError) as error:
                 failed.append(name)
                 print(f"FAIL {name}: {error}")
             sys.stdout.flush()

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
@@ -22,6 +22,8 @@ use crate::device::update;
 const PIECES_MAX: usize = 16;
 /// An update whose next piece does not come for this long has ended.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// And so has one that is not whole after this long: 200 MB at 60 kB/s, the worst link that anybody updates over.
+const UPDATE_TIME_MAX: Duration = Duration::from_secs(3600);
 /// The key in the read-only root that updates are signed with.
 const UPDATE_KEY: &str = "/etc/firstlight/update.pub";
 const PREFIX: &str = "/device/";
@@ -170,7 +172,8 @@ async fn blocking(work: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
     smol::unblock(work).await
 }
 
-/// Streams a body into the idle slot.
+/// Streams a body into the idle slot. After an early verdict the rest is read and thrown away: a client that sends all
+/// before it listens would see a reset connection instead of the reason.
 async fn receive<B>(board: String, mut body: B) -> Verdict
 where
     B: Body<Data = Bytes> + Unpin,
@@ -178,33 +181,32 @@ where
     let (sender, pieces) = smol::channel::bounded(PIECES_MAX);
     let installing = smol::unblock(move || install(&board, pieces));
     let feeding = async {
-        let fed = feed(&mut body, &sender).await;
         // Closed only when all came: an end that is missing must not look like one.
-        if let Err(error) = fed {
+        if let Err(error) = feed(&mut body, &sender).await {
             let _ = sender.send(Err(error)).await;
         }
         drop(sender);
-        future::pending().await
     };
-    future::or(installing, feeding).await
+    future::zip(installing, feeding).await.0
 }
 
 async fn feed<B>(body: &mut B, sender: &Sender<io::Result<Bytes>>) -> io::Result<()>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let end = Instant::now() + UPDATE_TIME_MAX;
     loop {
         let late = async {
-            Timer::after(PIECE_WAIT_MAX).await;
+            Timer::at(end.min(Instant::now() + PIECE_WAIT_MAX)).await;
             Err(io::Error::from(io::ErrorKind::TimedOut))
         };
         let next = async { Ok(body.frame().await) };
         match future::or(next, late).await? {
             None => return Ok(()),
             Some(Ok(frame)) => {
-                let Ok(piece) = frame.into_data() else { continue };
-                if sender.send(Ok(piece)).await.is_err() {
-                    return Ok(());
+                if let Ok(piece) = frame.into_data() {
+                    // Refused once the verdict is there.
+                    let _ = sender.send(Ok(piece)).await;
                 }
             }
             Some(Err(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
