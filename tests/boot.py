@@ -70,7 +70,7 @@ class Machine:
         self.monitor = Path(tempfile.mkdtemp(prefix="firstlight-qemu-")) / "monitor"
         drive = f"if=none,id=disk,file={image},format=raw,snapshot={'on' if snapshot else 'off'}"
         self.process = subprocess.Popen(
-            ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-bios", UBOOT,
+            ["qemu-system-aarch64", "-M", "virt,acpi=off", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-bios", UBOOT,
              "-nographic", "-serial", "stdio", "-monitor", f"unix:{self.monitor},server,nowait",
              "-drive", drive, "-device", "virtio-blk-pci,drive=disk",
              "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:9001",

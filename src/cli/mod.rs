@@ -5,6 +5,7 @@
 mod bench;
 mod cache;
 mod env;
+mod gate;
 mod infer;
 mod models;
 mod probe;
@@ -14,6 +15,7 @@ mod slot;
 mod spool;
 mod update;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -21,6 +23,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 
 use crate::cache::{Cache, Entry, Host, ModelId, Package};
+use crate::config::Config;
 use crate::engine::{self, Engine, LoadOptions};
 use crate::error::{Exit, nearest};
 use crate::model::{self, Model, Semantics};
@@ -68,6 +71,8 @@ enum Command {
     Slot(slot::Args),
     /// Install a signed update into the slot that does not run
     Update(update::Args),
+    /// Wait until the running service has proved itself: exit 0, or 1 with the reason
+    Gate(gate::Args),
     /// Print every environment variable this program reads
     Env,
 }
@@ -148,6 +153,7 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Bench(args) => bench::run(&args, &cache_at(cache)),
         Command::Selftest(args) => selftest::run(&args, &cache_at(cache)),
         Command::Spool(command) => spool::run(&command),
+        Command::Gate(args) => gate::run(args),
         Command::Slot(args) => slot::run(&args),
         Command::Update(args) => update::run(&args),
         Command::Env => env::run(),
@@ -300,6 +306,26 @@ fn threads(flag: Option<usize>, configured: Option<usize>) -> Result<LoadOptions
         return Err(Error::Usage(format!("threads = {threads}: expected 1 to {THREADS_MAX}")));
     }
     Ok(LoadOptions { threads })
+}
+
+/// The configuration that a flag or the environment names; with neither, what applies without one.
+fn find_config(flag: Option<PathBuf>) -> Result<Config, Error> {
+    let path = flag.or_else(|| crate::env::CONFIG.get().map(PathBuf::from));
+    Ok(path.map(|path| Config::read(&path)).transpose()?.unwrap_or_default())
+}
+
+/// Where the HTTP port is; `None` when it is off.
+fn listen_address(flag: Option<String>, config: &Config) -> Result<Option<SocketAddr>, Error> {
+    let listen = flag
+        .or_else(|| crate::env::LISTEN.get())
+        .or_else(|| config.listen.clone())
+        .unwrap_or_else(|| crate::env::LISTEN.default.into());
+    match listen.as_str() {
+        "off" => Ok(None),
+        address => address.parse().map(Some).map_err(|_| {
+            Error::Usage(format!("listen = {address}: expected ADDRESS:PORT such as 127.0.0.1:9001, or `off`"))
+        }),
+    }
 }
 
 fn load_model(package: &Package, chosen: &Chosen, options: LoadOptions) -> Result<Model, Error> {

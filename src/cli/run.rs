@@ -139,19 +139,8 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
 }
 
 fn settle(args: Args) -> Result<Settings, Error> {
-    let path = args.config.or_else(|| crate::env::CONFIG.get().map(PathBuf::from));
-    let config = path.map(|path| Config::read(&path)).transpose()?.unwrap_or_default();
-    let listen = args
-        .listen
-        .or_else(|| crate::env::LISTEN.get())
-        .or_else(|| config.listen.clone())
-        .unwrap_or_else(|| crate::env::LISTEN.default.into());
-    let listen = match listen.as_str() {
-        "off" => None,
-        address => Some(address.parse().map_err(|_| {
-            Error::Usage(format!("listen = {address}: expected ADDRESS:PORT such as 127.0.0.1:9001, or `off`"))
-        })?),
-    };
+    let config = super::find_config(args.config)?;
+    let listen = super::listen_address(args.listen, &config)?;
     Ok(Settings {
         semantics: semantics(args.semantics, config.semantics.as_deref())?,
         model: args.model.or_else(|| config.model.clone()),

@@ -5,6 +5,7 @@
 
 mod board;
 mod board_file;
+pub mod gate;
 pub mod init;
 mod monitor;
 pub mod notify;

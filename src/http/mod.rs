@@ -5,6 +5,7 @@
 //! What may be done to the device (restart, update, slots) needs a token, see [`DeviceAccess`].
 //! May not know: engines, sources, sinks. The last picture comes through the [`Snapshot`] trait.
 
+mod client;
 mod connection;
 mod device;
 mod metrics;
@@ -15,6 +16,7 @@ mod snapshot;
 
 pub use hyper::body::Bytes;
 
+pub use client::get;
 pub use device::DeviceAccess;
 
 pub use connection::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX, WRITE_TIME_MAX};

@@ -18,9 +18,10 @@ mod events;
 mod modules;
 mod mounts;
 mod network;
-mod policy;
+
 mod power;
 mod report;
+mod restarts;
 mod slots;
 mod supervisor;
 
