@@ -5,7 +5,7 @@ mod support;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Running, firstlight};
+use support::{PATIENCE, Run, Running, firstlight};
 
 /// A service with a supervisor that only listens.
 fn start(source: &str, config: &str) -> (Running, UnixDatagram, tempfile::TempDir) {
@@ -64,4 +64,51 @@ fn a_service_whose_frames_stop_gives_no_sign_of_life() {
         let message = hear(&socket);
         assert!(!message.contains("WATCHDOG=1") && message.contains("STATUS="), "{message}");
     }
+}
+
+/// A service with a port, and how the gate at it ends.
+fn gate(source: &str, arguments: &[&str]) -> Run {
+    let service = firstlight(&["run", "--source", source, "--listen", "127.0.0.1:0", "--json", "none"]).start();
+    let address = service.address();
+    firstlight(&[&["gate", "--address", &address], arguments].concat()).run()
+}
+
+#[test]
+fn the_gate_opens_for_a_service_that_sees() {
+    let run = gate("demo:", &["--inferences", "5", "--healthy-for", "1", "--within", "60"]);
+    assert_eq!(run.exit, Some(0), "{}", run.stderr);
+    let line: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert!(line["healthy"] == true && line["inferences"].as_u64() >= Some(5), "{line}");
+}
+
+#[test]
+fn the_gate_stays_shut_and_says_why() {
+    let run = gate("demo:?stall_after=3", &["--inferences", "1000", "--healthy-for", "1", "--within", "3"]);
+    assert_eq!(run.exit, Some(1));
+    assert!(run.stderr.contains("of 1000 inferences"), "{}", run.stderr);
+    // Port 1 is nobody's.
+    let run = firstlight(&["gate", "--address", "127.0.0.1:1", "--within", "0.5"]).run();
+    assert_eq!(run.exit, Some(1));
+    assert!(run.stderr.contains("0 of 100 inferences") && run.stderr.contains("refused"), "{}", run.stderr);
+}
+
+/// What the files for RAUC, Mender, SWUpdate and systemd call is what the binary knows.
+#[test]
+fn the_updaters_hooks_call_the_gate_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, "listen = \"127.0.0.1:1\"\n[device.trial]\ndeadline_s = 0.5\n").unwrap();
+    let hooks = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("boards/updaters");
+    let mut calls = 0;
+    for hook in std::fs::read_dir(hooks).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = std::fs::read_to_string(&hook).unwrap();
+        for call in text.lines().filter_map(|line| line.split("/usr/local/bin/firstlight ").nth(1)) {
+            let call = call.replace("/etc/firstlight/config.toml", config.to_str().unwrap());
+            let run = firstlight(&call.split_whitespace().collect::<Vec<_>>()).run();
+            assert_eq!(run.exit, Some(1), "{}: {}", hook.display(), run.stderr);
+            assert!(run.stderr.contains("within 0 s") || run.stderr.contains("within 1 s"), "{}", run.stderr);
+            calls += 1;
+        }
+    }
+    assert_eq!(calls, 4);
 }
