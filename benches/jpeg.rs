@@ -8,7 +8,7 @@ fn main() {
 }
 
 fn golden() -> Frame {
-    decode(demo::GOLDEN_PNG, Orientation::Ignore, Limits::default()).expect("the embedded frame")
+    decode(demo::GOLDEN_WEBP, Orientation::Ignore, Limits::default()).expect("the embedded frame")
 }
 
 #[divan::bench]

@@ -4,13 +4,12 @@
 //! judged where they are used.
 
 mod device;
+pub mod text;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-
-use crate::error::nearest;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 
@@ -194,8 +193,7 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let config: Self =
-            toml::from_str(text).map_err(|error| Error::Parse { path: path.into(), message: explain(&error, text) })?;
+        let config: Self = text::read(text).map_err(|message| Error::Parse { path: path.into(), message })?;
         config.check(path)?;
         Ok(config)
     }
@@ -246,21 +244,6 @@ impl Config {
 #[must_use]
 pub fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX)
-}
-
-/// toml's message in one line with its place, and for an unknown key the nearest valid one.
-pub fn explain(error: &toml::de::Error, text: &str) -> String {
-    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let mut message = error.message().replace('\n', " ");
-    if let Some((key, valid)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "))
-    {
-        let valid: Vec<&str> = valid.split('`').skip(1).step_by(2).collect();
-        message = match nearest(key, valid.iter().copied(), 1).first() {
-            Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
-            None => format!("unknown key `{key}`; valid here: {}", valid.join(", ")),
-        };
-    }
-    line.map_or(message.clone(), |line| format!("line {line}: {message}"))
 }
 
 #[cfg(test)]

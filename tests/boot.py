@@ -4,7 +4,8 @@
   tests/boot.py BINARY [--full] [--only NAME]... [--kernel DEB] [--keep DIR]
 
 A line a check; exits 1 when one fails. The short run is a seeded sample; --full does 50 power cuts and the ten quiet
-minutes. Needs what scripts/image needs, and the Debian packages qemu-system-arm, u-boot-qemu, minisign, e2fsprogs.
+minutes. Needs what scripts/image needs, and the Debian packages qemu-system-arm, qemu-user-static, u-boot-qemu,
+minisign, e2fsprogs, fdisk.
 """
 import argparse
 import hashlib
@@ -26,6 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 UBOOT = os.environ.get("FIRSTLIGHT_UBOOT", "/usr/lib/u-boot/qemu_arm64/u-boot.bin")
 TOKEN = "a token of the tests"
+# Debian keeps what is about disks out of a user's path.
+SBIN = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 # Emulated on a busy machine a boot takes a quarter of a minute, and a minute at worst.
 BOOT_S = 240
 # Under emulation a frame takes about a second; the limits are wider than a device's by that much.
@@ -246,9 +249,8 @@ def watchdog(bench):
     with Machine(bench.image("stall", config)) as device:
         device.running()
         at, _ = device.line(r"watchdog: not fed")
-        started = time.monotonic()
-        at, _ = device.line(r"U-Boot 20", at, 60)
-        print(f"     reset {time.monotonic() - started:.0f} s after the last feed (timeout 15 s)")
+        # The feeds end when the line above is written; 15 s of the hardware, and the slack of an emulated clock.
+        at, _ = device.line(r"U-Boot 20", at, 25)
         status = device.status(lambda s: s["boot"]["resets"])
         expect(status["boot"]["resets"][0].startswith("watchdog"), f"resets: {status['boot']['resets']}")
 
@@ -302,23 +304,24 @@ def slots(bench):
 def power_cuts(bench):
     """The power goes while the spool is written and an update streams: nothing committed is lost."""
     seed, count = 4, 50 if bench.full else 3
-    chance, image, committed = random.Random(seed), bench.image("plain", CONFIG), 0
+    chance, image, committed, halfway = random.Random(seed), bench.image("plain", CONFIG), 0, 0
     bundle = bench.bundle("good", CONFIG, "2.1")
     for cut in range(count):
         with Machine(image) as device:
-            status = device.status(lambda s: s["state"] == "running" and s["spool"])
+            # Some seconds after the first frame: the data partition is mounted late.
+            status = device.status(lambda s: s["state"] == "running" and s["spool"] and s["spool"]["committed"] >= 2)
             expect(status["boot"]["slot"] == "A", f"cut {cut}: boot {status['boot']}")
-            expect(status["spool"]["last"] >= committed,
+            expect(status["spool"]["last"] >= committed + 2,
                    f"cut {cut}: the spool ends at {status['spool']['last']}, {committed} was committed")
             code, slot = device.http("/device/slot", token=TOKEN)
             slot = json.loads(slot)
             expect(code == 200 and slot["committed"] == "A" and slot["a"].startswith("ready:"), f"cut {cut}: {slot}")
-            update = threading.Thread(target=lambda: quietly(
-                lambda: device.http("/device/update", method="POST", body=bundle, token=TOKEN, limit=300)))
+            halfway += slot["b"] == "writing"
+            update = threading.Thread(target=quietly, args=(
+                lambda: device.http("/device/update", method="POST", body=bundle, token=TOKEN, limit=300),))
             update.start()
-            until = time.monotonic() + chance.uniform(0.2, 8.0)
+            until = time.monotonic() + chance.uniform(0.2, 10.0)
             while time.monotonic() < until:
-                quietly(lambda: None)
                 try:
                     committed = max(committed, json.loads(device.http("/status", limit=5)[1])["spool"]["last"])
                 except (OSError, ValueError):
@@ -326,11 +329,46 @@ def power_cuts(bench):
                 time.sleep(0.05)
             device.kill()
             update.join(10)
-        print(f"     cut {cut + 1} of {count}: {committed} records were committed")
+        first, last = spooled(bench, image)
+        expect(last >= committed, f"cut {cut}: the card ends at record {last}, {committed} was committed")
+        print(f"     cut {cut + 1} of {count}: records {first} to {last} lie on the card, {committed} were committed")
         sys.stdout.flush()
     with Machine(image) as device:
         last = device.status(lambda s: s["state"] == "running" and s["spool"])["spool"]["last"]
         expect(last >= committed, f"the spool ends at {last}, {committed} was committed")
+        halfway += json.loads(device.http("/device/slot", token=TOKEN)[1])["b"] == "writing"
+        # And the slot that so many updates began to write still takes one whole.
+        code, body = device.http("/device/update", method="POST", body=bundle, token=TOKEN, limit=300)
+        expect(code == 200, f"an update after the cuts: {code} {body}")
+    print(f"     {halfway} of {count} cuts left an update halfway")
+    expect(halfway > 0, "no cut fell into an update")
+
+
+def spooled(bench, image):
+    """The first and the last record in the spool on the card, which must be whole in between; read as a person would
+    read it who takes the card out."""
+    table = subprocess.run(["sfdisk", "-J", image], check=True, capture_output=True, env=SBIN).stdout
+    data = json.loads(table)["partitiontable"]["partitions"][-1]
+    with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+        part = Path(folder) / "data.ext4"
+        subprocess.run(["dd", f"if={image}", f"of={part}", "bs=512", f"skip={data['start']}", f"count={data['size']}",
+                        "status=none"], check=True)
+        # Replays the journal, as a mount would; 4 and above is damage that a journal does not mend.
+        checked = subprocess.run(["e2fsck", "-p", part], capture_output=True, text=True, check=False, env=SBIN)
+        expect(checked.returncode < 4, f"e2fsck: {checked.stdout}")
+        subprocess.run(["debugfs", "-R", f"rdump /spool {folder}", part], check=True, capture_output=True, env=SBIN)
+        spool = Path(folder) / "spool"
+        command = ["qemu-aarch64-static", bench.binary, "spool"]
+        listed = subprocess.run([*command, "ls", spool], capture_output=True, text=True, check=False)
+        expect(listed.returncode == 0, f"the spool has gaps or damage: {listed.stdout}{listed.stderr}")
+        records = subprocess.run([*command, "cat", spool], check=True, capture_output=True, text=True).stdout.splitlines()
+        rows = [line.split() for line in listed.stdout.splitlines()[1:]]
+        if not rows:
+            return 0, 0
+        first, last = int(rows[0][0]), int(rows[-1][1])
+        expect([json.loads(record)["monotonic_s"] > 0 for record in records] == [True] * (last + 1 - first),
+               f"{len(records)} records from {first} to {last}")
+        return first, last
 
 
 def quietly(act):

@@ -82,7 +82,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
 /// A model of the cache has no truth here; it must load, and answer the golden frame twice the same.
 fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<String, String> {
     let mut model = Model::load(package, engine, options).map_err(|error| error.to_string())?;
-    let frame = frame::decode(demo::GOLDEN_PNG, Orientation::Ignore, Limits::default())
+    let frame = frame::decode(demo::GOLDEN_WEBP, Orientation::Ignore, Limits::default())
         .map_err(|error| format!("the golden frame in the binary: {error}"))?;
     let mut answer = || {
         let mut predictions = Predictions::default();
@@ -122,7 +122,7 @@ fn test(package: &Package, engine: &dyn Engine, options: LoadOptions, frames: u6
 
 /// The golden frame, at the thresholds its answer was made with.
 fn golden(model: &mut Model) -> Result<Result<Drift, String>, Error> {
-    let frame = frame::decode(demo::GOLDEN_PNG, Orientation::Ignore, Limits::default())
+    let frame = frame::decode(demo::GOLDEN_WEBP, Orientation::Ignore, Limits::default())
         .map_err(|error| Error::Failed(format!("the golden frame in the binary: {error}")))?;
     let mut predictions = Predictions::default();
     model.infer(&frame, &Request::default(), &mut predictions)?;

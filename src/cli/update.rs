@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::slot::{Target, armed};
 use super::{Error, print_line};
+use crate::config;
 use crate::device::slot::Access;
 use crate::device::update;
 
@@ -71,7 +72,7 @@ fn own_board() -> Result<String, Error> {
     }
     let path = "/etc/firstlight/release";
     let release = std::fs::read_to_string(path).map_err(|cause| cause.to_string());
-    let release = release.and_then(|text| toml::from_str::<Release>(&text).map_err(|error| error.message().into()));
+    let release = release.and_then(|text| config::text::read::<Release>(&text));
     let explained = |why: String| Error::Usage(format!("{path}: {why}; name the bundle's board with --board"));
     release.map(|release| release.board).map_err(explained)
 }

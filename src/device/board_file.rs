@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::board;
 use super::slot::Mechanism;
-use crate::config;
+use crate::config::text;
 
 pub use machine::{Match, MatchedBy};
 
@@ -225,9 +225,8 @@ impl BoardFile {
         Self::parse(&std::fs::read_to_string(path).map_err(read)?, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let file: Self = toml::from_str(text)
-            .map_err(|error| Error::Parse { path: path.into(), message: config::explain(&error, text) })?;
+    fn parse(content: &str, path: &Path) -> Result<Self, Error> {
+        let file: Self = text::read(content).map_err(|message| Error::Parse { path: path.into(), message })?;
         match file.fault() {
             Some((key, found, expected)) => Err(Error::Value { path: path.into(), key, found, expected }),
             None => Ok(file),

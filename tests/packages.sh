@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the device's tests need and this machine lacks: a browser, emulators, U-Boot, and
+# what scripts/image makes images with. As root; another user is told what is missing.
+set -euo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
+
+missing=()
+# A program or file, and the package that has it.
+need() { command -v "$1" >/dev/null || [[ -f $1 ]] || missing+=("$2"); }
+need chromium chromium
+need qemu-aarch64-static qemu-user-static
+need qemu-system-aarch64 qemu-system-arm
+need /usr/lib/u-boot/qemu_arm64/u-boot.bin u-boot-qemu
+need mkimage u-boot-tools
+need mcopy mtools
+need mksquashfs squashfs-tools
+need sfdisk fdisk
+need mke2fs e2fsprogs
+need depmod kmod
+need zstd zstd
+need minisign minisign
+need file file
+((${#missing[@]})) || exit 0
+if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+  echo "tests/packages.sh: install these Debian packages: ${missing[*]}" >&2
+  exit 1
+fi
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
