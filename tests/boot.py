@@ -201,6 +201,9 @@ def boots(bench):
         expect(code == 200, f"/healthz: {code} {body}")
         code, picture = device.http("/snapshot.jpg")
         expect(code == 200 and picture[:2] == b"\xff\xd8", f"/snapshot.jpg: {code}")
+        code, metrics = device.http("/metrics")
+        expect(b"\nfirstlight_watchdog_armed 1\n" in metrics and b'firstlight_slot{slot="A"} 1' in metrics,
+               f"/metrics: {code} {metrics!r}")
         code, log = device.http("/logs")
         expect(code == 200 and b"watchdog armed" in log, f"/logs: {code} {log!r}")
         at = len(device.lines)
@@ -238,7 +241,10 @@ def camera(bench):
         expect(status["source"]["uri"].startswith("v4l2:/dev/video0"), f"source: {status['source']}")
         code, picture = device.http("/snapshot.jpg")
         expect(code == 200 and len(picture) > 10_000, f"/snapshot.jpg: {code}, {len(picture)} bytes")
-        (bench.folder / "camera.jpg").write_bytes(picture)
+        # The test picture has a running clock in it.
+        device.running(status["loop"]["frames"] + 3)
+        code, later = device.http("/snapshot.jpg")
+        expect(code == 200 and later != picture, "the camera's picture stands still")
 
 
 def watchdog(bench):

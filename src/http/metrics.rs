@@ -71,7 +71,9 @@ pub(super) fn render(telemetry: &Telemetry, version: &str) -> String {
     for stage in Stage::ALL {
         out.sample("stage_seconds_total", &[("stage", &stage.as_str())], telemetry.stage_seconds(stage));
     }
+    spool(&mut out, &status);
     board(&mut out, &status, telemetry.rss_kb());
+    device(&mut out, &status);
     out.0
 }
 
@@ -113,6 +115,27 @@ fn latency(out: &mut Exposition, buckets: [u64; LATENCY_BUCKETS_MS.len()], sum_s
     out.sample("latency_seconds_bucket", &[("le", &"+Inf")], count);
     out.sample("latency_seconds_sum", &[], sum_s);
     out.sample("latency_seconds_count", &[], count);
+}
+
+fn spool(out: &mut Exposition, status: &Status) {
+    let Some(spool) = &status.spool else { return };
+    out.single(Kind::Counter, "spool_committed_total", "Answers that a power cut no longer takes.", spool.committed);
+    out.single(Kind::Counter, "spool_dropped_total", "Answers that the spool had no room for.", spool.dropped);
+}
+
+/// What PID 1 tells, where that is ours.
+fn device(out: &mut Exposition, status: &Status) {
+    let device = &status.boot.device;
+    let clock_set = u8::from(status.boot.clock_set);
+    out.single(Kind::Gauge, "clock_set", "1 when the wall clock is plausible.", clock_set);
+    if let Some(slot) = &device.slot {
+        out.family(Kind::Gauge, "slot", "1 for the A/B slot that runs.");
+        out.sample("slot", &[("slot", slot)], 1);
+    }
+    let armed = u8::from(device.watchdog.as_str() == "armed");
+    out.single(Kind::Gauge, "watchdog_armed", "1 while the hardware watchdog is armed and fed by us.", armed);
+    let restarts = device.loop_restarts;
+    out.single(Kind::Counter, "loop_restarts_total", "Starts of the loop after its end, since the boot.", restarts);
 }
 
 fn board(out: &mut Exposition, status: &Status, rss_kb: u64) {

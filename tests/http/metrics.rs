@@ -117,6 +117,9 @@ fn a_running_device() {
     assert_eq!(metrics.one("firstlight_throttled"), 0.0);
     assert_eq!(metrics.one("firstlight_process_resident_memory_bytes"), 48.0 * 1024.0 * 1024.0);
     assert!(metrics.one("firstlight_uptime_seconds") >= 0.0);
+    assert_eq!(metrics.one("firstlight_clock_set"), 1.0);
+    assert_eq!(metrics.one("firstlight_watchdog_armed"), 0.0, "nobody but our own PID 1 arms it");
+    assert_eq!(metrics.one("firstlight_loop_restarts_total"), 0.0);
     assert!(metrics.one("firstlight_first_inference_seconds") >= 0.0);
     assert_eq!(metrics.all("firstlight_info")[0].labels["model"], MODEL);
     let states: Vec<_> = metrics.all("firstlight_state").iter().map(|s| (s.labels["state"].clone(), s.value)).collect();
