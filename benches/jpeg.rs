@@ -1,6 +1,5 @@
 //! JPEG in and out: what a file source and a viewer of the snapshot cost.
 
-use firstlight::demo;
 use firstlight::frame::{Frame, Limits, Orientation, decode, decode_into, encode_jpeg};
 
 fn main() {
@@ -8,7 +7,8 @@ fn main() {
 }
 
 fn golden() -> Frame {
-    decode(demo::GOLDEN_WEBP, Orientation::Ignore, Limits::default()).expect("the embedded frame")
+    decode(include_bytes!("../src/demo/golden.png"), Orientation::Ignore, Limits::default())
+        .expect("the embedded frame")
 }
 
 #[divan::bench]

@@ -4,6 +4,7 @@
 
     cargo run --release --example export_demo -- FRAMES
     python scripts/score_demo.py FRAMES
+    python scripts/score_demo.py FRAMES --golden 9 >src/demo/golden_scene.json
 
 Letterbox to 320 with grey 114, per-class NMS that removes a candidate when its intersection with a
 kept box is above 0.3 of its own area (+1 on widths and heights, as Roboflow's engine counts), and
@@ -11,6 +12,7 @@ the matching of `source::demo::Score`: greedy by confidence, same class, IoU 0.5
 lies to half on a part visible to less than 40 % is left out of account.
 """
 import argparse
+import hashlib
 import json
 import os
 
@@ -87,14 +89,32 @@ def score(parts, detections, count, report):
         report("missed", p["class_id"], p["box"], round(p["visible"], 2))
 
 
+def golden(session, args):
+    with Image.open(os.path.join(args.frames, f"{args.golden}-000000.png")) as picture:
+        found = detect(session, picture.convert("RGB"), args.confidence)
+    with open(args.model, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    detections = [{
+        "class_id": int(x[5]), "x": round(float(x[0] + x[2]) / 2, 2), "y": round(float(x[1] + x[3]) / 2, 2),
+        "width": round(float(x[2] - x[0]), 2), "height": round(float(x[3] - x[1]), 2), "confidence": round(float(x[4]), 4),
+    } for x in found]
+    answer = {"seed": args.golden, "model_sha256": digest, "onnxruntime": onnxruntime.__version__,
+              "confidence": args.confidence, "iou": 0.3, "detections": detections}
+    return json.dumps(answer, indent=1)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("frames", help="folder that export_demo wrote")
     ap.add_argument("--model", default=os.path.join(HERE, "..", "src", "demo", "parts.onnx"))
     ap.add_argument("--confidence", type=float, default=0.4)
     ap.add_argument("--verbose", action="store_true", help="print every false alarm and every miss")
+    ap.add_argument("--golden", type=int, metavar="SEED", help="instead: the answer on the first frame of this seed")
     args = ap.parse_args()
     session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
+    if args.golden is not None:
+        print(golden(session, args))
+        return
     count = dict(frames=0, found=0, false=0, missed=0, iou=0.0)
     with open(os.path.join(args.frames, "truth.jsonl")) as lines:
         for line in map(json.loads, lines):
