@@ -5,6 +5,7 @@
 //! May not know: images, model families, where weights come from.
 
 pub mod npy;
+pub mod plan;
 pub mod tract;
 
 use std::fmt::Debug;

@@ -3,23 +3,41 @@
 //! The decluttered graph is of no use here: tract pushes 1×1 convolutions through concatenations and turns them into sums
 //! of Einstein sums, which hides exactly what a convolution kernel wants to see.
 
+use std::sync::Arc;
+
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::array::{Slice, TypedConcat};
+use tract_onnx::tract_core::ops::array::{Slice, StridedSlice, TypedConcat};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::cnn::conv::{Conv as TractConv, KernelFormat};
 use tract_onnx::tract_core::ops::cnn::{MaxPool, PaddingSpec, PoolSpec};
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::konst::Const;
-use tract_onnx::tract_core::ops::nn::{DataFormat, Resize, Softmax};
+use tract_onnx::tract_core::ops::nn::{DataFormat, NearestUpsample, Softmax};
 use tract_onnx::tract_core::ops::source::TypedSource;
+use tract_onnx::tract_core::optim::Optimizer;
+use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::graph::{Binary, Conv, Graph, Node, Op, RANK_MAX, Unary, ValueId, Window};
 
 /// Why a network has no plan: the operator that is not known, or is used in a way that is not.
 pub type Unsupported = String;
 
-/// Lowers a typed model of one picture input.
+/// Folds constants, and lets the resizes that are whole factors say so; all else stays as the file has it.
+pub fn simplify(mut model: TypedModel) -> TractResult<TypedModel> {
+    Optimizer::prop_consts().optimize(&mut model)?;
+    // Once from ONNX's resize to tract's own, and once more to the upsampling.
+    for _ in 0..2 {
+        let patches = model.nodes().iter().filter(|node| node.op.name() == "Resize");
+        let patches: Vec<_> = patches.map(|node| node.op.declutter(&model, node)).collect::<TractResult<_>>()?;
+        for patch in patches.into_iter().flatten() {
+            patch.apply(&mut model)?;
+        }
+    }
+    model.into_compact()
+}
+
+/// Lowers a simplified model of one picture input.
 pub fn lower(model: &TypedModel) -> Result<Graph, Unsupported> {
     let mut lowering = Lowering { model, graph: Graph::default(), values: Vec::new() };
     for &index in &model.eval_order().map_err(|error| error.to_string())? {
@@ -58,10 +76,13 @@ impl Lowering<'_> {
     fn node(&mut self, node: &TypedNode) -> Result<(), Unsupported> {
         let outlet = OutletId::new(node.id, 0);
         if let Some(constant) = node.op_as::<Const>() {
-            let tensor = constant.val().cast_to::<f32>().map_err(|error| error.to_string())?;
-            let view = tensor.to_plain_array_view::<f32>().map_err(|error| error.to_string())?;
-            let data = view.iter().copied().collect();
-            let value = self.graph.value(&node.name, tensor.shape(), Some(data));
+            let tensor = constant.val();
+            // Whole numbers are axes and sizes, which operators read from the model themselves.
+            let data = match tensor.to_plain_array_view::<f32>() {
+                Ok(view) => Some(view.iter().copied().collect()),
+                Err(_) => None,
+            };
+            let value = self.graph.value(&node.name, tensor.shape(), data);
             self.values.push((outlet, value));
             return Ok(());
         }
@@ -107,6 +128,11 @@ impl Lowering<'_> {
             let start = slice.start.to_usize().map_err(|error| error.to_string())?;
             return Ok(Op::Slice { axis: slice.axis, start });
         }
+        if let Some(slice) = node.op_as::<StridedSlice>() {
+            let (axis, start) = self.strided(slice, node, of(inputs[0]), shape)?;
+            inputs.truncate(1);
+            return Ok(Op::Slice { axis, start });
+        }
         if let Some(softmax) = node.op_as::<Softmax>() {
             let [axis] = softmax.axes[..] else { return Err("over several axes".into()) };
             return Ok(Op::Softmax { axis });
@@ -121,16 +147,55 @@ impl Lowering<'_> {
                 _ => Op::Reshape,
             });
         }
-        if node.op_is::<Resize>() {
-            // Its scales are an input, which the shapes say as well.
-            inputs.truncate(1);
-            let (from, to) = (of(inputs[0]), shape);
-            if from.len() != 4 || from[..2] != to[..2] || to[2] % from[2] != 0 || to[3] % from[3] != 0 {
-                return Err(format!("from {from:?} to {to:?}: only H and W by whole factors are known"));
-            }
-            return Ok(Op::Upsample { height: to[2] / from[2], width: to[3] / from[3] });
+        if let Some(upsample) = node.op_as::<NearestUpsample>() {
+            let [1, 1, height, width] = upsample.scales[..] else { return Err(format!("by {:?}", upsample.scales)) };
+            return Ok(Op::Upsample { height, width });
         }
         Err("this operator is not known".into())
+    }
+}
+
+impl Lowering<'_> {
+    fn konst(&self, outlet: OutletId) -> Result<Arc<Tensor>, Unsupported> {
+        let fact = self.model.outlet_fact(outlet).map_err(|error| error.to_string())?;
+        fact.konst.clone().ok_or_else(|| "a parameter depends on the picture".into())
+    }
+
+    /// The one axis that a slice shortens, and where it begins there.
+    fn strided(
+        &self,
+        slice: &StridedSlice,
+        node: &TypedNode,
+        from: &[usize],
+        to: &[usize],
+    ) -> Result<(usize, usize), Unsupported> {
+        if from.len() != to.len() || slice.shrink_axis_mask != 0 {
+            return Err("removes dimensions".into());
+        }
+        let words = |error: TractError| error.to_string();
+        let whole = |index: Option<usize>| index.map(|index| self.konst(node.inputs[index])).transpose();
+        let (begin, end) = (self.konst(node.inputs[1])?, self.konst(node.inputs[2])?);
+        let numbers = |tensor: Arc<Tensor>| -> Result<Vec<i32>, Unsupported> {
+            let tensor = tensor.cast_to::<i32>().map_err(words)?;
+            Ok(tensor.to_plain_array_view::<i32>().map_err(words)?.iter().copied().collect())
+        };
+        let steps = whole(slice.optional_steps_input)?.map(numbers).transpose()?.unwrap_or_default();
+        let axes = whole(slice.optional_axes_input)?.map(numbers).transpose()?;
+        let axes = axes.unwrap_or_else(|| (0..i32::try_from(from.len()).unwrap_or(0)).collect());
+        let mut shortened = None;
+        for (index, axis) in axes.iter().enumerate() {
+            let rank = i32::try_from(from.len()).unwrap_or(0);
+            let axis = usize::try_from(if *axis < 0 { axis + rank } else { *axis }).map_err(|_| "axis below 0")?;
+            let dim = slice.prepare_one_dim(index, &from[axis].to_dim(), &begin, &end, &steps).map_err(words)?;
+            if from[axis] == to[axis] {
+                continue;
+            }
+            let start = dim.begin.to_usize().map_err(|error| error.to_string())?;
+            if dim.stride != 1 || shortened.replace((axis, start)).is_some() {
+                return Err("takes every second value, or shortens two dimensions".into());
+            }
+        }
+        Ok(shortened.unwrap_or((0, 0)))
     }
 }
 
@@ -177,4 +242,23 @@ fn binary(name: &str) -> Result<Binary, Unsupported> {
         "Min" => Binary::Min,
         other => return Err(format!("{other} is not known")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(bytes: &[u8], shape: &[usize]) -> TypedModel {
+        let mut model = onnx().with_ignore_output_shapes(true).model_for_read(&mut &bytes[..]).unwrap();
+        model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape)).unwrap();
+        simplify(model.into_typed().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_demo_is_lowered() {
+        let graph = lower(&typed(crate::demo::PARTS_ONNX, &[1, 3, 320, 320])).map_err(|why| panic!("{why}")).unwrap();
+        let convs = graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_))).count();
+        assert!(convs > 10, "{convs}");
+        assert_eq!(graph.values[graph.outputs[0]].shape, [1, 7, 2100]);
+    }
 }
