@@ -255,10 +255,22 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_is_lowered() {
-        let graph = lower(&typed(crate::demo::PARTS_ONNX, &[1, 3, 320, 320])).map_err(|why| panic!("{why}")).unwrap();
-        let convs = graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_))).count();
-        assert!(convs > 10, "{convs}");
-        assert_eq!(graph.values[graph.outputs[0]].shape, [1, 7, 2100]);
+    fn the_demo_is_lowered_and_fused_and_still_the_same_network() {
+        let shape = [1, 3, 320, 320];
+        let model = typed(crate::demo::PARTS_ONNX, &shape);
+        let mut graph = lower(&model).unwrap();
+        let mut random = crate::random::Random::new(1);
+        let picture: Vec<f32> = (0..shape.iter().product()).map(|_| random.uniform(0.0, 1.0)).collect();
+        let plain = super::super::reference::run(&graph, &picture);
+        super::super::fuse(&mut graph);
+        assert!(!graph.nodes.iter().any(|node| matches!(node.op, Op::Unary(Unary::Silu))), "every SiLU has a home");
+        let fused = super::super::reference::run(&graph, &picture);
+        let input = Tensor::from_shape(&shape, &picture).unwrap();
+        let expected = model.into_runnable().unwrap().run(tvec!(input.into_tvalue())).unwrap();
+        let expected: Vec<f32> = expected[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect();
+        for found in [&plain[graph.outputs[0]], &fused[graph.outputs[0]]] {
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
+            assert!(found.len() == expected.len() && worst < 1e-4, "{worst}");
+        }
     }
 }

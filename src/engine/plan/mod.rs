@@ -1,9 +1,13 @@
 //! The plan: a network baked into one file of steps and packed weights, mapped and run with nothing left to decide.
 //!
-//! The way of a network: tract's typed graph → [`lower`] → [`graph`] → fusion → layout → steps. May not know: images,
+//! The way of a network: tract's typed graph → [`lower()`] → [`graph`] → [`fuse()`] → layout → steps. May not know: images,
 //! model families.
 
+mod fuse;
 pub mod graph;
 mod lower;
+#[cfg(test)]
+mod reference;
 
-pub use lower::lower;
+pub use fuse::fuse;
+pub use lower::{lower, simplify};
