@@ -268,6 +268,13 @@ mod tests {
         let input = Tensor::from_shape(&shape, &picture).unwrap();
         let expected = model.into_runnable().unwrap().run(tvec!(input.into_tvalue())).unwrap();
         let expected: Vec<f32> = expected[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect();
+        let mut runner = super::super::exec::Runner::new(graph.clone());
+        runner.run(&picture);
+        for node in &graph.nodes {
+            let (found, expected) = (runner.read(node.output), &fused[node.output]);
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
+            assert!(worst < 1e-4, "{}: {:?}: {worst}", graph.values[node.output].name, node.op);
+        }
         for found in [&plain[graph.outputs[0]], &fused[graph.outputs[0]]] {
             let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
             assert!(found.len() == expected.len() && worst < 1e-4, "{worst}");

@@ -3,8 +3,14 @@
 //! The way of a network: tract's typed graph → [`lower()`] → [`graph`] → [`fuse()`] → layout → steps. May not know: images,
 //! model families.
 
+#[cfg(test)]
+mod exec;
 mod fuse;
 pub mod graph;
+#[cfg(test)]
+mod kernels;
+#[cfg(test)]
+mod layout;
 mod lower;
 #[cfg(test)]
 mod reference;

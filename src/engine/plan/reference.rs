@@ -31,7 +31,7 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// For each value of a result of `shape`, what `of` makes of its coordinates.
-fn each(shape: &[usize], mut of: impl FnMut(&[usize]) -> f32) -> Vec<f32> {
+pub fn each(shape: &[usize], mut of: impl FnMut(&[usize]) -> f32) -> Vec<f32> {
     let mut at = vec![0; shape.len()];
     (0..volume(shape))
         .map(|_| {
@@ -49,10 +49,15 @@ fn each(shape: &[usize], mut of: impl FnMut(&[usize]) -> f32) -> Vec<f32> {
 }
 
 fn node_result(graph: &Graph, node: &Node, values: &[Vec<f32>]) -> Vec<f32> {
-    let to = shape(graph, node.output);
-    let of = |input: usize| (values[node.inputs[input]].as_slice(), shape(graph, node.inputs[input]));
+    let inputs: Vec<_> = node.inputs.iter().map(|&input| (values[input].as_slice(), shape(graph, input))).collect();
+    apply(&node.op, &inputs, shape(graph, node.output))
+}
+
+/// What an operator makes of values in C order.
+pub fn apply(op: &Op, inputs: &[(&[f32], &[usize])], to: &[usize]) -> Vec<f32> {
+    let of = |input: usize| inputs[input];
     let (x, from) = of(0);
-    match &node.op {
+    match op {
         Op::Conv(conv) => {
             let residual = conv.residual.then(|| of(3).0);
             convolve(conv, (x, from), of(1), of(2).0, residual, to)
