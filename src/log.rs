@@ -74,6 +74,12 @@ pub fn text() -> String {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).text()
 }
 
+/// The last `count` lines of it, oldest first.
+#[must_use]
+pub fn tail(count: usize) -> Vec<String> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).tail(count).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

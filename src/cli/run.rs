@@ -180,11 +180,8 @@ fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapsho
         uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
     };
     let routes = Routes::new(Arc::clone(telemetry), Arc::new(snapshot.clone()), facts);
-    let device = &settings.config.device;
-    let routes = routes.with_access(DeviceAccess {
-        token_sha256: device.token_sha256.clone(),
-        board: device::identify(std::path::Path::new("/")).name,
-    });
+    let token_sha256 = settings.config.device.token_sha256.clone();
+    let routes = routes.with_access(DeviceAccess { token_sha256 });
     match Server::start(settings.listen?, routes) {
         Ok(server) => Some(server),
         Err(error) => {

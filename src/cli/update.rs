@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::slot::{Target, armed};
 use super::{Error, print_line};
-use crate::config;
 use crate::device::slot::Access;
 use crate::device::update;
 
@@ -33,7 +32,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let board = match &args.board {
         Some(board) => board.clone(),
-        None => own_board()?,
+        None => update::own_board()
+            .map_err(|error| Error::Usage(format!("{error}; name the bundle's board with --board")))?,
     };
     let key = update::load_key(&args.key)?;
     let mut bundle: Box<dyn Read> = if args.bundle.as_os_str() == "-" {
@@ -62,19 +62,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
         "slot": slot, "version": version, "bytes": installed.bytes, "armed": args.try_it, "reboot_argument": argument,
     });
     print_line(&line.to_string())
-}
-
-/// The board that this system was built for.
-fn own_board() -> Result<String, Error> {
-    #[derive(serde::Deserialize)]
-    struct Release {
-        board: String,
-    }
-    let path = "/etc/firstlight/release";
-    let release = std::fs::read_to_string(path).map_err(|cause| cause.to_string());
-    let release = release.and_then(|text| config::text::read::<Release>(&text));
-    let explained = |why: String| Error::Usage(format!("{path}: {why}; name the bundle's board with --board"));
-    release.map(|release| release.board).map_err(explained)
 }
 
 /// A line of per cent that is written over, for a person who watches.

@@ -65,20 +65,23 @@ impl Supervisor {
         Ok(Some(Self { socket, address, ours: env::DEVICE_DIR.get().is_some() }))
     }
 
-    /// Asks for something that only PID 1 can do.
-    ///
-    /// # Errors
-    /// The supervisor is not our own PID 1, or takes no message.
-    pub fn ask(&self, ask: Ask) -> std::io::Result<()> {
-        if !self.ours {
-            return Err(std::io::Error::other("this process does not run under Firstlight's own PID 1"));
-        }
-        self.send(&format!("X_FIRSTLIGHT_ASK={}\n", ask.as_str()))
-    }
-
     fn send(&self, message: &str) -> std::io::Result<()> {
         self.socket.send_to_addr(message.as_bytes(), &self.address).map(drop)
     }
+}
+
+/// Asks the supervisor for something that only our own PID 1 does: a program that is one of many on a machine may not
+/// restart it.
+///
+/// # Errors
+/// There is no supervisor, it is another program, or it takes no message.
+pub fn ask(ask: Ask) -> std::io::Result<()> {
+    let supervisor = Supervisor::from_environment()?;
+    let supervisor = supervisor.ok_or_else(|| std::io::Error::other("this process has no supervisor"))?;
+    if !supervisor.ours {
+        return Err(std::io::Error::other("this process does not run under Firstlight's own PID 1"));
+    }
+    supervisor.send(&format!("X_FIRSTLIGHT_ASK={}\n", ask.as_str()))
 }
 
 /// The thread that says how it is; ends when dropped, with `STOPPING=1`.

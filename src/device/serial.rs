@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::notify::{Ask, Supervisor};
+use super::notify::{self, Ask};
 use super::port::{self, Error, write_within};
 use super::prompt::{self, Command, Prompt};
 use crate::config::{self, SerialConfig};
@@ -121,11 +121,7 @@ impl Line {
     fn lines(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Status | Command::Slot => prompt::summary(&self.document()),
-            Command::Log => {
-                let text = log::text();
-                let lines: Vec<&str> = text.lines().collect();
-                lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
-            }
+            Command::Log => log::tail(LOG_LINES),
             Command::Selftest => selftest_output(),
             Command::Reboot => vec![reboot()],
             Command::Help => vec![prompt::HELP.into()],
@@ -134,13 +130,8 @@ impl Line {
     }
 }
 
-/// Asks the supervisor; a program that is one of many on a machine may not restart it.
 fn reboot() -> String {
-    let asked = Supervisor::from_environment().and_then(|supervisor| match supervisor {
-        Some(supervisor) => supervisor.ask(Ask::Reboot),
-        None => Err(std::io::Error::other("this process has no supervisor")),
-    });
-    asked.map_or_else(|error| format!("not restarted: {error}"), |()| "restarting".into())
+    notify::ask(Ask::Reboot).map_or_else(|error| format!("not restarted: {error}"), |()| "restarting".into())
 }
 
 /// The self-test as a process of its own, so that it cannot harm the loop; short, and at the lowest priority.

@@ -14,7 +14,7 @@ use smol::channel::{Receiver, Sender};
 use smol::{Timer, future};
 
 use crate::cache::digest;
-use crate::device::notify::{Ask, Supervisor};
+use crate::device::notify::{self, Ask};
 use crate::device::slot::{self, Access, Disk, Firmware, Reverted};
 use crate::device::update;
 
@@ -33,8 +33,6 @@ const PREFIX: &str = "/device/";
 pub struct DeviceAccess {
     /// SHA-256 of the token, hex; without one nobody may.
     pub token_sha256: Option<String>,
-    /// Name of the board that an update must be for.
-    pub board: String,
 }
 
 /// What can be asked.
@@ -92,7 +90,7 @@ where
         Action::Slot => blocking(describe).await,
         Action::Try => ask(Ask::TrySlot, "restarting into the other slot, on trial"),
         Action::Revert => blocking(revert).await,
-        Action::Update => receive(access.board.clone(), request.into_body()).await,
+        Action::Update => receive(request.into_body()).await,
     }
 }
 
@@ -122,11 +120,7 @@ fn is_local(address: IpAddr) -> bool {
 }
 
 fn ask(ask: Ask, done: &str) -> Verdict {
-    let asked = Supervisor::from_environment().and_then(|supervisor| match supervisor {
-        Some(supervisor) => supervisor.ask(ask),
-        None => Err(io::Error::other("this process has no supervisor")),
-    });
-    match asked {
+    match notify::ask(ask) {
         Ok(()) => (StatusCode::ACCEPTED, json!({"message": done})),
         Err(error) => refuse(StatusCode::NOT_IMPLEMENTED, error.to_string()),
     }
@@ -174,12 +168,12 @@ async fn blocking(work: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
 
 /// Streams a body into the idle slot. After an early verdict the rest is read and thrown away: a client that sends all
 /// before it listens would see a reset connection instead of the reason.
-async fn receive<B>(board: String, mut body: B) -> Verdict
+async fn receive<B>(mut body: B) -> Verdict
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let (sender, pieces) = smol::channel::bounded(PIECES_MAX);
-    let installing = smol::unblock(move || install(&board, pieces));
+    let installing = smol::unblock(move || install(pieces));
     let feeding = async {
         // Closed only when all came: an end that is missing must not look like one.
         if let Err(error) = feed(&mut body, &sender).await {
@@ -214,11 +208,11 @@ where
     }
 }
 
-fn install(board: &str, pieces: Receiver<io::Result<Bytes>>) -> Verdict {
+fn install(pieces: Receiver<io::Result<Bytes>>) -> Verdict {
     let installed = (|| {
-        let key = update::load_key(Path::new(UPDATE_KEY))?;
+        let (board, key) = (update::own_board()?, update::load_key(Path::new(UPDATE_KEY))?);
         let (disk, running) = open(Access::Change)?;
-        update::install(&mut Pieces { pieces, piece: Bytes::new() }, &disk, board, &key, running.slot, &mut |_, _| {})
+        update::install(&mut Pieces { pieces, piece: Bytes::new() }, &disk, &board, &key, running.slot, &mut |_, _| {})
     })();
     match installed {
         Ok(installed) => {
@@ -260,7 +254,7 @@ mod tests {
 
     fn verdict(token: Option<&str>, peer: &str, header: Option<&str>) -> Option<u16> {
         let token_sha256 = token.map(|token| digest::sha256(token.as_bytes()));
-        let access = DeviceAccess { token_sha256, board: String::new() };
+        let access = DeviceAccess { token_sha256 };
         let header = header.map(|text| header::HeaderValue::from_str(text).unwrap());
         permit(&access, peer.parse().unwrap(), header.as_ref()).err().map(|(status, _)| status.as_u16())
     }

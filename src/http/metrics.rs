@@ -8,7 +8,6 @@ use crate::pipeline::telemetry::{LATENCY_BUCKETS_MS, Stage, Telemetry};
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Bytes of a usual answer, so that the text grows once at most.
 const TYPICAL_BYTES: usize = 6 * 1024;
-const STATES: [State; 4] = [State::Starting, State::Running, State::Degraded, State::Failed];
 
 /// A family's kind.
 #[derive(Clone, Copy)]
@@ -87,7 +86,7 @@ fn identity(out: &mut Exposition, status: &Status, version: &str) {
     ];
     out.sample("info", &labels, 1);
     out.family(Kind::Gauge, "state", "1 for the state the device is in, 0 for the others.");
-    for state in STATES {
+    for state in State::ALL {
         out.sample("state", &[("state", &state.as_str())], u8::from(state == status.state));
     }
 }

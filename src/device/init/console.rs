@@ -51,7 +51,7 @@ impl Console {
 
     /// Queues a line of an answer.
     pub fn push(&mut self, line: &str) {
-        if self.queue.len() + line.len() + 2 > QUEUE_BYTES_MAX {
+        if !self.fits(line.len() + 2) {
             self.dropped += 1;
             return;
         }
@@ -67,7 +67,18 @@ impl Console {
 
     /// Shows the prompt again after an answer.
     pub fn show_prompt(&mut self) {
-        self.queue.extend(self.prompt.text().as_bytes());
+        self.offer(self.prompt.text().as_bytes());
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.queue.len() + bytes <= QUEUE_BYTES_MAX
+    }
+
+    /// Queues echo and prompt, which a line that takes nothing may lose: typing at it must not make memory.
+    fn offer(&mut self, bytes: &[u8]) {
+        if self.fits(bytes.len()) {
+            self.queue.extend(bytes);
+        }
         self.flush();
     }
 
@@ -90,8 +101,7 @@ impl Console {
         let mut typed = [0; 64];
         let Some(Ok(read)) = self.port.as_mut().map(|port| port.read(&mut typed)) else { return Vec::new() };
         let (echo, commands) = self.prompt.feed(&typed[..read], now);
-        self.queue.extend(echo);
-        self.flush();
+        self.offer(&echo);
         commands
     }
 }

@@ -142,6 +142,7 @@ pub fn partition(disk: &Path, number: u32) -> PathBuf {
 /// Why the machine restarted, remembered on the data partition.
 pub mod resets {
     use std::path::Path;
+    use std::sync::{Mutex, PoisonError};
 
     use serde::{Deserialize, Serialize};
 
@@ -174,14 +175,16 @@ pub mod resets {
         write(reporter, &Boots { boot_id: boot_id.into(), ending: None, resets });
     }
 
-    /// Notes why this boot is about to end.
-    /// With `None` the note is taken back.
+    /// Notes why this boot is about to end. With `None` the note is taken back.
     pub fn note_ending(reporter: &Reporter, boot_id: &str, why: Option<&str>, resets: &[String]) {
         let ending = why.map(str::to_owned);
         write(reporter, &Boots { boot_id: boot_id.into(), ending, resets: resets.to_vec() });
     }
 
+    /// One at a time: a note of the main loop may meet another, or the begin.
     fn write(reporter: &Reporter, boots: &Boots) {
+        static WRITING: Mutex<()> = Mutex::new(());
+        let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         let path = Path::new(DATA).join(NAME);
         let bytes = serde_json::to_vec(boots).expect("strings are JSON");
         if let Err(error) = durable::write_durably(&path, &bytes) {

@@ -18,7 +18,6 @@ mod events;
 mod modules;
 mod mounts;
 mod network;
-
 mod power;
 mod report;
 mod restarts;

@@ -81,10 +81,15 @@ impl Supervisor {
     /// Leaves a note for the next boot of why this one ends, or takes it back.
     pub(super) fn note_ending(&self, why: Option<&str>) {
         let (boot_id, why) = (self.boot_id.clone(), why.map(str::to_owned));
-        let resets: Vec<String> = self.facts.resets.iter().map(|reset| reset.as_str().to_owned()).collect();
+        let resets = self.remembered();
         self.reporter.spawn("note", Part::Data, move |reporter| {
             resets::note_ending(reporter, &boot_id, why.as_deref(), &resets);
         });
+    }
+
+    /// Why the machine restarted, newest first.
+    fn remembered(&self) -> Vec<String> {
+        self.facts.resets.iter().map(|reset| reset.as_str().to_owned()).collect()
     }
 
     /// The last acts: the loop ends its frame, notes reach the disk, and the machine ends.
@@ -100,7 +105,7 @@ impl Supervisor {
         }
         let booted = self.booted.clone().filter(|_| self.on_trial);
         let (boot_id, note) = (self.boot_id.clone(), why.to_owned());
-        let resets: Vec<String> = self.facts.resets.iter().map(|reset| reset.as_str().to_owned()).collect();
+        let resets = self.remembered();
         let (done, noted) = std::sync::mpsc::channel();
         self.reporter.spawn("note", Part::Data, move |reporter| {
             if let Some(Err(error)) = booted.map(|booted| booted.fail(&note)) {
@@ -112,11 +117,10 @@ impl Supervisor {
         self.wait_for(NOTE_MAX, |_| noted.try_recv().is_ok());
         if let Some(mut watchdog) = self.watchdog.take() {
             // A restart that hangs is what the watchdog is for, so it stays armed; a machine that is off must stay off.
-            let fed = watchdog.feed();
+            let _ = watchdog.feed();
             if *end == End::PowerOff && !watchdog.disarm() {
                 self.console.push("the watchdog has no way out: it will start the machine again");
             }
-            drop(fed);
         }
     }
 

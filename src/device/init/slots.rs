@@ -69,7 +69,7 @@ impl Booted {
         let argument = self.with_firmware(|firmware| slot::try_slot(&disk, self.running.slot.other(), &firmware))?;
         Ok(match argument {
             RebootArgument::Plain => End::Restart,
-            RebootArgument::Tryboot => End::RestartWith(c"0 tryboot"),
+            RebootArgument::Tryboot => End::RestartWith(slot::tryboot::REBOOT_ARGUMENT),
         })
     }
 

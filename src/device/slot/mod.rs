@@ -102,7 +102,7 @@ impl RebootArgument {
     pub fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
-            Self::Tryboot => Some(tryboot::REBOOT_ARGUMENT),
+            Self::Tryboot => tryboot::REBOOT_ARGUMENT.to_str().ok(),
         }
     }
 }

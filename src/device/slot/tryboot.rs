@@ -21,6 +21,7 @@
 //! cluster, which a disk writes whole, so a power cut leaves the old choice or the new. A new file and a rename would
 //! change the directory and the FAT as well, and FAT has no journal.
 
+use std::ffi::CStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -32,7 +33,7 @@ use super::{Error, SlotName};
 pub const AUTOBOOT_BYTES: usize = 512;
 
 /// Argument of the reboot that starts the `[tryboot]` partition once; `0` is "the default partition".
-pub const REBOOT_ARGUMENT: &str = "0 tryboot";
+pub const REBOOT_ARGUMENT: &CStr = c"0 tryboot";
 
 /// The file that starts `committed`, and the other slot when asked to try. Padded with empty lines.
 #[must_use]

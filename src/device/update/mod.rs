@@ -21,6 +21,7 @@ use tar::Archive;
 use self::bundle::{Manifest, Part};
 use super::slot::{self, Disk, Region, SlotName};
 use crate::cache::digest::hex;
+use crate::config;
 
 pub use minisign_verify::PublicKey;
 
@@ -32,6 +33,9 @@ const PIECES_UNSYNCED_MAX: u64 = 4;
 /// Largest file of a public key: minisign's have 120 bytes.
 const KEY_BYTES_MAX: u64 = 4 << 10;
 
+/// What an image says of itself: TOML with `board` and `version`.
+const RELEASE: &str = "/etc/firstlight/release";
+
 /// Why there is no update. When it is about the bundle's begin, nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +43,8 @@ pub enum Error {
     Slot(#[from] slot::Error),
     #[error("key {path}: {why}; expected the public key file that `minisign -G` makes", path = .path.display())]
     Key { path: PathBuf, why: String },
+    #[error("{path}: {why}; it says which board this system was made for", path = RELEASE)]
+    Release { why: String },
     #[error("the bundle cannot be read: {0}")]
     Read(io::Error),
     #[error("the bundle has {found} where {expected} should be; make it with `tar --format=ustar`, in the right order")]
@@ -88,6 +94,20 @@ pub fn load_key(path: &Path) -> Result<PublicKey, Error> {
     let file = std::fs::File::open(path).map_err(|cause| wrong(cause.to_string()))?;
     file.take(KEY_BYTES_MAX).read_to_string(&mut text).map_err(|cause| wrong(cause.to_string()))?;
     PublicKey::decode(&text).map_err(|cause| wrong(cause.to_string()))
+}
+
+/// The board that this system was made for.
+///
+/// # Errors
+/// It does not say: this is no image of ours.
+pub fn own_board() -> Result<String, Error> {
+    #[derive(serde::Deserialize)]
+    struct Release {
+        board: String,
+    }
+    let text = std::fs::read_to_string(RELEASE).map_err(|cause| Error::Release { why: cause.to_string() })?;
+    let release: Release = config::text::read(&text).map_err(|why| Error::Release { why })?;
+    Ok(release.board)
 }
 
 /// Installs a bundle into the slot of `disk` that neither runs nor is committed. The disk must be open for

@@ -3,14 +3,13 @@
 //! `{"format":1,"first":42,"records":10,"bytes":5210,"boot_id":"…","sha256":"…"}`, then the records, a line each.
 //! May not know: the ring it is part of.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
-use sha2::digest::Digest;
+
+use crate::cache::digest::sha256;
 
 /// The only format so far; a reader refuses others.
 const FORMAT: u32 = 1;
@@ -164,12 +163,4 @@ pub fn read(path: &Path, first: u64) -> Result<(Header, Vec<u8>), Fault> {
         return damaged(format!("{lines} records; its header says {}", header.records));
     }
     Ok((header, records))
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        write!(hex, "{byte:02x}").expect("a string takes everything");
-    }
-    hex
 }
