@@ -10,7 +10,7 @@ pub type ValueId = usize;
 pub const RANK_MAX: usize = 6;
 
 /// A value of the network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Value {
     /// For people, and for the report of the referee.
     pub name: String,
@@ -20,7 +20,7 @@ pub struct Value {
 }
 
 /// One operator with its single result.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Node {
     pub op: Op,
     pub inputs: Vec<ValueId>,
@@ -28,7 +28,7 @@ pub struct Node {
 }
 
 /// What a node computes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Op {
     /// Inputs: picture [1, C, H, W], filters [O, C/groups, KH, KW], bias [O].
     Conv(Conv),
@@ -49,7 +49,7 @@ pub enum Op {
 }
 
 /// A window that moves over H and W.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Window {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
@@ -58,7 +58,7 @@ pub struct Window {
     pub pad: [usize; 2],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Conv {
     pub window: Window,
     pub groups: usize,
@@ -69,7 +69,7 @@ pub struct Conv {
 }
 
 /// What may follow a sum at no cost of memory traffic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Activation {
     #[default]
     None,
@@ -77,7 +77,7 @@ pub enum Activation {
     Silu,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Unary {
     Sigmoid,
     Silu,
@@ -88,7 +88,7 @@ pub enum Unary {
     Neg,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Binary {
     Add,
     Sub,
@@ -99,7 +99,7 @@ pub enum Binary {
 }
 
 /// A network at one concrete shape. Nodes stand in an order in which they can run.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Graph {
     pub values: Vec<Value>,
     pub nodes: Vec<Node>,

@@ -295,6 +295,10 @@ mod speed {
         model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, [1, 3, side, side])).unwrap();
         let mut graph = lower(&simplify(model.into_typed().unwrap()).unwrap()).map_err(|why| panic!("{why}")).unwrap();
         super::super::fuse(&mut graph);
+        if let Ok(to) = std::env::var("DUMP") {
+            std::fs::write(to, serde_json::to_vec(&graph).unwrap()).unwrap();
+            return;
+        }
         let mut random = crate::random::Random::new(1);
         let picture: Vec<f32> = (0..3 * side * side).map(|_| random.uniform(0.0, 1.0)).collect();
         let mut runner = super::super::exec::Runner::new(graph);
