@@ -1,7 +1,7 @@
 //! Runs a laid-out graph (first version: one thread, buffers of their own, everything but convolutions by definition).
 
 use super::graph::{Conv, Graph, Node, Op, ValueId, Window};
-use super::kernels::{Tile, avx512};
+use super::kernels::{avx512, gemm::Tile};
 use super::layout::{Layout, Place, c_order, lay_out, view};
 use super::reference;
 
