@@ -9,6 +9,9 @@ pub type ValueId = usize;
 /// Most dimensions of a value. Attention over windows has five, deformable attention six.
 pub const RANK_MAX: usize = 6;
 
+/// Most rows or columns of a window, its stride and its padding.
+const SIZE_MAX: usize = 4096;
+
 /// A value of the network.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Value {
@@ -56,6 +59,20 @@ pub struct Window {
     pub dilation: [usize; 2],
     /// Rows above and columns to the left; what is needed below and to the right follows from the shapes.
     pub pad: [usize; 2],
+}
+
+impl Window {
+    /// Whether its sizes are such that nothing overflows.
+    ///
+    /// # Errors
+    /// One of them is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let sizes = [self.kernel, self.stride, self.dilation];
+        if sizes.as_flattened().iter().any(|&size| !(1..=SIZE_MAX).contains(&size)) || self.pad.iter().any(|&pad| pad > SIZE_MAX) {
+            return Err(format!("{self:?}: a window has 1 to {SIZE_MAX} of each"));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -37,13 +37,43 @@ pub fn c_order(shape: &[usize]) -> Vec<usize> {
     dense(shape, 0..shape.len())
 }
 
-/// Channels last, for pictures [N, C, H, W] and for rows of pixels [N, C, P].
-fn channels_last(shape: &[usize]) -> Vec<usize> {
-    match shape.len() {
-        4 => dense(shape, [0, 2, 3, 1].into_iter()),
-        3 => dense(shape, [0, 2, 1].into_iter()),
-        rank => dense(shape, 0..rank),
+/// The order in which each value's dimensions lie best, outermost first: pictures channels last, and whatever is made of
+/// them as it comes.
+fn orders(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut orders: Vec<Vec<usize>> = graph.values.iter().map(|value| (0..value.shape.len()).collect()).collect();
+    for node in &graph.nodes {
+        let shape = graph.values[node.output].shape.as_slice();
+        let rank = shape.len();
+        // The operand that decides: the first of full size that is not constant.
+        let main = node.inputs.iter().copied().find(|&input| {
+            graph.values[input].constant.is_none() && graph.values[input].shape.len() == rank
+        });
+        let inherited = main.map_or_else(|| (0..rank).collect(), |main| orders[main].clone());
+        orders[node.output] = match &node.op {
+            Op::Conv(_) | Op::MaxPool(_) | Op::Upsample { .. } if rank == 4 => vec![0, 2, 3, 1],
+            Op::Unary(_) | Op::Binary(_) | Op::Concat { .. } | Op::Slice { .. } => inherited,
+            Op::Permute { order } => {
+                // Where dimension `d` of the input went.
+                let went = |d: usize| order.iter().position(|&from| from == d).expect("a permutation");
+                orders[node.inputs[0]].iter().map(|&d| went(d)).collect()
+            }
+            Op::Reshape => {
+                let from = &graph.values[node.inputs[0]].shape;
+                let strides = dense(from, orders[node.inputs[0]].iter().copied());
+                reshaped(from, &strides, shape).map_or_else(|| (0..rank).collect(), |strides| order_of(&strides, shape))
+            }
+            Op::Softmax { axis } => inherited.into_iter().filter(|d| d != axis).chain([*axis]).collect(),
+            _ => (0..rank).collect(),
+        };
     }
+    orders
+}
+
+/// Dimensions from the farthest apart to the closest together; those of one value first.
+fn order_of(strides: &[usize], shape: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..shape.len()).collect();
+    order.sort_by_key(|&axis| (shape[axis] != 1, std::cmp::Reverse(strides[axis])));
+    order
 }
 
 /// Strides of the same values seen as `to`, if there are such.
@@ -87,6 +117,8 @@ pub fn reshaped(from: &[usize], strides: &[usize], to: &[usize]) -> Option<Vec<u
 #[must_use]
 pub fn lay_out(graph: &Graph) -> Layout {
     let mut layout = Layout { places: vec![None; graph.values.len()], buffers: Vec::new() };
+    let orders = orders(graph);
+    let best = |value: ValueId| dense(&graph.values[value].shape, orders[value].iter().copied());
     let shape = |value: ValueId| graph.values[value].shape.as_slice();
     let is_fixed = |value: ValueId| graph.values[value].constant.is_some() || value == graph.input;
     for &value in graph.outputs.iter().chain([&graph.input]) {
@@ -108,12 +140,12 @@ pub fn lay_out(graph: &Graph) -> Layout {
             }
             (Op::Concat { axis }, placed) => {
                 let place = placed
-                    .unwrap_or_else(|| layout.allocate(node.output, shape(node.output), channels_last(shape(node.output))));
+                    .unwrap_or_else(|| layout.allocate(node.output, shape(node.output), best(node.output)));
                 layout.into_concat(graph, node, *axis, &place);
             }
             (_, Some(_)) => {}
             (_, None) => {
-                layout.allocate(node.output, shape(node.output), channels_last(shape(node.output)));
+                layout.allocate(node.output, shape(node.output), best(node.output));
             }
         }
     }
@@ -126,7 +158,7 @@ pub fn lay_out(graph: &Graph) -> Layout {
         match view {
             Some(view) => layout.places[node.output] = Some(view),
             None => {
-                layout.allocate(node.output, shape(node.output), c_order(shape(node.output)));
+                layout.allocate(node.output, shape(node.output), best(node.output));
             }
         }
     }
@@ -212,7 +244,7 @@ mod tests {
     #[test]
     fn a_reshape_is_a_view_where_strides_allow() {
         // Channels last: H and W merge, C and H do not.
-        let strides = channels_last(&[1, 64, 8, 8]);
+        let strides = dense(&[1, 64, 8, 8], [0, 2, 3, 1].into_iter());
         assert_eq!(strides, [4096, 1, 512, 64]);
         assert_eq!(reshaped(&[1, 64, 8, 8], &strides, &[1, 64, 64]).unwrap()[1..], [1, 64]);
         assert_eq!(reshaped(&[1, 64, 8, 8], &strides, &[1, 4, 16, 64]).unwrap()[1..], [16, 1, 64]);

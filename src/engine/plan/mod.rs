@@ -3,17 +3,19 @@
 //! The way of a network: tract's typed graph → [`lower()`] → [`graph`] → [`fuse()`] → layout → steps. May not know: images,
 //! model families.
 
-#[cfg(test)]
+mod arena;
+mod bake;
 mod exec;
 mod fuse;
 pub mod graph;
-#[cfg(test)]
 mod kernels;
-#[cfg(test)]
 mod layout;
 mod lower;
+mod program;
 #[cfg(test)]
 mod reference;
+mod steps;
+mod threads;
 
 pub use fuse::fuse;
 pub use lower::{lower, simplify};

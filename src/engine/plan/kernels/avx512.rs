@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{Tile, multiply};
+use super::kernels;
 use super::vector::Vector;
 
 impl Vector for __m512 {
@@ -69,19 +69,4 @@ impl Vector for __m512 {
     }
 }
 
-/// Pixels of a tile whose panel has this many vectors of 16 channels.
-pub const PIXELS: [usize; 5] = [0, 14, 12, 0, 6];
-
-/// # Safety
-/// The CPU has AVX-512F, and all pointers of the tile lead to as many values as the shapes say.
-#[target_feature(enable = "avx512f")]
-pub unsafe fn run(tile: &Tile, vectors: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match vectors {
-            4 => multiply::<__m512, 6, 4>(tile),
-            2 => multiply::<__m512, 12, 2>(tile),
-            _ => multiply::<__m512, 14, 1>(tile),
-        }
-    }
-}
+kernels!("avx512", __m512, [target_feature(enable = "avx512f")], [(14, 1), (12, 2), (8, 3), (6, 4)]);

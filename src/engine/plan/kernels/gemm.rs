@@ -23,6 +23,8 @@ pub struct Tile {
     pub outputs: *const *mut f32,
     /// One for each pixel, or null.
     pub residuals: *const *const f32,
+    /// Channels of outputs and residuals before this panel's.
+    pub first: usize,
     pub activation: Activation,
 }
 
@@ -73,9 +75,9 @@ unsafe fn finish<V: Vector, const PIXELS: usize, const VECTORS: usize>(tile: &Ti
             for (v, sum) in sums.into_iter().enumerate() {
                 let mut sum = activate(tile.activation, sum);
                 if !tile.residuals.is_null() {
-                    sum = sum.add(V::load((*tile.residuals.add(p)).add(V::LANES * v)));
+                    sum = sum.add(V::load((*tile.residuals.add(p)).wrapping_add(tile.first + V::LANES * v)));
                 }
-                sum.store((*tile.outputs.add(p)).add(V::LANES * v));
+                sum.store((*tile.outputs.add(p)).wrapping_add(tile.first + V::LANES * v));
             }
         }
     }

@@ -25,4 +25,45 @@ pub trait Vector: Copy {
     unsafe fn scale(self, exponent: Self) -> Self;
     /// `self` where `test` is below zero, else `other`.
     unsafe fn where_negative(self, test: Self, other: Self) -> Self;
+
+    /// The lanes, and zeros up to the widest vector there is.
+    #[inline(always)]
+    unsafe fn lanes(self) -> [f32; LANES_MAX] {
+        let mut lanes = [0.0; LANES_MAX];
+        // SAFETY: the caller has the instruction set.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes
+    }
+
+    /// The sum of all lanes.
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: the caller has the instruction set.
+        let mut lanes = unsafe { self.lanes() };
+        fold(&mut lanes, Self::LANES, |a, b| a + b)
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: the caller has the instruction set.
+        let mut lanes = unsafe { self.lanes() };
+        fold(&mut lanes, Self::LANES, f32::max)
+    }
+}
+
+/// Most lanes of a vector.
+pub const LANES_MAX: usize = 16;
+
+/// Halves onto halves, which the compiler makes vectors of.
+#[inline(always)]
+fn fold(lanes: &mut [f32; LANES_MAX], count: usize, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = count / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }

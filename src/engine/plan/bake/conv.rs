@@ -1,0 +1,184 @@
+//! Convolutions and pooling: pictures as steps want them, and packed weights.
+
+use super::Baker;
+use crate::engine::plan::graph::{Conv, Node, Window};
+use crate::engine::plan::layout::Place;
+use crate::engine::plan::steps::{self, Operand, Picture, Pool, Step};
+
+/// Up to this many values under one row of the window, taps that lie side by side are taken as one tap of more channels:
+/// loops over three channels would spend their time on pointers.
+const MERGED_DEPTH_MAX: usize = 64;
+
+/// A value [N, C, H, W] of which one picture is meant.
+#[derive(Clone, Debug)]
+struct Pictures {
+    place: Place,
+    shape: [usize; 4],
+}
+
+impl Pictures {
+    /// Some channels of one picture.
+    fn picture(&self, baker: &Baker<'_>, image: usize, channels: std::ops::Range<usize>) -> Picture {
+        let [n, c, row, pixel] = self.place.strides[..] else { unreachable!("pictures have four dimensions") };
+        Picture {
+            offset: baker.offset(&self.place) + image * n + channels.start * c,
+            height: self.shape[2],
+            width: self.shape[3],
+            channels: channels.len(),
+            row,
+            pixel,
+        }
+    }
+
+    fn channels_together(&self) -> bool {
+        self.place.strides[1] == 1 || self.shape[1] == 1
+    }
+}
+
+impl Baker<'_> {
+    fn pictures(&self, value: usize) -> Result<Pictures, String> {
+        let shape: [usize; 4] = self.shape(value).try_into().map_err(|_| "not a picture of N, C, H, W")?;
+        if self.graph.values[value].constant.is_some() {
+            return Err("a picture that is constant".into());
+        }
+        Ok(Pictures { place: self.place(value), shape })
+    }
+
+    /// A temporary place for pictures, channels last.
+    fn channels_last(&mut self, shape: [usize; 4]) -> Pictures {
+        let [n, c, h, w] = shape;
+        let buffer = self.temporary(n * c * h * w);
+        Pictures { place: Place { buffer, offset: 0, strides: vec![c * h * w, 1, c * w, c] }, shape }
+    }
+
+    /// The pictures as they are, or a copy whose channels lie together.
+    fn readable(&mut self, value: usize) -> Result<Pictures, String> {
+        let found = self.pictures(value)?;
+        if found.channels_together() {
+            return Ok(found);
+        }
+        let copy = self.channels_last(found.shape);
+        self.copy(&found.shape, &found.place, &copy.place)?;
+        Ok(copy)
+    }
+
+    /// Where to write, and from where it must be copied if channels do not lie together there.
+    fn writable(&mut self, value: usize) -> Result<(Pictures, Option<Pictures>), String> {
+        let found = self.pictures(value)?;
+        if found.channels_together() {
+            return Ok((found, None));
+        }
+        Ok((self.channels_last(found.shape), Some(found)))
+    }
+
+    pub(super) fn conv(&mut self, node: &Node, conv: &Conv) -> Result<(), String> {
+        let filters = self.graph.values[node.inputs[1]].constant.as_ref().ok_or("filters that are not constant")?;
+        let bias = self.graph.values[node.inputs[2]].constant.as_ref().ok_or("a bias that is not constant")?;
+        let [outputs, depth, kh, kw] = self.shape(node.inputs[1])[..] else { return Err("filters of other than OIHW".into()) };
+        let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
+        let weight = |output: usize, channel: usize, tap: usize| filters[(output * depth + channel) * kh * kw + tap];
+        let (to, copied) = self.writable(node.output)?;
+        let residual = conv.residual.then(|| self.readable(node.inputs[3])).transpose()?;
+        let merged = depth * kw <= MERGED_DEPTH_MAX && kw > 1 && conv.groups == 1 && conv.window.dilation[1] == 1;
+        let (input, window) = if merged {
+            self.rows_of_taps(node.inputs[0], conv.window, to.shape[3])?
+        } else {
+            (self.readable(node.inputs[0])?, conv.window)
+        };
+        let each = outputs / conv.groups;
+        for group in 0..conv.groups {
+            let first = group * each;
+            let (packed, sums) = if merged {
+                let row = |channel: usize, ky: usize| weight(first, channel % depth, ky * kw + channel / depth);
+                let _ = row;
+                self.pack(each, depth * kw, kh, |output, channel, ky| weight(first + output, channel % depth, ky * kw + channel / depth), |output| bias(first + output))
+            } else {
+                self.pack(each, depth, kh * kw, |output, channel, tap| weight(first + output, channel, tap), |output| bias(first + output))
+            };
+            let channels = if merged { 0..depth * kw } else { group * depth..(group + 1) * depth };
+            for image in 0..to.shape[0] {
+                let step = steps::Conv {
+                    input: input.picture(self, image, channels.clone()),
+                    output: to.picture(self, image, first..first + each),
+                    residual: residual.as_ref().map(|from| from.picture(self, image, first..first + each)),
+                    window,
+                    activation: conv.activation,
+                    weights: packed,
+                    bias: sums,
+                };
+                self.push(Step::Conv(step));
+            }
+        }
+        match copied {
+            Some(place) => self.copy(&to.shape, &to.place, &place.place),
+            None => Ok(()),
+        }
+    }
+
+    /// The input, channels last, with its columns of padding, and a window of one column whose taps hold all that lies
+    /// under a row of the window.
+    fn rows_of_taps(&mut self, value: usize, window: Window, columns: usize) -> Result<(Pictures, Window), String> {
+        let from = self.pictures(value)?;
+        let [n, c, h, w] = from.shape;
+        let (left, kw, stride) = (window.pad[1], window.kernel[1], window.stride[1]);
+        let wide = ((columns - 1) * stride + kw).max(left + w);
+        let all = self.channels_last([n, c, h, wide]);
+        let zero = self.add_weights([0.0]);
+        for (first, width) in [(0, left), (left + w, wide - left - w)] {
+            if width > 0 {
+                let place = Place { offset: first * c, ..all.place.clone() };
+                let zeros = Operand { constant: true, offset: zero, strides: vec![0; 4] };
+                self.copy_operand(&[n, c, h, width], zeros, &place)?;
+            }
+        }
+        let middle = Place { offset: left * c, ..all.place.clone() };
+        self.copy(&from.shape, &from.place, &middle)?;
+        let mut strides = all.place.strides.clone();
+        strides[3] = stride * c;
+        let seen = Pictures { place: Place { strides, ..all.place }, shape: [n, c * kw, h, columns] };
+        let window = Window {
+            kernel: [window.kernel[0], 1],
+            stride: [window.stride[0], 1],
+            dilation: [window.dilation[0], 1],
+            pad: [window.pad[0], 0],
+        };
+        Ok((seen, window))
+    }
+
+    /// Packs weights for the micro-kernel: for each panel `[tap][channel][lane]`, and the bias of all lanes.
+    fn pack(
+        &mut self,
+        outputs: usize,
+        depth: usize,
+        taps: usize,
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+    ) -> (usize, usize) {
+        let (mut weights, mut sums) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for panel in self.kernels.panels(outputs) {
+            let lanes = first..first + panel.lanes;
+            for tap in 0..taps {
+                for channel in 0..depth {
+                    weights.extend(lanes.clone().map(|o| if o < outputs { weight(o, channel, tap) } else { 0.0 }));
+                }
+            }
+            sums.extend(lanes.map(|o| if o < outputs { bias(o) } else { 0.0 }));
+            first += panel.lanes;
+        }
+        (self.add_weights(weights), self.add_weights(sums))
+    }
+
+    pub(super) fn pool(&mut self, node: &Node, window: Window) -> Result<(), String> {
+        let (to, copied) = self.writable(node.output)?;
+        let from = self.readable(node.inputs[0])?;
+        for image in 0..to.shape[0] {
+            let (input, output) = (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
+            self.push(Step::Pool(Pool { input, output, window, mean: None }));
+        }
+        match copied {
+            Some(place) => self.copy(&to.shape, &to.place, &place.place),
+            None => Ok(()),
+        }
+    }
+}

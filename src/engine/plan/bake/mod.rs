@@ -1,0 +1,194 @@
+//! From a graph to a program: lays values out, picks a step for every node, packs the weights, and plans the memory.
+
+use crate::engine::plan::arena::{self, Span};
+use crate::engine::plan::graph::{Graph, Node, Op, ValueId};
+use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::layout::{Layout, Place, lay_out, view};
+use crate::engine::plan::program::{Named, Program, Tensor};
+use crate::engine::plan::steps::{Operand, Step};
+
+mod conv;
+mod strided;
+
+/// What is being baked.
+pub struct Baker<'g> {
+    graph: &'g Graph,
+    layout: Layout,
+    kernels: &'static Kernels,
+    /// Nodes at which each buffer is needed, from the first to the last.
+    spans: Vec<Span>,
+    /// Where buffers begin in the arena; empty while that is not known.
+    offsets: Vec<usize>,
+    steps: Vec<Named>,
+    weights: Vec<f32>,
+    /// Where constants that steps read as they are begin among the weights.
+    constants: Vec<Option<usize>>,
+    /// The node that is being baked.
+    at: usize,
+}
+
+/// A baked network: the program, and its weights.
+pub struct Baked {
+    pub program: Program,
+    pub weights: Vec<f32>,
+}
+
+/// Bakes a fused graph for an instruction set.
+///
+/// # Errors
+/// An operator, or a use of one, that no step knows.
+pub fn bake(graph: &Graph, kernels: &'static Kernels) -> Result<Baked, String> {
+    let layout = lay_out(graph);
+    // Only when all steps are known is it known which memory they need; then they are made again, with their offsets.
+    let sketch = Baker::new(graph, layout.clone(), kernels, Vec::new()).steps()?;
+    let (offsets, arena) = arena::plan(&sketch.spans);
+    let baker = Baker::new(graph, layout, kernels, offsets).steps()?;
+    let tensor = |value: ValueId| {
+        let place = baker.place(value);
+        Tensor { name: graph.values[value].name.clone(), shape: baker.shape(value).to_vec(), offset: baker.offset(&place) }
+    };
+    let outputs = graph.outputs.iter().map(|&output| tensor(output)).collect();
+    let program = Program { arena, input: tensor(graph.input), outputs, steps: baker.steps };
+    Ok(Baked { program, weights: baker.weights })
+}
+
+/// When each buffer is first written and last read.
+fn spans(graph: &Graph, layout: &Layout) -> Vec<Span> {
+    let mut spans: Vec<Span> =
+        layout.buffers.iter().map(|&volume| Span { volume, first: usize::MAX, last: 0 }).collect();
+    let mut touch = |value: ValueId, from: usize, to: usize| {
+        if let Some(place) = &layout.places[value] {
+            let span = &mut spans[place.buffer];
+            (span.first, span.last) = (span.first.min(from), span.last.max(to));
+        }
+    };
+    for (index, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().chain([&node.output]).for_each(|&value| touch(value, index, index));
+    }
+    // What the caller writes and reads is there before the first node and after the last.
+    graph.outputs.iter().chain([&graph.input]).for_each(|&value| touch(value, 0, graph.nodes.len()));
+    spans
+}
+
+impl<'g> Baker<'g> {
+    fn new(graph: &'g Graph, layout: Layout, kernels: &'static Kernels, offsets: Vec<usize>) -> Self {
+        let spans = spans(graph, &layout);
+        let constants = vec![None; graph.values.len()];
+        Self { graph, layout, kernels, spans, offsets, steps: Vec::new(), weights: Vec::new(), constants, at: 0 }
+    }
+
+    /// Makes the steps of all nodes.
+    fn steps(mut self) -> Result<Self, String> {
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            self.at = index;
+            self.node(node).map_err(|why| format!("{}: {why}", self.graph.values[node.output].name))?;
+        }
+        Ok(self)
+    }
+
+    /// Where a place begins in the arena.
+    fn offset(&self, place: &Place) -> usize {
+        self.offsets.get(place.buffer).copied().unwrap_or(0) + place.offset
+    }
+
+    fn shape(&self, value: ValueId) -> &[usize] {
+        &self.graph.values[value].shape
+    }
+
+    fn place(&self, value: ValueId) -> Place {
+        self.layout.places[value].clone().expect("every value that is not constant is laid out")
+    }
+
+    /// A buffer for this node alone.
+    fn temporary(&mut self, volume: usize) -> usize {
+        self.layout.buffers.push(volume);
+        self.spans.push(Span { volume, first: self.at, last: self.at });
+        self.spans.len() - 1
+    }
+
+    /// Adds weights, aligned to a cache line.
+    fn add_weights(&mut self, values: impl IntoIterator<Item = f32>) -> usize {
+        let at = self.weights.len();
+        self.weights.extend(values);
+        self.weights.resize(self.weights.len().next_multiple_of(arena::ALIGNMENT), 0.0);
+        at
+    }
+
+    /// Where a constant lies among the weights, in C order.
+    fn constant(&mut self, value: ValueId) -> Option<usize> {
+        let graph = self.graph;
+        let constant = graph.values[value].constant.as_ref()?;
+        if let Some(at) = self.constants[value] {
+            return Some(at);
+        }
+        let at = self.add_weights(constant.iter().copied());
+        self.constants[value] = Some(at);
+        Some(at)
+    }
+
+    fn push(&mut self, step: Step) {
+        let node = self.graph.values[self.graph.nodes[self.at].output].name.clone();
+        self.steps.push(Named { node, step });
+    }
+
+    fn node(&mut self, node: &Node) -> Result<(), String> {
+        match &node.op {
+            Op::Conv(conv) => self.conv(node, conv),
+            Op::MaxPool(window) => self.pool(node, *window),
+            Op::Upsample { height, width } => self.upsample(node, [*height, *width]),
+            Op::Unary(op) => self.unary(node, *op),
+            Op::Binary(op) => self.binary(node, *op),
+            Op::Concat { axis } => self.concat(node, *axis),
+            Op::Slice { .. } | Op::Reshape | Op::Permute { .. } => self.look(node),
+            Op::Softmax { axis } => self.softmax(node, *axis),
+            other => Err(format!("{other:?} has no step")),
+        }
+    }
+
+    /// A node that only looks at its input differently: nothing to do where the layout made it a view.
+    fn look(&mut self, node: &Node) -> Result<(), String> {
+        let (input, to) = (node.inputs[0], self.place(node.output));
+        let (from, shape) = (self.shape(input).to_vec(), self.shape(node.output).to_vec());
+        if self.graph.values[input].constant.is_some() {
+            return Err("a view of a constant".into());
+        }
+        let place = self.place(input);
+        match view(&node.op, &place, &from, &shape) {
+            Some(seen) if seen == to => Ok(()),
+            Some(seen) => self.copy(&shape, &seen, &to),
+            // The other way round: the output seen in the input's dimensions.
+            None => match crate::engine::plan::layout::reshaped(&shape, &to.strides, &from) {
+                Some(strides) => self.copy(&from, &place, &Place { strides, ..to }),
+                None => {
+                    let dense = self.dense(&from);
+                    self.copy(&from, &place, &dense)?;
+                    let seen = view(&node.op, &dense, &from, &shape).expect("dense values can be cut at will");
+                    self.copy(&shape, &seen, &to)
+                }
+            },
+        }
+    }
+
+    /// A temporary place, in C order.
+    fn dense(&mut self, shape: &[usize]) -> Place {
+        let buffer = self.temporary(shape.iter().product());
+        Place { buffer, offset: 0, strides: crate::engine::plan::layout::c_order(shape) }
+    }
+
+    fn concat(&mut self, node: &Node, axis: usize) -> Result<(), String> {
+        let to = self.place(node.output);
+        let mut offset = to.offset;
+        for &input in &node.inputs {
+            let shape = self.shape(input).to_vec();
+            let part = Place { offset, ..to.clone() };
+            if let Some(at) = self.constant(input) {
+                let operand = Operand { constant: true, offset: at, strides: crate::engine::plan::layout::c_order(&shape) };
+                self.copy_operand(&shape, operand, &part)?;
+            } else if self.place(input) != part {
+                self.copy(&shape, &self.place(input), &part)?;
+            }
+            offset += shape[axis] * to.strides[axis];
+        }
+        Ok(())
+    }
+}

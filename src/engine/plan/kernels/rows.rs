@@ -1,0 +1,206 @@
+//! Rows of values: element by element, across rows, and along one.
+//!
+//! Loops are macros, not functions that take closures: a closure does not have the instruction set of the function it is
+//! written in, and each of its operations would be a call.
+
+use super::Row;
+use super::math::{exp, sigmoid, silu};
+use super::vector::{LANES_MAX, Vector};
+use crate::engine::plan::graph::{Binary, Unary};
+
+/// The first `count` values of a vector that may end there; the rest is `neutral`.
+#[inline(always)]
+unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> V {
+    let mut part = [neutral; LANES_MAX];
+    // SAFETY: the caller has `count` values, fewer than a vector.
+    unsafe {
+        part.as_mut_ptr().copy_from_nonoverlapping(from, count);
+        V::load(part.as_ptr())
+    }
+}
+
+#[inline(always)]
+unsafe fn store_part<V: Vector>(vector: V, to: *mut f32, count: usize) {
+    // SAFETY: the caller has room for `count` values, fewer than a vector.
+    unsafe { to.copy_from_nonoverlapping(vector.lanes().as_ptr(), count) }
+}
+
+/// `to[i] = $result` for `i` below `$count`, where each `$x` is a vector of the row `$from`.
+macro_rules! map {
+    ($to:expr, $count:expr, |$($x:ident = $from:expr),*| $result:expr) => {{
+        let whole = $count - $count % V::LANES;
+        let mut at = 0;
+        while at < whole {
+            $(let $x = V::load($from.add(at));)*
+            $result.store($to.add(at));
+            at += V::LANES;
+        }
+        if whole < $count {
+            $(let $x: V = load_part($from.add(whole), $count - whole, 0.0);)*
+            store_part::<V>($result, $to.add(whole), $count - whole);
+        }
+    }};
+}
+
+/// The vectors of a row joined: `$all` becomes `$result`, from `$neutral` on, with which the last vector is filled up.
+macro_rules! join {
+    ($from:expr, $count:expr, $neutral:expr, |$all:ident, $x:ident| $result:expr) => {{
+        let mut $all = V::splat($neutral);
+        let whole = $count - $count % V::LANES;
+        let mut at = 0;
+        while at < whole {
+            let $x = V::load($from.add(at));
+            $all = $result;
+            at += V::LANES;
+        }
+        if whole < $count {
+            let $x: V = load_part($from.add(whole), $count - whole, $neutral);
+            $all = $result;
+        }
+        $all
+    }};
+}
+
+/// See [`super::Kernels::unary`].
+#[inline(always)]
+pub unsafe fn unary<V: Vector>(op: Unary, x: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match op {
+            Unary::Sigmoid => map!(to, count, |v = x| sigmoid(v)),
+            Unary::Silu => map!(to, count, |v = x| silu(v)),
+            Unary::Relu => map!(to, count, |v = x| v.max(V::splat(0.0))),
+            Unary::Exp => map!(to, count, |v = x| exp(v)),
+            Unary::Sqrt => map!(to, count, |v = x| v.sqrt()),
+            Unary::Reciprocal => map!(to, count, |v = x| V::splat(1.0).div(v)),
+            Unary::Neg => map!(to, count, |v = x| V::splat(0.0).sub(v)),
+        }
+    }
+}
+
+/// `to[i] = $result`, whether each of the two is a row or a single value.
+macro_rules! zip {
+    ($a:expr, $b:expr, $to:expr, $count:expr, |$x:ident, $y:ident| $result:expr) => {
+        match ($a.single, $b.single) {
+            (false, false) => map!($to, $count, |$x = $a.values, $y = $b.values| $result),
+            (true, false) => {
+                let $x = V::splat(*$a.values);
+                map!($to, $count, |$y = $b.values| $result);
+            }
+            (false, true) => {
+                let $y = V::splat(*$b.values);
+                map!($to, $count, |$x = $a.values| $result);
+            }
+            (true, true) => {
+                let ($x, $y) = (V::splat(*$a.values), V::splat(*$b.values));
+                map!($to, $count, || $result);
+            }
+        }
+    };
+}
+
+/// See [`super::Kernels::binary`].
+#[inline(always)]
+pub unsafe fn binary<V: Vector>(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match op {
+            Binary::Add => zip!(a, b, to, count, |x, y| x.add(y)),
+            Binary::Sub => zip!(a, b, to, count, |x, y| x.sub(y)),
+            Binary::Mul => zip!(a, b, to, count, |x, y| x.mul(y)),
+            Binary::Div => zip!(a, b, to, count, |x, y| x.div(y)),
+            Binary::Max => zip!(a, b, to, count, |x, y| x.max(y)),
+            Binary::Min => zip!(a, b, to, count, |x, y| x.min(y)),
+        }
+    }
+}
+
+/// `to[i]` is `$all` after `$result` over the rows, then `$last`.
+macro_rules! across {
+    ($rows:expr, $to:expr, $count:expr, |$all:ident, $x:ident| $result:expr, $last:expr) => {{
+        let first = $rows[0];
+        let mut at = 0;
+        while at + V::LANES <= $count {
+            let mut $all = V::load(first.add(at));
+            for row in &$rows[1..] {
+                let $x = V::load(row.add(at));
+                $all = $result;
+            }
+            $last.store($to.add(at));
+            at += V::LANES;
+        }
+        if at < $count {
+            let left = $count - at;
+            let mut $all: V = load_part(first.add(at), left, 0.0);
+            for row in &$rows[1..] {
+                let $x: V = load_part(row.add(at), left, 0.0);
+                $all = $result;
+            }
+            store_part::<V>($last, $to.add(at), left);
+        }
+    }};
+}
+
+/// See [`super::Kernels::max_rows`].
+#[inline(always)]
+pub unsafe fn max_rows<V: Vector>(rows: &[*const f32], to: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { across!(rows, to, count, |all, x| all.max(x), all) }
+}
+
+/// See [`super::Kernels::sum_rows`].
+#[inline(always)]
+pub unsafe fn sum_rows<V: Vector>(rows: &[*const f32], scale: f32, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scale = V::splat(scale);
+        across!(rows, to, count, |all, x| all.add(x), all.mul(scale));
+    }
+}
+
+/// See [`super::Kernels::softmax`].
+#[inline(always)]
+pub unsafe fn softmax<V: Vector>(x: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let largest = V::splat(max_row::<V>(x, count));
+        map!(to, count, |v = x| exp(v.sub(largest)));
+        let share = V::splat(1.0 / sum_row::<V>(to, count));
+        map!(to, count, |v = to| v.mul(share));
+    }
+}
+
+/// See [`super::Kernels::layer_norm`].
+#[inline(always)]
+pub unsafe fn layer_norm<V: Vector>(
+    x: *const f32,
+    scale: *const f32,
+    bias: *const f32,
+    epsilon: f32,
+    to: *mut f32,
+    count: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let share = 1.0 / count as f32;
+        let mean = V::splat(sum_row::<V>(x, count) * share);
+        map!(to, count, |v = x| v.sub(mean));
+        let squares = join!(to, count, 0.0, |all, v| v.mul_add(v, all)).total();
+        let factor = V::splat(1.0 / (squares * share + epsilon).sqrt());
+        map!(to, count, |v = to, scale = scale, bias = bias| v.mul(factor).mul_add(scale, bias));
+    }
+}
+
+/// See [`super::Kernels::sum_row`].
+#[inline(always)]
+pub unsafe fn sum_row<V: Vector>(x: *const f32, count: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe { join!(x, count, 0.0, |all, v| all.add(v)).total() }
+}
+
+/// See [`super::Kernels::max_row`].
+#[inline(always)]
+pub unsafe fn max_row<V: Vector>(x: *const f32, count: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe { join!(x, count, f32::MIN, |all, v| all.max(v)).largest() }
+}

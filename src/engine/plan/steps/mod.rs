@@ -1,0 +1,96 @@
+//! What a plan does, step by step; one file a kind of step.
+//!
+//! A step is plain numbers: where values lie, how large things are. The baker writes them, a file holds them, the loader
+//! checks them once ([`Step::check`]), and then they run without a further question. Offsets and strides count values
+//! (4 bytes) of the arena or of the weights. May not know: graphs, files, threads.
+
+mod conv;
+mod copy;
+mod map;
+mod normalize;
+mod place;
+mod pool;
+mod rows;
+
+use serde::{Deserialize, Serialize};
+
+pub use conv::Conv;
+pub use copy::Copy;
+pub use map::{BinaryMap, UnaryMap};
+pub use normalize::{LayerNorm, Softmax};
+pub use place::{Operand, Picture, Strided};
+pub use pool::{Mean, Pool};
+
+use super::kernels::Kernels;
+
+/// Why a step cannot be right.
+pub type Fault = String;
+
+/// How much there is of what a step may touch, in values.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub arena: usize,
+    pub weights: usize,
+}
+
+/// What a step works in.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    pub arena: *mut f32,
+    pub weights: *const f32,
+    /// Of this thread alone, of as many values as the step said ([`Work::scratch`]).
+    pub scratch: *mut f32,
+    pub kernels: &'static Kernels,
+}
+
+/// A kind of step.
+pub trait Work {
+    /// Whether it stays inside the limits, and inside its own scratch.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault>;
+
+    /// Parts that can run at the same time, at least 1.
+    fn items(&self, kernels: &Kernels) -> usize;
+
+    /// Values that each thread needs for itself.
+    fn scratch(&self, _kernels: &Kernels) -> usize {
+        0
+    }
+
+    /// Runs one part.
+    ///
+    /// # Safety
+    /// [`Work::check`] found nothing wrong for the memory of `context`, `item` is below [`Work::items`], each item is run
+    /// by one thread, and no other step runs meanwhile.
+    unsafe fn run(&self, item: usize, context: &Context);
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Step {
+    Conv(Conv),
+    Pool(Pool),
+    Copy(Copy),
+    Unary(UnaryMap),
+    Binary(BinaryMap),
+    Softmax(Softmax),
+    LayerNorm(LayerNorm),
+}
+
+impl Step {
+    /// The kind of step, as what is common to all.
+    pub fn work(&self) -> &(dyn Work + Sync) {
+        match self {
+            Self::Conv(step) => step,
+            Self::Pool(step) => step,
+            Self::Copy(step) => step,
+            Self::Unary(step) => step,
+            Self::Binary(step) => step,
+            Self::Softmax(step) => step,
+            Self::LayerNorm(step) => step,
+        }
+    }
+}
