@@ -7,7 +7,7 @@ use crate::engine::plan::steps::{self, Operand, Picture, Pool, Step};
 
 /// Up to this many values under one row of the window, taps that lie side by side are taken as one tap of more channels:
 /// loops over three channels would spend their time on pointers.
-const MERGED_DEPTH_MAX: usize = 64;
+const MERGED_DEPTH_MAX: usize = 24;
 
 /// A value [N, C, H, W] of which one picture is meant.
 #[derive(Clone, Debug)]

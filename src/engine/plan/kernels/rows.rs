@@ -27,7 +27,7 @@ unsafe fn store_part<V: Vector>(vector: V, to: *mut f32, count: usize) {
 
 /// `to[i] = $result` for `i` below `$count`, where each `$x` is a vector of the row `$from`.
 macro_rules! map {
-    ($to:expr, $count:expr, |$($x:ident = $from:expr),*| $result:expr) => {{
+    ($to:expr, $count:expr, |$($x:ident = $from:ident),*| $result:expr) => {{
         let whole = $count - $count % V::LANES;
         let mut at = 0;
         while at < whole {
@@ -80,23 +80,24 @@ pub unsafe fn unary<V: Vector>(op: Unary, x: *const f32, to: *mut f32, count: us
 
 /// `to[i] = $result`, whether each of the two is a row or a single value.
 macro_rules! zip {
-    ($a:expr, $b:expr, $to:expr, $count:expr, |$x:ident, $y:ident| $result:expr) => {
+    ($a:expr, $b:expr, $to:expr, $count:expr, |$x:ident, $y:ident| $result:expr) => {{
+        let (a, b) = ($a.values, $b.values);
         match ($a.single, $b.single) {
-            (false, false) => map!($to, $count, |$x = $a.values, $y = $b.values| $result),
+            (false, false) => map!($to, $count, |$x = a, $y = b| $result),
             (true, false) => {
-                let $x = V::splat(*$a.values);
-                map!($to, $count, |$y = $b.values| $result);
+                let $x = V::splat(*a);
+                map!($to, $count, |$y = b| $result);
             }
             (false, true) => {
-                let $y = V::splat(*$b.values);
-                map!($to, $count, |$x = $a.values| $result);
+                let $y = V::splat(*b);
+                map!($to, $count, |$x = a| $result);
             }
             (true, true) => {
-                let ($x, $y) = (V::splat(*$a.values), V::splat(*$b.values));
+                let ($x, $y) = (V::splat(*a), V::splat(*b));
                 map!($to, $count, || $result);
             }
         }
-    };
+    }};
 }
 
 /// See [`super::Kernels::binary`].
