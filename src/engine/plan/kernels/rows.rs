@@ -94,7 +94,7 @@ macro_rules! zip {
             }
             (true, true) => {
                 let ($x, $y) = (V::splat(*a), V::splat(*b));
-                map!($to, $count, || $result);
+                map!($to, $count, | | $result);
             }
         }
     }};
