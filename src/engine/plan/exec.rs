@@ -1,6 +1,6 @@
 //! Runs a laid-out graph (first version: one thread, buffers of their own, everything but convolutions by definition).
 
-use super::graph::{Conv, Graph, Node, Op, ValueId, Window};
+use super::graph::{Activation, Conv, Graph, Node, Op, Residual, ValueId, Window};
 use super::kernels::{Tile, avx512};
 use super::layout::{Layout, Place, c_order, lay_out, view};
 use super::reference;
@@ -127,7 +127,7 @@ impl Runner {
             base = self.scratch.as_ptr();
             from = Place { buffer: usize::MAX, offset: 0, strides };
         }
-        let residual = conv.residual.then(|| self.layout.places[node.inputs[3]].clone().unwrap());
+        let residual = (conv.finish.residual == Residual::After).then(|| self.layout.places[node.inputs[3]].clone().unwrap());
         let shape = &self.graph.values[node.output].shape;
         let (height, width) = (shape[2], shape[3]);
         let zeros = vec![0.0f32; from_shape[1]];
@@ -171,7 +171,7 @@ impl Runner {
                         bias: packed.bias[panel.first..].as_ptr(),
                         outputs: outputs.as_ptr(),
                         residuals: if residual.is_some() { residuals.as_ptr() } else { std::ptr::null() },
-                        activation: conv.activation,
+                        activation: conv.finish.activation,
                     };
                     // SAFETY: the pointers were made from places inside their buffers; the CPU was asked in new().
                     unsafe { avx512::run(&tile, panel.vectors) };
@@ -223,7 +223,8 @@ fn dot(at: &[usize], strides: &[usize]) -> usize {
 
 fn pack(graph: &Graph, node: &Node) -> Option<Packed> {
     let Op::Conv(conv) = &node.op else { return None };
-    if conv.groups != 1 {
+    let is_known = matches!(conv.finish.activation, Activation::None | Activation::Relu | Activation::Silu);
+    if conv.groups != 1 || !is_known || conv.finish.residual == Residual::Before || graph.values[node.output].shape[0] != 1 {
         return None;
     }
     let (filters, bias) = (graph.values[node.inputs[1]].constant.as_ref()?, graph.values[node.inputs[2]].constant.as_ref()?);

@@ -12,7 +12,6 @@ mod kernels;
 #[cfg(test)]
 mod layout;
 mod lower;
-#[cfg(test)]
 mod reference;
 
 pub use fuse::fuse;

@@ -57,6 +57,7 @@ unsafe fn multiply<const PIXELS: usize, const VECTORS: usize>(tile: &Tile) {
                     Activation::None => *sum,
                     Activation::Relu => _mm512_max_ps(*sum, _mm512_setzero_ps()),
                     Activation::Silu => silu(*sum),
+                    other => unreachable!("{other:?} has no kernel yet"),
                 };
                 if !tile.residuals.is_null() {
                     *sum = _mm512_add_ps(*sum, _mm512_loadu_ps((*tile.residuals.add(p)).add(16 * v)));
