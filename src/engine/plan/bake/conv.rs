@@ -1,7 +1,7 @@
 //! Convolutions and pooling: pictures as steps want them, and packed weights.
 
 use super::Baker;
-use crate::engine::plan::graph::{Conv, Node, Window};
+use crate::engine::plan::graph::{Conv, Node, Residual, Window};
 use crate::engine::plan::layout::Place;
 use crate::engine::plan::steps::{self, Operand, Picture, Pool, Step};
 
@@ -78,7 +78,8 @@ impl Baker<'_> {
         let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
         let weight = |output: usize, channel: usize, tap: usize| filters[(output * depth + channel) * kh * kw + tap];
         let (to, copied) = self.writable(node.output)?;
-        let residual = conv.residual.then(|| self.readable(node.inputs[3])).transpose()?;
+        let adds = conv.finish.residual != Residual::None;
+        let residual = adds.then(|| self.readable(node.inputs[3])).transpose()?;
         let merged = depth * kw <= MERGED_DEPTH_MAX && kw > 1 && conv.groups == 1 && conv.window.dilation[1] == 1;
         let (input, window) = if merged {
             self.rows_of_taps(node.inputs[0], conv.window, to.shape[3])?
@@ -89,8 +90,6 @@ impl Baker<'_> {
         for group in 0..conv.groups {
             let first = group * each;
             let (packed, sums) = if merged {
-                let row = |channel: usize, ky: usize| weight(first, channel % depth, ky * kw + channel / depth);
-                let _ = row;
                 self.pack(each, depth * kw, kh, |output, channel, ky| weight(first + output, channel % depth, ky * kw + channel / depth), |output| bias(first + output))
             } else {
                 self.pack(each, depth, kh * kw, |output, channel, tap| weight(first + output, channel, tap), |output| bias(first + output))
@@ -102,7 +101,7 @@ impl Baker<'_> {
                     output: to.picture(self, image, first..first + each),
                     residual: residual.as_ref().map(|from| from.picture(self, image, first..first + each)),
                     window,
-                    activation: conv.activation,
+                    finish: conv.finish,
                     weights: packed,
                     bias: sums,
                 };

@@ -5,7 +5,7 @@
 
 use super::math::activate;
 use super::vector::Vector;
-use crate::engine::plan::graph::Activation;
+use crate::engine::plan::graph::{Finish, Residual};
 
 /// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +21,11 @@ pub struct Tile {
     pub bias: *const f32,
     /// One for each pixel.
     pub outputs: *const *mut f32,
-    /// One for each pixel, or null.
+    /// One for each pixel, where the finish adds something.
     pub residuals: *const *const f32,
     /// Channels of outputs and residuals before this panel's.
     pub first: usize,
-    pub activation: Activation,
+    pub finish: Finish,
 }
 
 /// # Safety
@@ -71,13 +71,16 @@ pub unsafe fn multiply<V: Vector, const PIXELS: usize, const VECTORS: usize>(til
 unsafe fn finish<V: Vector, const PIXELS: usize, const VECTORS: usize>(tile: &Tile, sums: [[V; VECTORS]; PIXELS]) {
     // SAFETY: the caller's promise.
     unsafe {
+        let activation = tile.finish.activation;
         for (p, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                let mut sum = activate(tile.activation, sum);
-                if !tile.residuals.is_null() {
-                    sum = sum.add(V::load((*tile.residuals.add(p)).wrapping_add(tile.first + V::LANES * v)));
-                }
-                sum.store((*tile.outputs.add(p)).wrapping_add(tile.first + V::LANES * v));
+                let at = tile.first + V::LANES * v;
+                let sum = match tile.finish.residual {
+                    Residual::None => activate(activation, sum),
+                    Residual::Before => activate(activation, sum.add(V::load((*tile.residuals.add(p)).wrapping_add(at)))),
+                    Residual::After => activate(activation, sum).add(V::load((*tile.residuals.add(p)).wrapping_add(at))),
+                };
+                sum.store((*tile.outputs.add(p)).wrapping_add(at));
             }
         }
     }

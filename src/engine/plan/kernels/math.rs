@@ -25,14 +25,53 @@ pub unsafe fn exp<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub unsafe fn sigmoid<V: Vector>(x: V) -> V {
     // SAFETY: the caller has the instruction set.
-    unsafe { V::splat(1.0).div(exp(V::splat(0.0).sub(x)).add(V::splat(1.0))) }
+    unsafe { exp(V::splat(0.0).sub(x)).add(V::splat(1.0)).reciprocal() }
 }
 
 /// `x / (1 + e^-x)`.
 #[inline(always)]
 pub unsafe fn silu<V: Vector>(x: V) -> V {
     // SAFETY: the caller has the instruction set.
-    unsafe { x.div(exp(V::splat(0.0).sub(x)).add(V::splat(1.0))) }
+    unsafe { x.mul(sigmoid(x)) }
+}
+
+/// `x · min(max(x + 3, 0), 6) / 6`.
+#[inline(always)]
+pub unsafe fn hard_swish<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let gate = x.mul_add(V::splat(1.0 / 6.0), V::splat(0.5)).max(V::splat(0.0)).min(V::splat(1.0));
+        x.mul(gate)
+    }
+}
+
+/// The error function, to about 3e-7: a rational function of odd powers (as in Eigen and XLA, of x clamped to ±3.925).
+#[inline(always)]
+pub unsafe fn erf<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let x = x.max(V::splat(-3.925)).min(V::splat(3.925));
+        let square = x.mul(x);
+        let mut top = V::splat(-2.726_142_1e-10);
+        for term in [2.770_681_2e-8, -2.101_023_9e-6, -5.692_506_3e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_4e-2] {
+            top = top.mul_add(square, V::splat(term));
+        }
+        let mut bottom = V::splat(-1.456_607_2e-5);
+        for term in [-2.133_740_2e-4, -1.682_827_2e-3, -7.373_329e-3, -1.426_475e-2] {
+            bottom = bottom.mul_add(square, V::splat(term));
+        }
+        x.mul(top).div(bottom)
+    }
+}
+
+/// `x · (1 + erf(x / √2)) / 2`.
+#[inline(always)]
+pub unsafe fn gelu<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let half = x.mul(V::splat(0.5));
+        half.mul_add(erf(x.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2))), half)
+    }
 }
 
 /// What follows a sum.
@@ -44,6 +83,9 @@ pub unsafe fn activate<V: Vector>(activation: Activation, x: V) -> V {
             Activation::None => x,
             Activation::Relu => x.max(V::splat(0.0)),
             Activation::Silu => silu(x),
+            Activation::HardSwish => hard_swish(x),
+            Activation::Gelu => gelu(x),
+            Activation::Sigmoid => sigmoid(x),
         }
     }
 }

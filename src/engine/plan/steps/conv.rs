@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Fault, Limits, Picture, Work};
-use crate::engine::plan::graph::{Activation, Window};
+use crate::engine::plan::graph::{Finish, Residual, Window};
 use crate::engine::plan::kernels::{Kernels, Tile};
 
 /// Pixels of one item, about: their pointers under nine taps are 18 kB, which stay in the first cache beside a panel of
@@ -18,10 +18,10 @@ const PANEL_WEIGHTS_MAX: usize = 96 * 1024;
 pub struct Conv {
     pub input: Picture,
     pub output: Picture,
-    /// Added after the activation.
+    /// What the finish adds.
     pub residual: Option<Picture>,
     pub window: Window,
-    pub activation: Activation,
+    pub finish: Finish,
     /// Where the packed weights begin: for each panel `[tap][channel][lane]`.
     pub weights: usize,
     /// Where the bias begins, one value a lane of all panels.
@@ -151,6 +151,9 @@ impl Work for Conv {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
         self.window.check()?;
+        if self.residual.is_some() != (self.finish.residual != Residual::None) {
+            return Err(format!("{:?} with {:?}", self.finish, self.residual));
+        }
         if let Some(residual) = &self.residual {
             residual.check(limits)?;
             if residual.strided().0 != self.output.strided().0 {
@@ -198,7 +201,7 @@ impl Work for Conv {
                         outputs: scratch.outputs,
                         residuals: if self.residual.is_some() { scratch.residuals } else { std::ptr::null() },
                         first: first_channel,
-                        activation: self.activation,
+                        finish: self.finish,
                     };
                     self.panel(&part, tile, panel, channels, &scratch);
                 }
