@@ -3,7 +3,7 @@
 use super::Baker;
 use crate::engine::plan::graph::{Conv, Node, Residual, Window};
 use crate::engine::plan::layout::Place;
-use crate::engine::plan::steps::{self, Operand, Picture, Pool, Step};
+use crate::engine::plan::steps::{self, Depthwise, GridSample, Operand, Picture, Pool, Step};
 
 /// Up to this many values under one row of the window, taps that lie side by side are taken as one tap of more channels:
 /// loops over three channels would spend their time on pointers.
@@ -86,6 +86,9 @@ impl Baker<'_> {
         } else {
             (self.readable(node.inputs[0])?, conv.window)
         };
+        if conv.groups > 1 && depth == 1 && outputs == conv.groups && !adds {
+            return self.depthwise(conv, &input, &to, copied.as_ref(), weight, bias);
+        }
         let each = outputs / conv.groups;
         for group in 0..conv.groups {
             let first = group * each;
@@ -107,6 +110,64 @@ impl Baker<'_> {
                 };
                 self.push(Step::Conv(step));
             }
+        }
+        match copied {
+            Some(place) => self.copy(&to.shape, &to.place, &place.place),
+            None => Ok(()),
+        }
+    }
+
+    /// Every channel by itself.
+    fn depthwise(
+        &mut self,
+        conv: &Conv,
+        input: &Pictures,
+        to: &Pictures,
+        copied: Option<&Pictures>,
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+    ) -> Result<(), String> {
+        let taps = conv.window.kernel[0] * conv.window.kernel[1];
+        let weights = (0..taps).flat_map(|tap| (0..conv.groups).map(move |channel| (tap, channel)));
+        let packed: Vec<f32> = weights.map(|(tap, channel)| weight(channel, 0, tap)).collect();
+        let weights = self.add_weights(packed);
+        let bias = self.add_weights((0..conv.groups).map(bias));
+        for image in 0..to.shape[0] {
+            let step = Depthwise {
+                input: input.picture(self, image, 0..conv.groups),
+                output: to.picture(self, image, 0..conv.groups),
+                window: conv.window,
+                activation: conv.finish.activation,
+                weights,
+                bias,
+            };
+            self.push(Step::Depthwise(step));
+        }
+        match copied {
+            Some(place) => self.copy(&to.shape, &to.place, &place.place),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn grid_sample(&mut self, node: &Node, align_corners: bool) -> Result<(), String> {
+        let (to, copied) = self.writable(node.output)?;
+        let from = self.readable(node.inputs[0])?;
+        if self.graph.values[node.inputs[1]].constant.is_some() {
+            return Err("a grid that is constant".into());
+        }
+        let grid = self.place(node.inputs[1]);
+        for image in 0..to.shape[0] {
+            let step = GridSample {
+                input: from.picture(self, image, 0..from.shape[1]),
+                output: to.picture(self, image, 0..to.shape[1]),
+                grid: Operand {
+                    constant: false,
+                    offset: self.offset(&grid) + image * grid.strides[0],
+                    strides: grid.strides[1..].to_vec(),
+                },
+                align_corners,
+            };
+            self.push(Step::GridSample(step));
         }
         match copied {
             Some(place) => self.copy(&to.shape, &to.place, &place.place),
@@ -145,7 +206,7 @@ impl Baker<'_> {
     }
 
     /// Packs weights for the micro-kernel: for each panel `[tap][channel][lane]`, and the bias of all lanes.
-    fn pack(
+    pub(super) fn pack(
         &mut self,
         outputs: usize,
         depth: usize,
@@ -173,7 +234,7 @@ impl Baker<'_> {
         let from = self.readable(node.inputs[0])?;
         for image in 0..to.shape[0] {
             let (input, output) = (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
-            self.push(Step::Pool(Pool { input, output, window, mean: None }));
+            self.push(Step::Pool(Pool { input, output, window }));
         }
         match copied {
             Some(place) => self.copy(&to.shape, &to.place, &place.place),

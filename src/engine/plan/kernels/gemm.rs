@@ -28,6 +28,14 @@ pub struct Tile {
     pub finish: Finish,
 }
 
+impl Tile {
+    /// Without its pointers to rows.
+    pub fn new(taps: usize, depth: usize, weights: *const f32, bias: *const f32, first: usize, finish: Finish) -> Self {
+        let (inputs, outputs, residuals) = (std::ptr::null(), std::ptr::null(), std::ptr::null());
+        Self { inputs, taps, depth, weights, bias, outputs, residuals, first, finish }
+    }
+}
+
 /// # Safety
 /// The CPU has the instruction set of `V`; the tile's pointers lead to what its fields say, for `PIXELS` pixels and
 /// `VECTORS` vectors of channels.

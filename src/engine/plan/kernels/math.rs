@@ -45,19 +45,19 @@ pub unsafe fn hard_swish<V: Vector>(x: V) -> V {
     }
 }
 
-/// The error function, to about 3e-7: a rational function of odd powers (as in Eigen and XLA, of x clamped to ±3.925).
+/// The error function, to about 3e-7: a rational function of odd powers (that of Eigen), of x clamped to ±4.
 #[inline(always)]
 pub unsafe fn erf<V: Vector>(x: V) -> V {
     // SAFETY: the caller has the instruction set.
     unsafe {
-        let x = x.max(V::splat(-3.925)).min(V::splat(3.925));
+        let x = x.max(V::splat(-4.0)).min(V::splat(4.0));
         let square = x.mul(x);
         let mut top = V::splat(-2.726_142_1e-10);
-        for term in [2.770_681_2e-8, -2.101_023_9e-6, -5.692_506_3e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_4e-2] {
+        for term in [2.770_681_2e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_599_8e-3, -1.609_603_3e-2] {
             top = top.mul_add(square, V::splat(term));
         }
         let mut bottom = V::splat(-1.456_607_2e-5);
-        for term in [-2.133_740_2e-4, -1.682_827_2e-3, -7.373_329e-3, -1.426_475e-2] {
+        for term in [-2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2] {
             bottom = bottom.mul_add(square, V::splat(term));
         }
         x.mul(top).div(bottom)

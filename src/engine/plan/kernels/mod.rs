@@ -9,7 +9,7 @@ mod vector;
 
 pub use gemm::Tile;
 
-use super::graph::{Binary, Unary};
+use super::graph::{Activation, Binary, Unary};
 
 /// All kernels of one instruction set.
 #[derive(Debug)]
@@ -30,6 +30,18 @@ pub struct Kernels {
     /// `to[i] = (x[i] - mean) / √(variance + epsilon) · scale[i] + bias[i]`; `to` may be `x`.
     pub layer_norm:
         unsafe fn(x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize),
+    /// `to[i]` is the sum of `rows[0][i]`, `rows[1][i]`, … each times its weight.
+    pub blend: unsafe fn(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize),
+    /// `to[i]` is the activation of `bias[i]` and the sum of `rows[t][i] · weights[t · count + i]`; a null row counts for
+    /// nothing.
+    pub depthwise: unsafe fn(
+        rows: &[*const f32],
+        weights: *const f32,
+        bias: *const f32,
+        activation: Activation,
+        to: *mut f32,
+        count: usize,
+    ),
     /// The sum of a row.
     pub sum_row: unsafe fn(x: *const f32, count: usize) -> f32,
     /// The largest value of a row.
@@ -86,7 +98,7 @@ use enabled;
 macro_rules! kernels {
     ($name:literal, $vector:ty, $feature:tt, [$(($pixels:literal, $vectors:literal)),*]) => {
         pub static KERNELS: super::Kernels = {
-            use super::{Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows};
+            use super::{Activation, Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows};
             enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { unsafe { rows::unary::<$vector>(op, x, to, count) } } }
             enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { unsafe { rows::binary::<$vector>(op, a, b, to, count) } } }
             enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { unsafe { rows::max_rows::<$vector>(rows, to, count) } } }
@@ -98,6 +110,15 @@ macro_rules! kernels {
                 x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize
             ) {
                 unsafe { rows::layer_norm::<$vector>(x, scale, bias, epsilon, to, count) }
+            } }
+            enabled! { $feature unsafe fn blend(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize) {
+                unsafe { rows::blend::<$vector>(rows, weights, to, count) }
+            } }
+            enabled! { $feature unsafe fn depthwise(
+                rows: &[*const f32], weights: *const f32, bias: *const f32, activation: Activation, to: *mut f32,
+                count: usize
+            ) {
+                unsafe { rows::depthwise::<$vector>(rows, weights, bias, activation, to, count) }
             } }
             enabled! { $feature unsafe fn sum_row(x: *const f32, count: usize) -> f32 {
                 unsafe { rows::sum_row::<$vector>(x, count) }
@@ -123,6 +144,8 @@ macro_rules! kernels {
                 sum_rows,
                 softmax,
                 layer_norm,
+                blend,
+                depthwise,
                 sum_row,
                 max_row,
             }
