@@ -4,6 +4,7 @@
 //! loop (M. Dukhan, The Indirect Convolution Algorithm, 2019).
 
 use super::math::activate;
+use super::winograd::finish as finish_vector;
 use super::vector::Vector;
 use crate::engine::plan::graph::{Finish, Residual};
 
@@ -79,14 +80,12 @@ pub unsafe fn multiply<V: Vector, const PIXELS: usize, const VECTORS: usize>(til
 unsafe fn finish<V: Vector, const PIXELS: usize, const VECTORS: usize>(tile: &Tile, sums: [[V; VECTORS]; PIXELS]) {
     // SAFETY: the caller's promise.
     unsafe {
-        let activation = tile.finish.activation;
         for (p, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
                 let at = tile.first + V::LANES * v;
                 let sum = match tile.finish.residual {
-                    Residual::None => activate(activation, sum),
-                    Residual::Before => activate(activation, sum.add(V::load((*tile.residuals.add(p)).wrapping_add(at)))),
-                    Residual::After => activate(activation, sum).add(V::load((*tile.residuals.add(p)).wrapping_add(at))),
+                    Residual::None => activate(tile.finish.activation, sum),
+                    _ => finish_vector(tile.finish, sum, (*tile.residuals.add(p)).wrapping_add(at)),
                 };
                 sum.store((*tile.outputs.add(p)).wrapping_add(at));
             }

@@ -6,6 +6,7 @@ mod gemm;
 mod math;
 mod rows;
 mod vector;
+pub mod winograd;
 
 pub use gemm::Tile;
 
@@ -42,6 +43,10 @@ pub struct Kernels {
         to: *mut f32,
         count: usize,
     ),
+    /// The products of one tile of F(4×4, 3×3), `step` values from one to the next; `channels` are whole vectors.
+    pub winograd_input: unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
+    /// The results of one tile.
+    pub winograd_output: unsafe fn(tile: &winograd::Output<'_>),
     /// The sum of a row.
     pub sum_row: unsafe fn(x: *const f32, count: usize) -> f32,
     /// The largest value of a row.
@@ -67,6 +72,11 @@ pub struct Panel {
 }
 
 impl Kernels {
+    /// Numbers of a vector.
+    pub fn lanes(&self) -> usize {
+        self.panels[0].lanes
+    }
+
     /// The panels into which this many channels are cut; the last one may be wider than what is left.
     pub fn panels(&self, channels: usize) -> impl Iterator<Item = &'static Panel> + use<> {
         let panels = self.panels;
@@ -98,7 +108,7 @@ use enabled;
 macro_rules! kernels {
     ($name:literal, $vector:ty, $feature:tt, [$(($pixels:literal, $vectors:literal)),*]) => {
         pub static KERNELS: super::Kernels = {
-            use super::{Activation, Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows};
+            use super::{Activation, Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows, winograd};
             enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { unsafe { rows::unary::<$vector>(op, x, to, count) } } }
             enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { unsafe { rows::binary::<$vector>(op, a, b, to, count) } } }
             enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { unsafe { rows::max_rows::<$vector>(rows, to, count) } } }
@@ -119,6 +129,14 @@ macro_rules! kernels {
                 count: usize
             ) {
                 unsafe { rows::depthwise::<$vector>(rows, weights, bias, activation, to, count) }
+            } }
+            enabled! { $feature unsafe fn winograd_input(
+                pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize
+            ) {
+                unsafe { winograd::input::<$vector>(pixels, to, step, channels) }
+            } }
+            enabled! { $feature unsafe fn winograd_output(tile: &winograd::Output<'_>) {
+                unsafe { winograd::output::<$vector>(tile) }
             } }
             enabled! { $feature unsafe fn sum_row(x: *const f32, count: usize) -> f32 {
                 unsafe { rows::sum_row::<$vector>(x, count) }
@@ -146,6 +164,8 @@ macro_rules! kernels {
                 layer_norm,
                 blend,
                 depthwise,
+                winograd_input,
+                winograd_output,
                 sum_row,
                 max_row,
             }

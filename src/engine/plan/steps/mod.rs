@@ -18,6 +18,7 @@ mod rows;
 mod sample;
 mod select;
 mod window;
+mod winograd;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ pub use pool::Pool;
 pub use reduce::Reduce;
 pub use sample::{GridSample, Resample};
 pub use select::{Gather, Top};
+pub use winograd::Winograd;
 
 use super::kernels::Kernels;
 
@@ -85,6 +87,7 @@ pub trait Work {
 pub enum Step {
     Conv(Conv),
     Depthwise(Depthwise),
+    Winograd(Winograd),
     MatMul(MatMul),
     Pool(Pool),
     Copy(Copy),
@@ -105,6 +108,7 @@ impl Step {
         match self {
             Self::Conv(step) => step,
             Self::Depthwise(step) => step,
+            Self::Winograd(step) => step,
             Self::MatMul(step) => step,
             Self::Pool(step) => step,
             Self::Copy(step) => step,
