@@ -11,7 +11,7 @@ use crate::engine::plan::steps::{self, Depthwise, GridSample, Operand, Picture, 
 const MERGED_DEPTH_MAX: usize = 24;
 
 /// Pixels below which the four times as many weights of Winograd's way take longer to fetch than it saves.
-const WINOGRAD_PIXELS_MIN: usize = 1000;
+const WINOGRAD_PIXELS_MIN: usize = 300;
 
 /// A value [N, C, H, W] of which one picture is meant.
 #[derive(Clone, Debug)]
