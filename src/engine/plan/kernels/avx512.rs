@@ -69,8 +69,9 @@ impl Vector for __m512 {
     }
 }
 
-/// Pixels of a tile whose panel has this many vectors of 16 channels.
-pub const PIXELS: [usize; 5] = [0, 14, 12, 0, 6];
+/// Pixels of a tile whose panel has this many vectors of 16 channels. With one vector each product needs a load of its
+/// own, so that loads are the limit: many pixels, and four channels to a step, leave the fewest beside those.
+pub const PIXELS: [usize; 5] = [0, 28, 12, 0, 6];
 
 /// # Safety
 /// The CPU has AVX-512F, and all pointers of the tile lead to as many values as the shapes say.
@@ -79,9 +80,44 @@ pub unsafe fn run(tile: &Tile, vectors: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match vectors {
-            4 => multiply::<__m512, 6, 4>(tile),
-            2 => multiply::<__m512, 12, 2>(tile),
-            _ => multiply::<__m512, 14, 1>(tile),
+            4 => multiply::<__m512, 6, 4, 1>(tile),
+            2 => multiply::<__m512, 12, 2, 1>(tile),
+            _ => multiply::<__m512, 28, 1, 4>(tile),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::plan::kernels::check;
+
+    fn here() -> bool {
+        let here = is_x86_feature_detected!("avx512f");
+        if !here {
+            eprintln!("passed over: this CPU has no AVX-512F");
+        }
+        here
+    }
+
+    #[test]
+    fn every_tile_agrees_with_a_plain_loop() {
+        if here() {
+            // SAFETY: the CPU has the instructions; the tile is the checker's own.
+            check::gemm(&PIXELS, <__m512 as Vector>::LANES, |tile, vectors| unsafe { run(tile, vectors) });
+        }
+    }
+
+    #[test]
+    fn functions_of_a_vector_agree_with_f64() {
+        #[target_feature(enable = "avx512f")]
+        unsafe fn functions() {
+            // SAFETY: the caller's promise.
+            unsafe { check::functions::<__m512>() }
+        }
+        if here() {
+            // SAFETY: the CPU has the instructions.
+            unsafe { functions() }
         }
     }
 }

@@ -1,7 +1,12 @@
 //! The inner loops: written once over [`vector::Vector`], made for each instruction set in a file of its own.
 
 #[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
 pub mod avx512;
+#[cfg(test)]
+mod check;
 pub mod gemm;
 pub mod math;
+pub mod portable;
 pub mod vector;
