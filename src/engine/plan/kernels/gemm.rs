@@ -21,6 +21,8 @@ macro_rules! unroll {
     };
 }
 
+pub(super) use unroll;
+
 /// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
@@ -77,7 +79,7 @@ pub unsafe fn multiply<V: Vector, const PIXELS: usize, const VECTORS: usize, con
 
 /// Adds `UNROLL` channels of every pixel times their weights.
 #[inline(always)]
-unsafe fn step<V: Vector, const PIXELS: usize, const VECTORS: usize, const UNROLL: usize>(
+pub(super) unsafe fn step<V: Vector, const PIXELS: usize, const VECTORS: usize, const UNROLL: usize>(
     sums: &mut [[V; VECTORS]; PIXELS],
     inputs: &[*const f32; PIXELS],
     channel: usize,
@@ -100,7 +102,7 @@ unsafe fn step<V: Vector, const PIXELS: usize, const VECTORS: usize, const UNROL
 
 /// Activation, residual, and out.
 #[inline(always)]
-unsafe fn finish<V: Vector, const PIXELS: usize, const VECTORS: usize>(tile: &Tile, sums: [[V; VECTORS]; PIXELS]) {
+pub(super) unsafe fn finish<V: Vector, const PIXELS: usize, const VECTORS: usize>(tile: &Tile, sums: [[V; VECTORS]; PIXELS]) {
     // SAFETY: the caller's promise.
     unsafe {
         unroll!(p < PIXELS, {

@@ -7,6 +7,10 @@ pub mod avx512;
 #[cfg(test)]
 mod check;
 pub mod gemm;
+#[cfg(target_arch = "aarch64")]
+pub mod gemm_lanes;
 pub mod math;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
 pub mod portable;
 pub mod vector;

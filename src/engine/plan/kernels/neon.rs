@@ -1,0 +1,115 @@
+//! aarch64 NEON: 32 registers of 4 numbers, on every 64-bit Arm.
+
+use std::arch::aarch64::*;
+
+use super::gemm::Tile;
+use super::gemm_lanes::{LaneVector, multiply};
+use super::vector::Vector;
+
+impl Vector for float32x4_t {
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { vdupq_n_f32(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { vld1q_f32(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { vst1q_f32(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { vaddq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { vsubq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { vmulq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { vdivq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { vminq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { vmaxq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { vsqrtq_f32(self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        unsafe { vfmaq_f32(term, self, factor) }
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        unsafe { vrndnq_f32(self) }
+    }
+    #[inline(always)]
+    unsafe fn scale(self, exponent: Self) -> Self {
+        unsafe {
+            // The exponent field of a number, with no mantissa: 2^exponent.
+            let biased = vaddq_s32(vcvtq_s32_f32(exponent), vdupq_n_s32(127));
+            vmulq_f32(self, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
+        unsafe { vbslq_f32(vcltzq_f32(test), self, other) }
+    }
+}
+
+impl LaneVector for float32x4_t {
+    #[inline(always)]
+    unsafe fn mul_lane_add<const LANE: i32>(self, factor: Self, term: Self) -> Self {
+        unsafe { vfmaq_laneq_f32::<LANE>(term, factor, self) }
+    }
+}
+
+/// Pixels of a tile whose panel has this many vectors of 4 channels.
+pub const PIXELS: [usize; 5] = [0, 14, 10, 7, 6];
+
+/// # Safety
+/// The CPU has NEON, and all pointers of the tile lead to as many values as the shapes say.
+#[target_feature(enable = "neon")]
+pub unsafe fn run(tile: &Tile, vectors: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match vectors {
+            4 => multiply::<float32x4_t, 6, 4>(tile),
+            3 => multiply::<float32x4_t, 7, 3>(tile),
+            2 => multiply::<float32x4_t, 10, 2>(tile),
+            _ => multiply::<float32x4_t, 14, 1>(tile),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::plan::kernels::check;
+
+    #[test]
+    fn every_tile_agrees_with_a_plain_loop() {
+        // SAFETY: every CPU of this architecture that we build for has NEON; the tile is the checker's own.
+        check::gemm(&PIXELS, <float32x4_t as Vector>::LANES, |tile, vectors| unsafe { run(tile, vectors) });
+    }
+
+    #[test]
+    fn functions_of_a_vector_agree_with_f64() {
+        // SAFETY: as above.
+        unsafe { check::functions::<float32x4_t>() }
+    }
+}
