@@ -5,6 +5,10 @@ use std::arch::x86_64::*;
 use super::gemm::{Tile, multiply};
 use super::vector::Vector;
 
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
 impl Vector for __m512 {
     const LANES: usize = 16;
 

@@ -1,6 +1,12 @@
 //! What the kernels of every instruction set are held against: plain loops in `f64`, on memory that ends where the
 //! kernel's reading must.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test's own small numbers, and rounding that is meant"
+)]
+
 use super::gemm::Tile;
 use super::math;
 use super::vector::Vector;

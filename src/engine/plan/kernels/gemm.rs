@@ -3,6 +3,10 @@
 //! Indirect: each pixel of each tap brings its own pointer, so that padding, strides and dilation cost nothing inside the
 //! loop (M. Dukhan, The Indirect Convolution Algorithm, 2019).
 
+#![allow(clippy::needless_range_loop, reason = "plain indices are what the compiler turns into registers")]
+
+use std::mem::MaybeUninit;
+
 use super::math::activate;
 use super::vector::Vector;
 use crate::engine::plan::graph::Activation;
@@ -21,6 +25,7 @@ macro_rules! unroll {
     };
 }
 
+#[cfg(target_arch = "aarch64")]
 pub(super) use unroll;
 
 /// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels.
@@ -87,13 +92,17 @@ pub(super) unsafe fn step<V: Vector, const PIXELS: usize, const VECTORS: usize, 
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let rows: [[V; VECTORS]; UNROLL] =
-            std::array::from_fn(|u| std::array::from_fn(|v| V::load(weights.add(V::LANES * (VECTORS * u + v)))));
+        let mut rows = [[V::splat(0.0); VECTORS]; UNROLL];
+        for u in 0..UNROLL {
+            for v in 0..VECTORS {
+                rows[u][v] = V::load(weights.add(V::LANES * (VECTORS * u + v)));
+            }
+        }
         unroll!(p < PIXELS, {
-            for (u, row) in rows.iter().enumerate() {
+            for u in 0..UNROLL {
                 let x = V::splat(*inputs[p].add(channel + u));
                 for v in 0..VECTORS {
-                    sums[p][v] = x.mul_add(row[v], sums[p][v]);
+                    sums[p][v] = x.mul_add(rows[u][v], sums[p][v]);
                 }
             }
         });
@@ -101,18 +110,72 @@ pub(super) unsafe fn step<V: Vector, const PIXELS: usize, const VECTORS: usize, 
 }
 
 /// Activation, residual, and out.
+///
+/// A function of many steps runs in a loop over the sums in memory: written out for each, it would find no register free
+/// for its constants, and load them all again for every sum.
 #[inline(always)]
-pub(super) unsafe fn finish<V: Vector, const PIXELS: usize, const VECTORS: usize>(tile: &Tile, sums: [[V; VECTORS]; PIXELS]) {
-    // SAFETY: the caller's promise.
+pub(super) unsafe fn finish<V: Vector, const PIXELS: usize, const VECTORS: usize>(
+    tile: &Tile,
+    mut sums: [[V; VECTORS]; PIXELS],
+) {
+    // SAFETY: the caller's promise; all of `kept` is written before it is read.
     unsafe {
+        let simple = tile.residuals.is_null() && matches!(tile.activation, Activation::None | Activation::Relu);
+        if simple {
+            if tile.activation == Activation::Relu {
+                unroll!(p < PIXELS, {
+                    for v in 0..VECTORS {
+                        sums[p][v] = activate(Activation::Relu, sums[p][v]);
+                    }
+                });
+            }
+            unroll!(p < PIXELS, {
+                let output = *tile.outputs.add(p);
+                for v in 0..VECTORS {
+                    sums[p][v].store(output.add(V::LANES * v));
+                }
+            });
+            return;
+        }
+        let mut kept = MaybeUninit::<[[V; VECTORS]; PIXELS]>::uninit();
+        let kept = kept.as_mut_ptr().cast::<V>();
         unroll!(p < PIXELS, {
             for v in 0..VECTORS {
-                let mut sum = activate(tile.activation, sums[p][v]);
-                if !tile.residuals.is_null() {
-                    sum = sum.add(V::load((*tile.residuals.add(p)).add(V::LANES * v)));
-                }
-                sum.store((*tile.outputs.add(p)).add(V::LANES * v));
+                kept.add(VECTORS * p + v).write(sums[p][v]);
             }
         });
+        // Each in a loop of its own, with nothing to decide inside. Not a closure: the compiler may leave one as a function
+        // by itself, which then lacks the instruction set.
+        match tile.activation {
+            Activation::None => each::<V, PIXELS, VECTORS>(tile, kept, Activation::None),
+            Activation::Relu => each::<V, PIXELS, VECTORS>(tile, kept, Activation::Relu),
+            Activation::Silu => each::<V, PIXELS, VECTORS>(tile, kept, Activation::Silu),
+        }
+    }
+}
+
+/// The activation of each sum, the residual, and out.
+#[inline(always)]
+unsafe fn each<V: Vector, const PIXELS: usize, const VECTORS: usize>(
+    tile: &Tile,
+    sums: *const V,
+    activation: Activation,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for p in 0..PIXELS {
+            let output = *tile.outputs.add(p);
+            if tile.residuals.is_null() {
+                for v in 0..VECTORS {
+                    activate(activation, sums.add(VECTORS * p + v).read()).store(output.add(V::LANES * v));
+                }
+            } else {
+                let residual = *tile.residuals.add(p);
+                for v in 0..VECTORS {
+                    let sum = activate(activation, sums.add(VECTORS * p + v).read());
+                    sum.add(V::load(residual.add(V::LANES * v))).store(output.add(V::LANES * v));
+                }
+            }
+        }
     }
 }

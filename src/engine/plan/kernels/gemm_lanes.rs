@@ -33,11 +33,10 @@ pub unsafe fn multiply<V: LaneVector, const PIXELS: usize, const VECTORS: usize>
             for channel in (0..steps).step_by(4) {
                 let mut x = [V::splat(0.0); PIXELS];
                 unroll!(p < PIXELS, { x[p] = V::load(inputs[p].add(channel)) });
-                macro_rules! lane { ($($lane:literal)*) => { $( for v in 0..VECTORS {
-                    let weight = V::load(weights.add(V::LANES * (VECTORS * $lane + v)));
-                    unroll!(p < PIXELS, { sums[p][v] = x[p].mul_lane_add::<$lane>(weight, sums[p][v]) });
-                } )* } }
-                lane!(0 1 2 3);
+                lane::<V, PIXELS, VECTORS, 0>(&mut sums, &x, weights);
+                lane::<V, PIXELS, VECTORS, 1>(&mut sums, &x, weights.add(V::LANES * VECTORS));
+                lane::<V, PIXELS, VECTORS, 2>(&mut sums, &x, weights.add(V::LANES * VECTORS * 2));
+                lane::<V, PIXELS, VECTORS, 3>(&mut sums, &x, weights.add(V::LANES * VECTORS * 3));
                 weights = weights.add(V::LANES * VECTORS * 4);
             }
             for channel in steps..tile.depth {
@@ -46,5 +45,22 @@ pub unsafe fn multiply<V: LaneVector, const PIXELS: usize, const VECTORS: usize>
             }
         }
         finish(tile, sums);
+    }
+}
+
+/// Adds one of four channels of every pixel times its weights. Vector by vector, so that no more than two weights need a
+/// register beside the sums and the pixels: six pixels of four vectors take 24, 6 and 2, which is all there are.
+#[inline(always)]
+unsafe fn lane<V: LaneVector, const PIXELS: usize, const VECTORS: usize, const LANE: i32>(
+    sums: &mut [[V; VECTORS]; PIXELS],
+    x: &[V; PIXELS],
+    weights: *const f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for v in 0..VECTORS {
+            let weight = V::load(weights.add(V::LANES * v));
+            unroll!(p < PIXELS, { sums[p][v] = x[p].mul_lane_add::<LANE>(weight, sums[p][v]) });
+        }
     }
 }

@@ -6,6 +6,10 @@ use super::gemm::Tile;
 use super::gemm_lanes::{LaneVector, multiply};
 use super::vector::Vector;
 
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
 impl Vector for float32x4_t {
     const LANES: usize = 4;
 
@@ -71,6 +75,10 @@ impl Vector for float32x4_t {
     }
 }
 
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
 impl LaneVector for float32x4_t {
     #[inline(always)]
     unsafe fn mul_lane_add<const LANE: i32>(self, factor: Self, term: Self) -> Self {
@@ -78,7 +86,7 @@ impl LaneVector for float32x4_t {
     }
 }
 
-/// Pixels of a tile whose panel has this many vectors of 4 channels.
+/// Pixels of a tile whose panel has this many vectors of 4 channels: as many as fit 32 registers beside their sums.
 pub const PIXELS: [usize; 5] = [0, 14, 10, 7, 6];
 
 /// # Safety

@@ -19,6 +19,7 @@ fn zip(a: Lanes, b: Lanes, function: impl Fn(f32, f32) -> f32) -> Lanes {
     Lanes(std::array::from_fn(|lane| function(a.0[lane], b.0[lane])))
 }
 
+#[allow(clippy::undocumented_unsafe_blocks, reason = "all rest on the trait's own promises")]
 impl Vector for Lanes {
     const LANES: usize = 4;
 
@@ -78,7 +79,9 @@ impl Vector for Lanes {
     #[inline(always)]
     unsafe fn scale(self, exponent: Self) -> Self {
         // The exponent field of a number, with no mantissa: 2^exponent.
-        zip(self, exponent, |a, n| a * f32::from_bits(((unsafe { n.to_int_unchecked::<i32>() } + 127) << 23) as u32))
+        zip(self, exponent, |a, n| {
+            a * f32::from_bits(((unsafe { n.to_int_unchecked::<i32>() } + 127) << 23).cast_unsigned())
+        })
     }
     #[inline(always)]
     unsafe fn where_negative(self, test: Self, other: Self) -> Self {
