@@ -57,10 +57,10 @@ impl Guarded {
     }
 
     /// The last `count` numbers.
-    fn last(&mut self, count: usize) -> &mut [f32] {
-        assert!(count * size_of::<f32>() <= self.bytes);
+    fn last<T: Copy>(&mut self, count: usize) -> &mut [T] {
+        assert!(count * size_of::<T>() <= self.bytes);
         // SAFETY: within what was mapped, which is zero or was written since.
-        unsafe { std::slice::from_raw_parts_mut(self.pages.byte_add(self.bytes).sub(count), count) }
+        unsafe { std::slice::from_raw_parts_mut(self.pages.byte_add(self.bytes).cast::<T>().sub(count), count) }
     }
 }
 
@@ -77,11 +77,43 @@ impl Drop for Guarded {
 /// without residuals. Inputs, weights, bias and residuals end at a page that cannot be read, and what lies between the
 /// outputs must stay as it was.
 pub fn gemm(pixels: &[usize], lanes: usize, run: impl Fn(&Tile, usize)) {
+    gemm_of::<f32>(pixels, lanes, 1e-6, |x| x, f64::from, run);
+}
+
+/// The same for halves, in which a sum of up to 64 products may have been kept.
+#[cfg(target_arch = "aarch64")]
+pub fn gemm_halves(pixels: &[usize], lanes: usize, run: impl Fn(&Tile<u16>, usize)) {
+    use super::neon_fp16::{narrow, widen};
+    let narrow = |x: f32| {
+        let mut half = 0;
+        // SAFETY: one value each.
+        unsafe { narrow(&x, &mut half, 1) };
+        half
+    };
+    let widen = |half: u16| {
+        let mut x = 0.0;
+        // SAFETY: one value each.
+        unsafe { widen(&half, &mut x, 1) };
+        f64::from(x)
+    };
+    gemm_of::<u16>(pixels, lanes, 2e-3, narrow, widen, run);
+}
+
+/// `T` is what a number is in memory, at least half as long as an `f32`; `bound` is for the error in parts of the sum of
+/// the products' sizes.
+fn gemm_of<T: Copy + PartialEq + std::fmt::Debug>(
+    pixels: &[usize],
+    lanes: usize,
+    bound: f64,
+    narrow: impl Fn(f32) -> T,
+    widen: impl Fn(T) -> f64,
+    run: impl Fn(&Tile<T>, usize),
+) {
     const TAPS_MAX: usize = 9;
     const DEPTH_MAX: usize = 70;
     const ROWS: usize = 12;
     const ACTIVATIONS: [Activation; 3] = [Activation::None, Activation::Relu, Activation::Silu];
-    const UNTOUCHED: f32 = -12345.0;
+    let untouched = narrow(-12344.0);
 
     let mut random = Random(5);
     let mut x = Guarded::new(ROWS * DEPTH_MAX);
@@ -97,19 +129,24 @@ pub fn gemm(pixels: &[usize], lanes: usize, run: impl Fn(&Tile, usize)) {
             let residual = case / 3 % 2 == 0;
             case += if depth == DEPTH_MAX { 2 } else { 1 };
 
-            let (x, w, b, r) =
-                (x.last(ROWS * depth), w.last(taps * depth * width), b.last(width), r.last(ROWS * width));
-            for number in x.iter_mut().chain(w.iter_mut()).chain(b.iter_mut()).chain(r.iter_mut()) {
-                *number = random.number();
+            let (x, w, b, r) = (
+                x.last::<T>(ROWS * depth),
+                w.last::<T>(taps * depth * width),
+                b.last::<f32>(width),
+                r.last::<T>(ROWS * width),
+            );
+            b.fill_with(|| random.number());
+            for number in x.iter_mut().chain(w.iter_mut()).chain(r.iter_mut()) {
+                *number = narrow(random.number());
             }
             let rows: Vec<usize> =
                 (0..taps * pixels).map(|_| if random.below(3) == 0 { ROWS - 1 } else { random.below(ROWS) }).collect();
-            let inputs: Vec<*const f32> = rows.iter().map(|row| x[row * depth..].as_ptr()).collect();
+            let inputs: Vec<*const T> = rows.iter().map(|row| x[row * depth..].as_ptr()).collect();
             let residual_rows: Vec<usize> = (0..pixels).map(|_| random.below(ROWS)).collect();
-            let residuals: Vec<*const f32> = residual_rows.iter().map(|row| r[row * width..].as_ptr()).collect();
+            let residuals: Vec<*const T> = residual_rows.iter().map(|row| r[row * width..].as_ptr()).collect();
             let stride = width + 1;
-            let mut y = vec![UNTOUCHED; pixels * stride];
-            let outputs: Vec<*mut f32> = (0..pixels).map(|p| y[p * stride..].as_mut_ptr()).collect();
+            let mut y = vec![untouched; pixels * stride];
+            let outputs: Vec<*mut T> = (0..pixels).map(|p| y[p * stride..].as_mut_ptr()).collect();
             run(
                 &Tile {
                     inputs: inputs.as_ptr(),
@@ -125,13 +162,13 @@ pub fn gemm(pixels: &[usize], lanes: usize, run: impl Fn(&Tile, usize)) {
             );
 
             for p in 0..pixels {
-                assert_eq!(y[p * stride + width], UNTOUCHED, "wrote past the channels of pixel {p}");
+                assert_eq!(y[p * stride + width], untouched, "wrote past the channels of pixel {p}");
                 for lane in 0..width {
                     let (mut sum, mut size) = (f64::from(b[lane]), f64::from(b[lane].abs()));
                     for tap in 0..taps {
                         for channel in 0..depth {
-                            let product = f64::from(x[rows[tap * pixels + p] * depth + channel])
-                                * f64::from(w[(tap * depth + channel) * width + lane]);
+                            let product = widen(x[rows[tap * pixels + p] * depth + channel])
+                                * widen(w[(tap * depth + channel) * width + lane]);
                             sum += product;
                             size += product.abs();
                         }
@@ -142,11 +179,11 @@ pub fn gemm(pixels: &[usize], lanes: usize, run: impl Fn(&Tile, usize)) {
                         Activation::Silu => sum / (1.0 + (-sum).exp()),
                     };
                     if residual {
-                        wanted += f64::from(r[residual_rows[p] * width + lane]);
+                        wanted += widen(r[residual_rows[p] * width + lane]);
                     }
-                    let found = f64::from(y[p * stride + lane]);
+                    let found = widen(y[p * stride + lane]);
                     assert!(
-                        (found - wanted).abs() <= 1e-6 * (size + 1.0),
+                        (found - wanted).abs() <= bound * (size + 1.0),
                         "{pixels} pixels × {vectors} vectors, {taps} taps × {depth} channels, {activation:?}, residual \
                          {residual}: pixel {p} channel {lane} is {found}, should be {wanted}"
                     );

@@ -29,21 +29,23 @@ macro_rules! unroll {
 pub(super) use unroll;
 
 /// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels.
+///
+/// `T` is what numbers are in memory; sums and bias are `f32` all the same.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile {
+pub struct Tile<T = f32> {
     /// Pointers to the first channel under each tap for each pixel: `[tap][pixel]`.
-    pub inputs: *const *const f32,
+    pub inputs: *const *const T,
     pub taps: usize,
     /// Input channels, which lie one after the other.
     pub depth: usize,
     /// `[tap][channel][lane]`.
-    pub weights: *const f32,
+    pub weights: *const T,
     /// One for each lane.
     pub bias: *const f32,
     /// One for each pixel.
-    pub outputs: *const *mut f32,
+    pub outputs: *const *mut T,
     /// One for each pixel, or null.
-    pub residuals: *const *const f32,
+    pub residuals: *const *const T,
     pub activation: Activation,
 }
 

@@ -12,5 +12,7 @@ pub mod gemm_lanes;
 pub mod math;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
+#[cfg(target_arch = "aarch64")]
+pub mod neon_fp16;
 pub mod portable;
 pub mod vector;
