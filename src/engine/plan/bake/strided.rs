@@ -45,7 +45,13 @@ impl Baker<'_> {
     }
 
     pub(super) fn copy_operand(&mut self, shape: &[usize], from: Operand, to: &Place) -> Result<(), String> {
-        let (shape, mut strides) = merged(shape, &[to.strides.clone(), from.strides]);
+        let (mut shape, mut strides) = merged(shape, &[to.strides.clone(), from.strides]);
+        // What is contiguous in the input comes just before what is in the output.
+        let last = shape.len() - 1;
+        if let Some(axis) = strides[1][..last].iter().position(|&stride| stride == 1) {
+            shape[axis..last].rotate_left(1);
+            strides.iter_mut().for_each(|strides| strides[axis..last].rotate_left(1));
+        }
         let input = Operand { strides: strides.pop().expect("two"), ..from };
         let output = Strided { offset: self.offset(to), strides: strides.pop().expect("two") };
         self.push(Step::Copy(Copy { shape, input, output }));

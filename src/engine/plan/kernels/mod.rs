@@ -1,9 +1,18 @@
 //! The inner loops: written once over [`vector::Vector`], made for each instruction set in a file of its own.
 
 #[cfg(target_arch = "x86_64")]
-pub mod avx512;
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod check;
 mod gemm;
+#[cfg(target_arch = "aarch64")]
+mod gemm_lanes;
 mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
 mod rows;
 mod vector;
 pub mod winograd;
@@ -71,6 +80,30 @@ pub struct Panel {
     pub run: unsafe fn(&Tile),
 }
 
+/// The tables that are built for this kind of CPU, best first, each with whether this very CPU has what it needs.
+fn tables() -> Vec<(&'static Kernels, bool)> {
+    #[cfg(target_arch = "x86_64")]
+    return vec![
+        (&avx512::KERNELS, is_x86_feature_detected!("avx512f")),
+        (&avx2::KERNELS, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
+        (&portable::KERNELS, true),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    return vec![(&neon::KERNELS, true), (&portable::KERNELS, true)];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return vec![(&portable::KERNELS, true)];
+}
+
+/// The best kernels that this CPU can run.
+pub fn native() -> &'static Kernels {
+    tables().into_iter().find_map(|(table, here)| here.then_some(table)).expect("the portable one runs everywhere")
+}
+
+/// The kernels of that name, and whether this CPU can run them.
+pub fn by_name(name: &str) -> Option<(&'static Kernels, bool)> {
+    tables().into_iter().find(|(table, _)| table.name == name)
+}
+
 impl Kernels {
     /// Numbers of a vector.
     pub fn lanes(&self) -> usize {
@@ -103,12 +136,16 @@ macro_rules! enabled {
 }
 use enabled;
 
-/// The table of an instruction set: its vector, what the CPU must have, its tiles as pixels × vectors from one vector
-/// upwards.
+/// The table of an instruction set: its vector, what the CPU must have, its micro-kernel, and its tiles as pixels ×
+/// vectors, from one vector upwards, with the channels of a step.
 macro_rules! kernels {
-    ($name:literal, $vector:ty, $feature:tt, [$(($pixels:literal, $vectors:literal)),*]) => {
+    ($name:literal, $vector:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
         pub static KERNELS: super::Kernels = {
             use super::{Activation, Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows, winograd};
+            use $multiply as multiply;
+            enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
+                unsafe { gemm::finish::<$vector>(tile, sums, pixels, vectors) }
+            } }
             enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { unsafe { rows::unary::<$vector>(op, x, to, count) } } }
             enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { unsafe { rows::binary::<$vector>(op, a, b, to, count) } } }
             enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { unsafe { rows::max_rows::<$vector>(rows, to, count) } } }
@@ -151,7 +188,7 @@ macro_rules! kernels {
                     pixels: $pixels,
                     run: {
                         enabled! { $feature unsafe fn run(tile: &Tile) {
-                            unsafe { gemm::multiply::<$vector, $pixels, $vectors>(tile) }
+                            unsafe { multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish) }
                         } }
                         run
                     },

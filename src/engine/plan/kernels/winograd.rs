@@ -1,9 +1,9 @@
 //! Winograd's minimal filtering F(4×4, 3×3): 16 results of a 3×3 window out of 36 products instead of 144 (A. Lavin, S. Gray,
 //! Fast Algorithms for Convolutional Neural Networks, 2015), with the points 0, ±1, ±2 and infinity.
 
-use super::math::activate;
+use super::math::finish;
 use super::vector::Vector;
-use crate::engine::plan::graph::{Finish, Residual};
+use crate::engine::plan::graph::Finish;
 
 /// Rows and columns of results that a tile makes.
 pub const RESULTS: usize = 4;
@@ -127,19 +127,6 @@ pub unsafe fn output<V: Vector>(tile: &Output<'_>) {
             }
         }
         channel += V::LANES;
-    }
-}
-
-/// Activation and residual of one vector.
-#[inline(always)]
-pub(super) unsafe fn finish<V: Vector>(finish: Finish, sum: V, residual: *const f32) -> V {
-    // SAFETY: the caller has the instruction set, and a residual where one is added.
-    unsafe {
-        match finish.residual {
-            Residual::None => activate(finish.activation, sum),
-            Residual::Before => activate(finish.activation, sum.add(V::load(residual))),
-            Residual::After => activate(finish.activation, sum).add(V::load(residual)),
-        }
     }
 }
 
