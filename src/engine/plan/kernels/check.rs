@@ -267,7 +267,7 @@ pub unsafe fn functions<V: Vector>() {
     unsafe {
         // Relative bounds, in units of 2^-23.
         along::<V>("exp", -87.0, 88.0, 2.0, |x| math::exp(x), f64::exp);
-        for (from, to, bound) in [(-16.0, 16.0, 4.0), (-86.0, 1000.0, 16.0)] {
+        for (from, to, bound) in [(-16.0, 16.0, 8.0), (-86.0, 1000.0, 48.0)] {
             along::<V>("sigmoid", from, to, bound, |x| math::sigmoid(x), |x| activated(Activation::Sigmoid, x));
             along::<V>("silu", from, to, bound, |x| math::silu(x), |x| activated(Activation::Silu, x));
         }

@@ -30,7 +30,7 @@ impl Copy {
     /// Rows of a transposition that one item takes, and into how many items they are cut.
     fn rows(&self) -> (usize, usize) {
         let [.., rows, columns] = self.shape[..] else { return (1, 1) };
-        let each = (ITEM_VALUES / columns).next_multiple_of(SQUARE).min(rows);
+        let each = (ITEM_VALUES / columns).max(1).next_multiple_of(SQUARE).min(rows);
         (each, rows.div_ceil(each))
     }
 
