@@ -65,7 +65,8 @@ fn the_demo_is_lowered_and_fused_and_still_the_same_network() {
     }
 }
 
-/// `MODELS="a.onnx b.onnx" SIDE=640`: what each becomes; with `CHECK=1` compared with tract; with `DUMP=dir` written.
+/// `MODELS="a.onnx b.onnx" SIDE=640 BATCH=1`: what each becomes; with `CHECK=1` compared with tract on noise or on
+/// `INPUT=raw.f32`; with `DUMP=folder` the graph, the picture, tract's answers and the reference's written there.
 #[test]
 #[ignore = "looks at the models it is given"]
 fn survey() {
@@ -95,7 +96,10 @@ fn survey() {
             *counts.entry(name).or_insert(0) += 1;
         }
         println!("    {counts:?}");
-        let picture = picture(&model);
+        let picture = match std::env::var("INPUT") {
+            Ok(path) => std::fs::read(path).unwrap().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            Err(_) => picture(&model),
+        };
         let name = std::env::var("NAME").unwrap_or_else(|_| path.rsplit('/').next().unwrap().replace(".onnx", ""));
         let dump = std::env::var("DUMP").ok();
         if let Some(folder) = &dump {
@@ -113,6 +117,9 @@ fn survey() {
             let found = reference::run(&graph, &picture);
             for (index, expected) in expected.iter().enumerate() {
                 let found = &found[graph.outputs[index]];
+                if let Some(folder) = &dump {
+                    write_singles(&format!("{folder}/{name}.ref{index}.f32"), found);
+                }
                 println!("    output {index}: worst {:.2e}, {:.1?}", worst(found, expected), started.elapsed());
             }
         }
