@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::graph::{Activation, Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window};
+use super::reference;
 
 /// Rewrites until nothing more can be fused.
 pub fn fuse(graph: &mut Graph) {
@@ -31,12 +32,13 @@ pub fn fuse(graph: &mut Graph) {
 type Rule = fn(&mut Fusion, usize) -> Option<()>;
 
 /// In the order in which they are tried on a node.
-const RULES: [Rule; 22] = [
+const RULES: [Rule; 23] = [
     Fusion::constant_last,
     Fusion::nothing,
     Fusion::views,
     Fusion::moved_ones,
     Fusion::slice_first,
+    Fusion::constant_sliced,
     Fusion::reshape_first,
     Fusion::relu,
     Fusion::division,
@@ -284,6 +286,27 @@ impl Fusion {
         shape[axis] = self.result(index)[axis];
         let slice = self.insert(index, Op::Slice { axis, start }, vec![source], &shape);
         self.replace(index + 1, Op::Broadcast, vec![slice]);
+        Some(())
+    }
+
+    /// Of `x` and a constant, a part along an axis where `x` has length 1 is `x` and that part of the constant.
+    fn constant_sliced(&mut self, index: usize) -> Option<()> {
+        let (op, inputs) = self.node(index);
+        let (&Op::Slice { axis, .. } | &Op::Gather { axis }) = op else { return None };
+        let (&Op::Binary(binary), &[x, constant]) = self.made(inputs[0])? else { return None };
+        let places = match inputs.get(1) {
+            Some(&places) => Some((self.known(places)?, self.shape(places))),
+            None => None,
+        };
+        if self.shape(x)[axis] != 1 || self.shape(constant)[axis] == 1 {
+            return None;
+        }
+        let mut shape = self.shape(constant).to_vec();
+        shape[axis] = self.result(index)[axis];
+        let views: Vec<_> = [Some((self.known(constant)?, self.shape(constant))), places].into_iter().flatten().collect();
+        let part = reference::apply(op, &views, &shape);
+        let part = self.constant(&shape, part, constant);
+        self.replace(index, Op::Binary(binary), vec![x, part]);
         Some(())
     }
 
