@@ -303,7 +303,8 @@ impl Fusion {
         }
         let mut shape = self.shape(constant).to_vec();
         shape[axis] = self.result(index)[axis];
-        let views: Vec<_> = [Some((self.known(constant)?, self.shape(constant))), places].into_iter().flatten().collect();
+        let views: Vec<_> =
+            [Some((self.known(constant)?, self.shape(constant))), places].into_iter().flatten().collect();
         let part = reference::apply(op, &views, &shape);
         let part = self.constant(&shape, part, constant);
         self.replace(index, Op::Binary(binary), vec![x, part]);
@@ -314,7 +315,7 @@ impl Fusion {
     /// that one alone goes before it, where it meets another, and lets the product meet what is added to it.
     fn reshape_first(&mut self, index: usize) -> Option<()> {
         let (Op::Reshape, &[product]) = self.node(index) else { return None };
-        let (&Op::Linear(linear), &[x, weights, bias]) = self.sole(product)? else { return None };
+        let (&Op::Linear(finish), &[x, weights, bias]) = self.sole(product)? else { return None };
         // Only a reshape, or what lies as it was made, is sure to be looked at differently without a copy.
         let is_free = self.made(x).is_none_or(|(op, _)| !op.is_view() || *op == Op::Reshape);
         if !is_free || self.shape(product).last() != self.result(index).last() {
@@ -323,7 +324,7 @@ impl Fusion {
         let mut shape = self.result(index).to_vec();
         *shape.last_mut()? = *self.shape(x).last()?;
         let x = self.insert(index, Op::Reshape, vec![x], &shape);
-        self.replace(index + 1, Op::Linear(linear), vec![x, weights, bias]);
+        self.replace(index + 1, Op::Linear(finish), vec![x, weights, bias]);
         Some(())
     }
 

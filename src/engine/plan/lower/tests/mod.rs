@@ -31,7 +31,10 @@ fn answers(model: TypedModel, picture: &[f32]) -> Vec<Vec<f32>> {
     let input = Tensor::from_shape(&shape, picture).unwrap();
     let outputs = model.into_optimized().unwrap().into_runnable().unwrap().run(tvec!(input.into_tvalue())).unwrap();
     let singles = |output: &TValue| output.cast_to::<f32>().unwrap().into_owned();
-    outputs.iter().map(|output| singles(output).to_plain_array_view::<f32>().unwrap().iter().copied().collect()).collect()
+    outputs
+        .iter()
+        .map(|output| singles(output).to_plain_array_view::<f32>().unwrap().iter().copied().collect())
+        .collect()
 }
 
 /// The greatest difference, relative to values above one.
@@ -109,7 +112,8 @@ fn models_under(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let files = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     let named = files.map(|path| if path.is_dir() { path.join("model.onnx") } else { path });
     let is_model = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "onnx") && path.exists();
-    let mut models: Vec<_> = named.filter(is_model).filter(|path| !path.to_string_lossy().contains("skeleton")).collect();
+    let mut models: Vec<_> =
+        named.filter(is_model).filter(|path| !path.to_string_lossy().contains("skeleton")).collect();
     models.sort();
     models
 }
@@ -163,7 +167,9 @@ fn survey() {
             }
         };
         let before = graph.nodes.len();
-        fuse(&mut graph);
+        if std::env::var("PLAIN").is_err() {
+            fuse(&mut graph);
+        }
         println!("{path}: {before} nodes, fused {}, in {:.1?}", graph.nodes.len(), started.elapsed());
         let mut counts = std::collections::BTreeMap::new();
         for node in &graph.nodes {
@@ -177,7 +183,9 @@ fn survey() {
         }
         println!("    {counts:?}");
         let picture = match std::env::var("INPUT") {
-            Ok(path) => std::fs::read(path).unwrap().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            Ok(path) => {
+                std::fs::read(path).unwrap().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+            }
             Err(_) => picture(&model),
         };
         let name = std::env::var("NAME").unwrap_or_else(|_| path.rsplit('/').next().unwrap().replace(".onnx", ""));
@@ -243,7 +251,14 @@ mod speed {
             if let Op::Conv(conv) = node.op {
                 let filter = &graph.values[node.inputs[1]].shape;
                 let work = 2.0 * (shape.iter().product::<usize>() * filter[1..].iter().product::<usize>()) as f64;
-                println!("{:>7.3} ms {:>6.1} GF/s {:?} {:?} s{}", time * 1e3, work / time / 1e9, shape, filter, conv.window.stride[0]);
+                println!(
+                    "{:>7.3} ms {:>6.1} GF/s {:?} {:?} s{}",
+                    time * 1e3,
+                    work / time / 1e9,
+                    shape,
+                    filter,
+                    conv.window.stride[0]
+                );
                 convs += time;
                 flops += work;
             } else if !matches!(node.op, Op::Reshape | Op::Slice { .. } | Op::Permute { .. }) {
@@ -251,6 +266,12 @@ mod speed {
                 rest += time;
             }
         }
-        println!("convolutions {:.2} ms, {:.1} GFLOP, {:.1} GF/s; the rest {:.2} ms", convs * 1e3, flops / 1e9, flops / convs / 1e9, rest * 1e3);
+        println!(
+            "convolutions {:.2} ms, {:.1} GFLOP, {:.1} GF/s; the rest {:.2} ms",
+            convs * 1e3,
+            flops / 1e9,
+            flops / convs / 1e9,
+            rest * 1e3
+        );
     }
 }
