@@ -150,12 +150,14 @@ impl Work for Conv {
     fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault> {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
+        self.input.check_apart(&self.output)?;
         self.window.check()?;
         if self.residual.is_some() != (self.finish.residual != Residual::None) {
             return Err(format!("{:?} with {:?}", self.finish, self.residual));
         }
         if let Some(residual) = &self.residual {
             residual.check(limits)?;
+            residual.check_apart_or_same(&self.output)?;
             if residual.strided().0 != self.output.strided().0 {
                 return Err(format!("{residual:?} is added to {:?}", self.output));
             }

@@ -41,7 +41,8 @@ impl Work for Copy {
             return Err("a copy of no dimensions".into());
         }
         self.input.check(&self.shape, limits)?;
-        self.output.check_written(&self.shape, limits)
+        self.output.check_written(&self.shape, limits)?;
+        self.input.check_apart(&self.shape, &self.output)
     }
 
     fn items(&self, _: &Kernels) -> usize {

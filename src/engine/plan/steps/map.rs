@@ -40,6 +40,7 @@ impl Work for UnaryMap {
     fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
         self.input.check(&self.shape, limits)?;
         self.output.check_written(&self.shape, limits)?;
+        self.input.check_apart_or_same(&self.shape, &self.output)?;
         check_last(&self.input.strides, &[1])?;
         check_last(&self.output.strides, &[1])
     }
@@ -69,6 +70,7 @@ impl Work for BinaryMap {
             check_last(&input.strides, &[0, 1])?;
         }
         self.output.check_written(&self.shape, limits)?;
+        self.inputs.iter().try_for_each(|input| input.check_apart_or_same(&self.shape, &self.output))?;
         check_last(&self.output.strides, &[1])
     }
 

@@ -57,6 +57,7 @@ fn whole(shape: &[usize]) -> Share {
 fn check(shape: &[usize], input: &Operand, output: &Strided, limits: &Limits) -> Result<(), Fault> {
     input.check(shape, limits)?;
     output.check_written(shape, limits)?;
+    input.check_apart_or_same(shape, output)?;
     check_last(&input.strides, &[1])?;
     check_last(&output.strides, &[1])
 }

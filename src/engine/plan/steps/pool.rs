@@ -38,6 +38,7 @@ impl Work for Pool {
     fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
+        self.input.check_apart(&self.output)?;
         self.window.check()?;
         if self.input.channels != self.output.channels || self.taps() > TAPS_MAX {
             return Err(format!("{self:?}: other channels, or more than {TAPS_MAX} values in a window"));
@@ -45,9 +46,14 @@ impl Work for Pool {
         // Each window must hold something, or its largest value would be none.
         for axis in 0..2 {
             let (input, output) = ([self.input.height, self.input.width][axis], [self.output.height, self.output.width][axis]);
-            let last = (output - 1) * self.window.stride[axis];
-            let reach = (self.window.kernel[axis] - 1) * self.window.dilation[axis];
-            if last >= input + self.window.pad[axis] || reach < self.window.pad[axis] {
+            let Window { kernel, stride, dilation, pad } = self.window;
+            // Of those that begin before the picture, the first row or column inside.
+            let before = (0..output.min(pad[axis].div_ceil(stride[axis]))).all(|at| {
+                let missing = pad[axis] - at * stride[axis];
+                let tap = missing.div_ceil(dilation[axis]);
+                tap < kernel[axis] && tap * dilation[axis] - missing < input
+            });
+            if !before || (output - 1) * stride[axis] >= input + pad[axis] {
                 return Err(format!("{self:?}: a window lies outside the picture"));
             }
         }
