@@ -55,6 +55,11 @@ pub struct Panel {
 }
 
 impl Kernels {
+    /// Lanes and pixels of every panel, by which weights are packed.
+    pub fn tiles(&self) -> Vec<[usize; 2]> {
+        self.panels.iter().map(|panel| [panel.lanes, panel.pixels]).collect()
+    }
+
     /// The panels into which this many channels are cut; the last one may be wider than what is left.
     pub fn panels(&self, channels: usize) -> impl Iterator<Item = &'static Panel> + use<> {
         let panels = self.panels;
