@@ -6,6 +6,7 @@
 mod arena;
 mod bake;
 mod exec;
+pub mod file;
 mod fuse;
 pub mod graph;
 mod kernels;
