@@ -76,6 +76,11 @@ pub enum Op {
     Softmax {
         axis: usize,
     },
+    /// The mean of some weights under a softmax: `Σ softmax(x)·w` along an axis, which stays as a dimension of 1. Inputs:
+    /// any value, weights [n] (the distances of a distribution focal loss head).
+    Expectation {
+        axis: usize,
+    },
     /// Over the last dimension: `(x - mean) / sqrt(variance + epsilon) · scale + shift`. Inputs: [.., C], scale [C],
     /// shift [C].
     LayerNorm {

@@ -113,6 +113,12 @@ pub fn apply(op: &Op, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
         Op::Reshape => x.to_vec(),
         Op::Permute { order } => read(&order.iter().map(|&axis| strides(from)[axis]).collect::<Vec<_>>(), 0),
         Op::Softmax { axis } => softmax(x, from, *axis),
+        Op::Expectation { axis } => {
+            let (shares, (weights, _)) = (softmax(x, from, *axis), inputs[1]);
+            let stride = strides(from)[*axis];
+            let places = offsets(to, &strides(from)).into_iter();
+            places.map(|at| weights.iter().enumerate().map(|(n, w)| w * shares[at + n * stride]).sum()).collect()
+        }
         Op::LayerNorm { epsilon } => layer_norm(inputs, *epsilon),
         Op::MatMul { scale } => multiply(inputs[0], inputs[1], *scale, to),
         Op::Reduce { reduce, axes } => reduced(*reduce, axes, inputs[0], to),

@@ -39,6 +39,9 @@ pub struct Kernels {
     pub sum_rows: unsafe fn(rows: &[*const f32], scale: f32, to: *mut f32, count: usize),
     /// `to[i] = e^x[i] / Σ e^x`; `to` may be `x`.
     pub softmax: unsafe fn(x: *const f32, to: *mut f32, count: usize),
+    /// For each of `rows` rows of `count` values, `row` apart: the sum of `weights[i]` times the softmax of `x[i]`.
+    pub expectation:
+        unsafe fn(x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize),
     /// `to[i] = (x[i] - mean) / √(variance + epsilon) · scale[i] + bias[i]`; `to` may be `x`.
     pub layer_norm:
         unsafe fn(x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize),
@@ -125,6 +128,11 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn softmax(x: *const f32, to: *mut f32, count: usize) {
                 unsafe { rows::softmax::<$vector>(x, to, count) }
             } }
+            enabled! { $feature unsafe fn expectation(
+                x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize
+            ) {
+                unsafe { rows::expectation::<$vector>(x, row, weights, count, to, to_step, rows) }
+            } }
             enabled! { $feature unsafe fn layer_norm(
                 x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize
             ) {
@@ -171,6 +179,7 @@ macro_rules! kernels {
                 sum_rows,
                 softmax,
                 layer_norm,
+                expectation,
                 blend,
                 depthwise,
                 winograd_input,

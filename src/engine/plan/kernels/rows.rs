@@ -190,6 +190,55 @@ pub unsafe fn softmax<V: Vector>(x: *const f32, to: *mut f32, count: usize) {
     }
 }
 
+/// See [`super::Kernels::expectation`]. As many rows at once as a vector has lanes.
+#[inline(always)]
+pub unsafe fn expectation<V: Vector>(
+    x: *const f32,
+    row: usize,
+    weights: *const f32,
+    count: usize,
+    to: *mut f32,
+    to_step: usize,
+    rows: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut first = 0;
+        while first < rows {
+            // What is beyond the last row is the last row.
+            let last = rows - 1 - first;
+            let from = x.add(first * row);
+            let mut largest = V::splat(f32::MIN);
+            for at in 0..count {
+                largest = largest.max(column::<V>(from.add(at), row, last));
+            }
+            let (mut sum, mut weighted) = (V::splat(0.0), V::splat(0.0));
+            for at in 0..count {
+                let share = exp(column::<V>(from.add(at), row, last).sub(largest));
+                sum = sum.add(share);
+                weighted = share.mul_add(V::splat(*weights.add(at)), weighted);
+            }
+            let means = weighted.div(sum).lanes();
+            for (lane, mean) in means.into_iter().enumerate().take((last + 1).min(V::LANES)) {
+                *to.add((first + lane) * to_step) = mean;
+            }
+            first += V::LANES;
+        }
+    }
+}
+
+/// One value of each row; those beyond the last row are of the last one.
+#[inline(always)]
+unsafe fn column<V: Vector>(from: *const f32, row: usize, last: usize) -> V {
+    let mut lanes = [0.0; LANES_MAX];
+    for (lane, value) in lanes.iter_mut().enumerate().take(V::LANES) {
+        // SAFETY: the caller's promise.
+        *value = unsafe { *from.add(lane.min(last) * row) };
+    }
+    // SAFETY: the caller has the instruction set.
+    unsafe { V::load(lanes.as_ptr()) }
+}
+
 /// See [`super::Kernels::layer_norm`].
 #[inline(always)]
 pub unsafe fn layer_norm<V: Vector>(
