@@ -181,7 +181,7 @@ impl Baker<'_> {
     }
 
     /// A temporary place whose dimensions lie in this order, outermost first.
-    fn in_order(&mut self, shape: &[usize], order: &[usize]) -> Place {
+    pub(super) fn in_order(&mut self, shape: &[usize], order: &[usize]) -> Place {
         let (mut strides, mut next) = (vec![0; shape.len()], 1);
         for &axis in order.iter().rev() {
             strides[axis] = next;
