@@ -178,7 +178,7 @@ fn convolve(conv: &Conv, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
     let columns: Vec<(usize, usize, usize)> = (0..filter[3])
         .map(|kx| {
             let inside = (0..width).filter_map(|column| Some((column, window.place(1, column, kx, from[3])?)));
-            let (first, last) = (inside.clone().next(), inside.last());
+            let (first, last) = (inside.clone().next(), inside.clone().next_back());
             first.zip(last).map_or((0, 0, 0), |((first, at), (last, _))| (first, last + 1, at))
         })
         .collect();
