@@ -47,7 +47,7 @@ const RULES: [Rule; 24] = [
     Fusion::gelu,
     Fusion::layer_norm,
     Fusion::broadcast,
-    Fusion::into_weights,
+    Fusion::constant_into_weights,
     Fusion::scalar_into_weights,
     Fusion::scaled_product,
     Fusion::product_scaled,
@@ -499,7 +499,7 @@ impl Fusion {
 /// Sums and what follows them.
 impl Fusion {
     /// A constant for each channel, after sums or a norm.
-    fn into_weights(&mut self, index: usize) -> Option<()> {
+    fn constant_into_weights(&mut self, index: usize) -> Option<()> {
         let (&Op::Binary(binary), &[x, constant]) = self.node(index) else { return None };
         let maker = self.sole(x)?;
         let axis = self.channel_axis(maker)?;
