@@ -4,13 +4,13 @@
 //! written in, and each of its operations would be a call.
 
 use super::Row;
-use super::math::{activate, erf, exp, gelu, hard_swish, sigmoid, silu};
+use super::math::{erf, exp, gelu, hard_swish, sigmoid, silu};
 use super::vector::{LANES_MAX, Vector};
-use crate::engine::plan::graph::{Activation, Binary, Unary};
+use crate::engine::plan::graph::{Binary, Unary};
 
 /// The first `count` values of a vector that may end there; the rest is `neutral`.
 #[inline(always)]
-unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> V {
+pub(super) unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> V {
     let mut part = [neutral; LANES_MAX];
     // SAFETY: the caller has `count` values, fewer than a vector.
     unsafe {
@@ -20,7 +20,7 @@ unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> 
 }
 
 #[inline(always)]
-unsafe fn store_part<V: Vector>(vector: V, to: *mut f32, count: usize) {
+pub(super) unsafe fn store_part<V: Vector>(vector: V, to: *mut f32, count: usize) {
     // SAFETY: the caller has room for `count` values, fewer than a vector.
     unsafe { to.copy_from_nonoverlapping(vector.lanes().as_ptr(), count) }
 }
@@ -291,43 +291,6 @@ pub unsafe fn blend<V: Vector>(rows: &[*const f32], weights: *const f32, to: *mu
         for at in at..count {
             let terms = rows.iter().enumerate().map(|(index, row)| *row.add(at) * *weights.add(index));
             *to.add(at) = terms.sum();
-        }
-    }
-}
-
-/// See [`super::Kernels::depthwise`].
-#[inline(always)]
-pub unsafe fn depthwise<V: Vector>(
-    rows: &[*const f32],
-    weights: *const f32,
-    bias: *const f32,
-    activation: Activation,
-    to: *mut f32,
-    count: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut at = 0;
-        while at + V::LANES <= count {
-            let mut sum = V::load(bias.add(at));
-            for (tap, row) in rows.iter().enumerate() {
-                if !row.is_null() {
-                    sum = V::load(row.add(at)).mul_add(V::load(weights.add(tap * count + at)), sum);
-                }
-            }
-            activate(activation, sum).store(to.add(at));
-            at += V::LANES;
-        }
-        if at < count {
-            let left = count - at;
-            let mut sum: V = load_part(bias.add(at), left, 0.0);
-            for (tap, row) in rows.iter().enumerate() {
-                if !row.is_null() {
-                    let x: V = load_part(row.add(at), left, 0.0);
-                    sum = x.mul_add(load_part(weights.add(tap * count + at), left, 0.0), sum);
-                }
-            }
-            store_part(activate(activation, sum), to.add(at), left);
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gemm::Rows;
 use super::{Context, Fault, Limits, Picture, Work};
-use crate::engine::plan::graph::{Finish, Residual, Window};
+use crate::engine::plan::graph::{Finish, Window};
 use crate::engine::plan::kernels::{Isa, Tile};
 
 /// Pixels of one item, about: their pointers under nine taps are 18 kB, which stay in the first cache beside a panel of
@@ -189,16 +189,7 @@ impl Work for Conv {
         self.output.check_written(limits)?;
         self.input.check_apart(&self.output)?;
         self.window.check()?;
-        if self.residual.is_some() != (self.finish.residual != Residual::None) {
-            return Err(format!("{:?} with {:?}", self.finish, self.residual));
-        }
-        if let Some(residual) = &self.residual {
-            residual.check(limits)?;
-            residual.check_apart_or_same(&self.output)?;
-            if residual.strided().0 != self.output.strided().0 {
-                return Err(format!("{residual:?} is added to {:?}", self.output));
-            }
-        }
+        self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;
         let lanes: usize = isa.panels(self.output.channels).map(|panel| panel.lanes).sum();
         let weights = self.depth().checked_mul(lanes).and_then(|volume| volume.checked_add(self.weights));
         if weights.is_none_or(|end| end > limits.weights) || self.bias.saturating_add(lanes) > limits.weights {
