@@ -13,7 +13,6 @@ mod kernels;
 mod layout;
 mod lower;
 mod program;
-#[cfg(test)]
 mod reference;
 mod steps;
 mod threads;
