@@ -31,7 +31,7 @@ impl<'p> Cage<'p> {
         weights.values().copy_from_slice(from);
         weights.protect();
         let steps = &plan.program.steps;
-        let scratch = steps.iter().map(|named| named.step.work().scratch(kernels())).max().unwrap_or(0);
+        let scratch = steps.iter().map(|named| named.step.work().scratch(isa())).max().unwrap_or(0);
         Self { program: &plan.program, weights, scratch: Guarded::new(scratch.next_multiple_of(16)) }
     }
 
@@ -46,7 +46,7 @@ impl<'p> Cage<'p> {
 
     fn step(&mut self, step: &Step, items: impl Iterator<Item = usize>, arena: &mut Guarded) {
         let (weights, scratch) = (self.weights.pointer().cast_const(), self.scratch.pointer());
-        let context = Context { arena: arena.pointer(), weights, scratch, kernels: kernels() };
+        let context = Context { arena: arena.pointer(), weights, scratch, kernels: kernels::native() };
         for item in items {
             // SAFETY: that is what is tested: check() found nothing wrong.
             unsafe { step.work().run(item, &context) };
@@ -57,7 +57,7 @@ impl<'p> Cage<'p> {
     fn run(mut self, random: &mut Random) {
         let (mut first, mut second) = (self.arena(), self.arena());
         for named in &self.program.steps {
-            let items = named.step.work().items(kernels());
+            let items = named.step.work().items(isa());
             self.step(&named.step, 0..items, &mut first);
             // Backwards, from anywhere on.
             let start = random.below(items);
@@ -80,7 +80,7 @@ impl<'p> Cage<'p> {
 fn can_run() -> bool {
     let can = std::arch::is_x86_feature_detected!("avx512f");
     if !can {
-        println!("skipped: this CPU has no {}", kernels().name);
+        println!("skipped: this CPU has no {}", isa().name);
     }
     can
 }
@@ -145,7 +145,7 @@ fn programs_that_are_accepted_are_harmless() {
             match written.open() {
                 Ok(plan) if plan.program == written.program => {}
                 Ok(plan) => {
-                    let items = plan.program.steps.iter().map(|named| named.step.work().items(kernels()));
+                    let items = plan.program.steps.iter().map(|named| named.step.work().items(isa()));
                     if plan.program.arena > ARENA_MAX || items.sum::<usize>() > ITEMS_MAX {
                         too_long += 1;
                         continue;
