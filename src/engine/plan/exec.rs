@@ -63,6 +63,10 @@ impl<W: AsRef<[f32]>> Runner<W> {
         Self { program, weights, kernels, arena, scratch, team: Team::new(threads, items) }
     }
 
+    pub fn into_weights(self) -> W {
+        self.weights
+    }
+
     pub fn program(&self) -> &Program {
         &self.program
     }

@@ -4,6 +4,7 @@
 pub mod avx512;
 mod gemm;
 mod math;
+mod peak;
 mod rows;
 mod vector;
 
@@ -34,6 +35,17 @@ pub struct Kernels {
     pub sum_row: unsafe fn(x: *const f32, count: usize) -> f32,
     /// The largest value of a row.
     pub max_row: unsafe fn(x: *const f32, count: usize) -> f32,
+    /// Nothing but multiplications with additions, in registers; how many of both it did.
+    pub peak: unsafe fn(rounds: usize) -> u64,
+}
+
+/// Runs the peak loop of some kernels; the multiplications and additions it did.
+///
+/// # Safety
+/// They run on this CPU.
+pub unsafe fn peak_flops(kernels: &Kernels, rounds: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (kernels.peak)(rounds) }
 }
 
 /// One row of an operand.
@@ -105,6 +117,7 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn max_row(x: *const f32, count: usize) -> f32 {
                 unsafe { rows::max_row::<$vector>(x, count) }
             } }
+            enabled! { $feature unsafe fn peak(rounds: usize) -> u64 { unsafe { super::peak::peak::<$vector>(rounds) } } }
             Kernels {
                 name: $name,
                 panels: &[$(Panel {
@@ -125,6 +138,7 @@ macro_rules! kernels {
                 layer_norm,
                 sum_row,
                 max_row,
+                peak,
             }
         };
     };
