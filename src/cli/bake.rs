@@ -105,7 +105,7 @@ fn progress(models: usize) -> ProgressBar {
 /// One model; an error only where no other could be baked either.
 fn bake(
     package: &Package,
-    kernels: &'static Kernels,
+    kernels: (&'static Kernels, bool),
     folder: &Path,
     threads: usize,
     bar: &ProgressBar,
@@ -114,15 +114,13 @@ fn bake(
     let mut stage = |stage: Stage| {
         bar.set_message(format!("{}: {}", package.id, stage.words()));
         bar.tick();
-        if stage != Stage::Bake {
-            bar.inc(1);
-        }
+        bar.set_position(begun + stage as u64);
     };
     let sha256 = package.weights.sha256();
     let made = model::with_network(package, Some(&golden_frame), |network| {
         plan::make(network, &sha256, kernels, threads, &mut stage)
     })?;
-    let mut report = Report { id: package.id.clone(), isa: kernels.name, why_not: None, baked: None };
+    let mut report = Report { id: package.id.clone(), isa: kernels.0.name, why_not: None, baked: None };
     let failure = match made {
         Ok(made) => {
             stage(Stage::Write);

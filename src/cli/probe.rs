@@ -143,10 +143,7 @@ struct Outlook {
 impl Outlook {
     fn of(package: &Package, cache: &Cache, depth: Depth) -> Self {
         let outlook = |usable, path, words| Self { id: package.id.clone(), usable, path, words };
-        let kernels = match plan::native() {
-            Ok(kernels) => kernels,
-            Err(why) => return outlook(Some(false), None, why),
-        };
+        let kernels = plan::native();
         let shelf = shelf(cache);
         let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
         let mut damaged = String::new();

@@ -50,8 +50,14 @@ fn orders(graph: &Graph) -> Vec<Vec<usize>> {
         });
         let inherited = main.map_or_else(|| (0..rank).collect(), |main| orders[main].clone());
         orders[node.output] = match &node.op {
-            Op::Conv(_) | Op::MaxPool(_) | Op::Upsample { .. } if rank == 4 => vec![0, 2, 3, 1],
-            Op::Unary(_) | Op::Binary(_) | Op::Concat { .. } | Op::Slice { .. } => inherited,
+            Op::Conv(_) | Op::MaxPool(_) | Op::Upsample { .. } | Op::GridSample { .. } => vec![0, 2, 3, 1],
+            Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Broadcast
+            | Op::Concat { .. }
+            | Op::Slice { .. }
+            | Op::Reduce { .. }
+            | Op::Resample { .. } => inherited,
             Op::Permute { order } => {
                 // Where dimension `d` of the input went.
                 let went = |d: usize| order.iter().position(|&from| from == d).expect("a permutation");
@@ -127,7 +133,18 @@ pub fn lay_out(graph: &Graph) -> Layout {
     for node in graph.nodes.iter().rev() {
         let placed = layout.places[node.output].clone();
         match (&node.op, placed) {
-            (Op::Slice { .. } | Op::Reshape | Op::Permute { .. }, None) => {}
+            (Op::Reshape, None) => {
+                // If it cannot be a view of its input as that lies best, the input shall lie so that it can.
+                let input = node.inputs[0];
+                let (from, to) = (shape(input), shape(node.output));
+                if layout.places[input].is_none() && !is_fixed(input) && reshaped(from, &best(input), to).is_none() {
+                    if let Some(strides) = reshaped(to, &best(node.output), from) {
+                        let place = layout.allocate(node.output, to, best(node.output));
+                        layout.places[input] = Some(Place { strides, ..place });
+                    }
+                }
+            }
+            (Op::Slice { .. } | Op::Permute { .. }, None) => {}
             (Op::Reshape | Op::Permute { .. }, Some(place)) => {
                 let input = node.inputs[0];
                 if layout.places[input].is_none() && !is_fixed(input) {

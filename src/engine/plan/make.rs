@@ -9,7 +9,7 @@ use super::kernels::Kernels;
 use super::program::Program;
 use super::steps::Limits;
 use super::weights::Weights;
-use super::{bake, fuse, lower, referee, shelf, simplify, target};
+use super::{bake, fuse, lower, referee, shelf, simplify};
 use crate::engine::tract::{self, Tract};
 use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network};
 
@@ -71,14 +71,14 @@ struct Baked {
     weights: Weights,
 }
 
-/// Makes the plan of a network.
+/// Makes the plan of a network for some kernels; where they run on this CPU, it is compared with tract.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn make(
     network: &Network<'_>,
     sha256: &str,
-    kernels: &'static Kernels,
+    (kernels, here): (&'static Kernels, bool),
     threads: usize,
     stage: &mut dyn FnMut(Stage),
 ) -> Result<Made, Failure> {
@@ -107,8 +107,8 @@ pub fn make(
         made_by: shelf::made_by(),
         referee: Referee { bound: referee::BOUND, outputs: Vec::new() },
     };
-    stage(Stage::Compare);
-    let weights = if target::runs_here(kernels) {
+    let weights = if here {
+        stage(Stage::Compare);
         let mut session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
         head.referee = compare(&mut session, network, threads)?;
         session.into_weights()

@@ -16,7 +16,6 @@ mod lower;
 mod make;
 mod profile;
 mod program;
-#[cfg(test)]
 mod reference;
 mod referee;
 mod shelf;
@@ -32,4 +31,5 @@ pub use kernels::Kernels;
 pub use lower::{lower, simplify};
 pub use make::{Failure, Made, Stage, make, outlook, told};
 pub use shelf::{Found, Listed, Shelf};
-pub use target::{NATIVE, kernels_of, native};
+pub use kernels::native;
+pub use target::{NATIVE, kernels_of};

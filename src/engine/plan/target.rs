@@ -1,81 +1,57 @@
-//! For which instruction sets plans are made, which of them run here, and what people call the machines that have them.
+//! What people call the machines that plans are made for.
 
 use super::kernels::{self, Kernels};
+use crate::error::nearest;
 
-/// One instruction set.
-struct Isa {
-    name: &'static str,
-    /// `None`: this binary can neither run nor pack for it.
-    kernels: Option<&'static Kernels>,
-    /// Whether this CPU has it.
-    here: fn() -> bool,
-    /// CPUs and levels that have it, as compilers call them.
-    also: &'static [&'static str],
-}
-
-/// All of them, best first.
-static ISAS: &[Isa] = &[
-    Isa {
-        name: "avx512",
-        #[cfg(target_arch = "x86_64")]
-        kernels: Some(&kernels::avx512::KERNELS),
-        #[cfg(not(target_arch = "x86_64"))]
-        kernels: None,
-        #[cfg(target_arch = "x86_64")]
-        here: || std::arch::is_x86_feature_detected!("avx512f"),
-        #[cfg(not(target_arch = "x86_64"))]
-        here: || false,
-        also: &["x86-64-v4", "skylake-avx512", "znver4", "znver5"],
-    },
-    Isa { name: "avx2", kernels: None, here: || false, also: &["x86-64-v3", "haswell", "znver2", "znver3", "alderlake"] },
-    Isa {
-        name: "neon",
-        kernels: None,
-        here: || false,
-        also: &["cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "cortex-a78ae", "carmel", "aarch64"],
-    },
-    Isa { name: "portable", kernels: None, here: || false, also: &["generic", "x86-64", "x86-64-v2"] },
-];
-
-/// This machine, as `--target` calls it.
+/// This machine.
 pub const NATIVE: &str = "native";
 
-/// The best kernels that run here.
-///
-/// # Errors
-/// None do.
-pub fn native() -> Result<&'static Kernels, String> {
-    let usable = ISAS.iter().filter(|isa| (isa.here)()).find_map(|isa| isa.kernels);
-    usable.ok_or_else(|| format!("there are no kernels for this CPU; there are for {}", names()))
-}
+/// Names of levels and CPUs, as compilers have them, and the instruction set of each.
+const TARGETS: &[(&str, &str)] = &[
+    ("x86-64-v4", "avx512"),
+    ("skylake-avx512", "avx512"),
+    ("znver4", "avx512"),
+    ("znver5", "avx512"),
+    ("x86-64-v3", "avx2"),
+    ("haswell", "avx2"),
+    ("alderlake", "avx2"),
+    ("znver2", "avx2"),
+    ("znver3", "avx2"),
+    ("aarch64", "neon"),
+    ("cortex-a53", "neon"),
+    ("cortex-a57", "neon"),
+    ("cortex-a72", "neon"),
+    ("cortex-a76", "neon"),
+    ("cortex-a78ae", "neon"),
+    ("carmel", "neon"),
+    ("x86-64", "portable"),
+    ("x86-64-v2", "portable"),
+    ("generic", "portable"),
+];
 
-/// The kernels of a target: an instruction set, a CPU, or [`NATIVE`].
+/// The kernels of a target, an instruction set, one of its names or [`NATIVE`]; and whether they run on this CPU.
 ///
 /// # Errors
 /// It is not known, or this binary has none for it.
-pub fn kernels_of(target: &str) -> Result<&'static Kernels, String> {
+pub fn kernels_of(target: &str) -> Result<(&'static Kernels, bool), String> {
     if target == NATIVE {
-        return native();
+        return Ok((kernels::native(), true));
     }
     let word = target.to_lowercase();
-    let isa = ISAS.iter().find(|isa| isa.name == word || isa.also.contains(&word.as_str()));
-    let Some(isa) = isa else {
-        let known: Vec<&str> = ISAS.iter().flat_map(|isa| [isa.name].into_iter().chain(isa.also.iter().copied())).collect();
-        let near = crate::error::nearest(&word, known.iter().copied(), 1);
-        let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(format!("no target `{target}`; there are {NATIVE}, {}{hint}", known.join(", ")));
-    };
-    isa.kernels.ok_or_else(|| format!("{target} is {}, for which this binary has no kernels; it has {}", isa.name, names()))
-}
-
-/// Whether kernels run on this CPU.
-pub fn runs_here(kernels: &Kernels) -> bool {
-    ISAS.iter().any(|isa| isa.name == kernels.name && (isa.here)())
-}
-
-fn names() -> String {
-    let names: Vec<&str> = ISAS.iter().filter(|isa| isa.kernels.is_some()).map(|isa| isa.name).collect();
-    names.join(", ")
+    let isa = TARGETS.iter().find(|(name, _)| *name == word).map_or(word.as_str(), |(_, isa)| isa);
+    if let Some(found) = kernels::by_name(isa) {
+        return Ok(found);
+    }
+    if isa != word {
+        return Err(format!("{target} is {isa}, for which this binary has no kernels"));
+    }
+    let isas = TARGETS.iter().map(|(_, isa)| *isa);
+    let mut known: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).chain(isas).chain([NATIVE]).collect();
+    known.sort_unstable();
+    known.dedup();
+    let near = nearest(&word, known.iter().copied(), 1);
+    let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(format!("no target `{target}`; there are {}{hint}", known.join(", ")))
 }
 
 #[cfg(test)]
@@ -83,13 +59,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_cpus_are_instruction_sets() {
-        assert!(kernels_of("Cortex-A99").unwrap_err().contains("did you mean `cortex-a"));
-        for isa in ISAS {
-            if let Some(kernels) = isa.kernels {
-                assert_eq!(kernels.name, isa.name);
-                assert!(isa.also.iter().chain([&isa.name]).all(|name| kernels_of(name).is_ok_and(|k| k.name == isa.name)));
-            }
+    fn cpus_have_instruction_sets() {
+        assert_eq!(kernels_of(NATIVE).unwrap().0.name, kernels::native().name);
+        assert_eq!(kernels_of("generic").map(|(kernels, here)| (kernels.name, here)), Ok(("portable", true)));
+        for cpu in ["cortex-a72", "cortex-a76", "neon"] {
+            assert_eq!(kernels_of(cpu).map(|(kernels, here)| (kernels.name, here)), Ok(("neon", cfg!(target_arch = "aarch64"))));
         }
+        assert!(kernels_of("Cortex-A73").unwrap_err().contains("did you mean `cortex-a7"));
     }
 }

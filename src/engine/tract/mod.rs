@@ -7,7 +7,7 @@
 mod admission;
 pub(super) mod fence;
 mod grid_sample;
-mod half;
+pub(super) mod half;
 
 use std::sync::Arc;
 use std::time::Duration;

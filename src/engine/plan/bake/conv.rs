@@ -1,13 +1,17 @@
 //! Convolutions and pooling: pictures as steps want them, and packed weights.
 
 use super::Baker;
-use crate::engine::plan::graph::{Conv, Node, Window};
+use crate::engine::plan::graph::{Conv, Node, Residual, Window};
+use crate::engine::plan::kernels::winograd::{self, PRODUCTS};
 use crate::engine::plan::layout::Place;
-use crate::engine::plan::steps::{self, Operand, Picture, Pool, Step};
+use crate::engine::plan::steps::{self, Depthwise, GridSample, Operand, Picture, Pool, Step, Winograd};
 
 /// Up to this many values under one row of the window, taps that lie side by side are taken as one tap of more channels:
 /// loops over three channels would spend their time on pointers.
 const MERGED_DEPTH_MAX: usize = 24;
+
+/// Pixels below which the four times as many weights of Winograd's way take longer to fetch than it saves.
+const WINOGRAD_PIXELS_MIN: usize = 300;
 
 /// A value [N, C, H, W] of which one picture is meant.
 #[derive(Clone, Debug)]
@@ -78,19 +82,37 @@ impl Baker<'_> {
         let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
         let weight = |output: usize, channel: usize, tap: usize| filters[(output * depth + channel) * kh * kw + tap];
         let (to, copied) = self.writable(node.output)?;
-        let residual = conv.residual.then(|| self.readable(node.inputs[3])).transpose()?;
+        let adds = conv.finish.residual != Residual::None;
+        let residual = adds.then(|| self.readable(node.inputs[3])).transpose()?;
         let merged = depth * kw <= MERGED_DEPTH_MAX && kw > 1 && conv.groups == 1 && conv.window.dilation[1] == 1;
         let (input, window) = if merged {
             self.rows_of_taps(node.inputs[0], conv.window, to.shape[3])?
         } else {
             (self.readable(node.inputs[0])?, conv.window)
         };
+        if conv.groups > 1 && depth == 1 && outputs == conv.groups && !adds {
+            return self.depthwise(conv, &input, &to, copied.as_ref(), weight, bias);
+        }
+        if conv.groups == 1 && self.takes_winograd(conv, depth, outputs, to.shape[2] * to.shape[3]) {
+            let (weights, bias) = self.pack_winograd(outputs, depth, weight, bias);
+            for image in 0..to.shape[0] {
+                let step = Winograd {
+                    input: input.picture(self, image, 0..depth),
+                    output: to.picture(self, image, 0..outputs),
+                    residual: residual.as_ref().map(|from| from.picture(self, image, 0..outputs)),
+                    pad: conv.window.pad,
+                    finish: conv.finish,
+                    weights,
+                    bias,
+                };
+                self.push(Step::Winograd(step));
+            }
+            return copied.map_or(Ok(()), |place| self.copy(&to.shape, &to.place, &place.place));
+        }
         let each = outputs / conv.groups;
         for group in 0..conv.groups {
             let first = group * each;
             let (packed, sums) = if merged {
-                let row = |channel: usize, ky: usize| weight(first, channel % depth, ky * kw + channel / depth);
-                let _ = row;
                 self.pack(each, depth * kw, kh, |output, channel, ky| weight(first + output, channel % depth, ky * kw + channel / depth), |output| bias(first + output))
             } else {
                 self.pack(each, depth, kh * kw, |output, channel, tap| weight(first + output, channel, tap), |output| bias(first + output))
@@ -102,12 +124,70 @@ impl Baker<'_> {
                     output: to.picture(self, image, first..first + each),
                     residual: residual.as_ref().map(|from| from.picture(self, image, first..first + each)),
                     window,
-                    activation: conv.activation,
+                    finish: conv.finish,
                     weights: packed,
                     bias: sums,
                 };
                 self.push(Step::Conv(step));
             }
+        }
+        match copied {
+            Some(place) => self.copy(&to.shape, &to.place, &place.place),
+            None => Ok(()),
+        }
+    }
+
+    /// Every channel by itself.
+    fn depthwise(
+        &mut self,
+        conv: &Conv,
+        input: &Pictures,
+        to: &Pictures,
+        copied: Option<&Pictures>,
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+    ) -> Result<(), String> {
+        let taps = conv.window.kernel[0] * conv.window.kernel[1];
+        let weights = (0..taps).flat_map(|tap| (0..conv.groups).map(move |channel| (tap, channel)));
+        let packed: Vec<f32> = weights.map(|(tap, channel)| weight(channel, 0, tap)).collect();
+        let weights = self.add_weights(packed);
+        let bias = self.add_weights((0..conv.groups).map(bias));
+        for image in 0..to.shape[0] {
+            let step = Depthwise {
+                input: input.picture(self, image, 0..conv.groups),
+                output: to.picture(self, image, 0..conv.groups),
+                window: conv.window,
+                activation: conv.finish.activation,
+                weights,
+                bias,
+            };
+            self.push(Step::Depthwise(step));
+        }
+        match copied {
+            Some(place) => self.copy(&to.shape, &to.place, &place.place),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn grid_sample(&mut self, node: &Node, align_corners: bool) -> Result<(), String> {
+        let (to, copied) = self.writable(node.output)?;
+        let from = self.readable(node.inputs[0])?;
+        if self.graph.values[node.inputs[1]].constant.is_some() {
+            return Err("a grid that is constant".into());
+        }
+        let grid = self.place(node.inputs[1]);
+        for image in 0..to.shape[0] {
+            let step = GridSample {
+                input: from.picture(self, image, 0..from.shape[1]),
+                output: to.picture(self, image, 0..to.shape[1]),
+                grid: Operand {
+                    constant: false,
+                    offset: self.offset(&grid) + image * grid.strides[0],
+                    strides: grid.strides[1..].to_vec(),
+                },
+                align_corners,
+            };
+            self.push(Step::GridSample(step));
         }
         match copied {
             Some(place) => self.copy(&to.shape, &to.place, &place.place),
@@ -146,7 +226,7 @@ impl Baker<'_> {
     }
 
     /// Packs weights for the micro-kernel: for each panel `[tap][channel][lane]`, and the bias of all lanes.
-    fn pack(
+    pub(super) fn pack(
         &mut self,
         outputs: usize,
         depth: usize,
@@ -169,12 +249,38 @@ impl Baker<'_> {
         (self.add_weights(weights), self.add_weights(sums))
     }
 
+    /// Whether Winograd's way is the faster one: it saves three quarters of the products, and costs four times the weights.
+    fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, pixels: usize) -> bool {
+        let Window { kernel, stride, dilation, .. } = conv.window;
+        let lanes = self.kernels.lanes();
+        (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
+            && depth % lanes == 0
+            && outputs % lanes == 0
+            && pixels >= WINOGRAD_PIXELS_MIN
+    }
+
+    fn pack_winograd(
+        &mut self,
+        outputs: usize,
+        depth: usize,
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+    ) -> (usize, usize) {
+        let factors: Vec<[f32; PRODUCTS]> = (0..outputs * depth)
+            .map(|index| {
+                let tap = |row: usize, column: usize| weight(index / depth, index % depth, row * 3 + column);
+                winograd::filter([0, 1, 2].map(|row| [0, 1, 2].map(|column| tap(row, column))))
+            })
+            .collect();
+        self.pack(outputs, depth, PRODUCTS, |output, channel, product| factors[output * depth + channel][product], bias)
+    }
+
     pub(super) fn pool(&mut self, node: &Node, window: Window) -> Result<(), String> {
         let (to, copied) = self.writable(node.output)?;
         let from = self.readable(node.inputs[0])?;
         for image in 0..to.shape[0] {
             let (input, output) = (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
-            self.push(Step::Pool(Pool { input, output, window, mean: None }));
+            self.push(Step::Pool(Pool { input, output, window }));
         }
         match copied {
             Some(place) => self.copy(&to.shape, &to.place, &place.place),

@@ -8,6 +8,7 @@ use crate::engine::plan::program::{Named, Program, Tensor};
 use crate::engine::plan::steps::{Operand, Step};
 
 mod conv;
+mod product;
 mod strided;
 
 /// What is being baked.
@@ -141,7 +142,15 @@ impl<'g> Baker<'g> {
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Slice { .. } | Op::Reshape | Op::Permute { .. } => self.look(node),
             Op::Softmax { axis } => self.softmax(node, *axis),
-            other => Err(format!("{other:?} has no step")),
+            Op::Linear(linear) => self.linear(node, linear),
+            Op::MatMul { scale } => self.matmul(node, *scale),
+            Op::LayerNorm { epsilon } => self.layer_norm(node, *epsilon),
+            Op::Broadcast => self.repeat(node),
+            Op::Reduce { reduce, axes } => self.reduce(node, *reduce, axes),
+            Op::Top { axis, largest } => self.top(node, *axis, *largest),
+            Op::Gather { axis } => self.gather(node, *axis),
+            Op::GridSample { align_corners } => self.grid_sample(node, *align_corners),
+            Op::Resample { axis } => self.resample(node, *axis),
         }
     }
 

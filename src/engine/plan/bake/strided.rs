@@ -1,9 +1,11 @@
 //! Steps over strided values: copies and what works element by element.
 
 use super::Baker;
-use crate::engine::plan::graph::{Binary, Node, Unary, ValueId};
+use crate::engine::plan::graph::{self, Binary, Node, Unary, ValueId};
 use crate::engine::plan::layout::{Place, c_order};
-use crate::engine::plan::steps::{BinaryMap, Copy, Operand, Softmax, Step, Strided, UnaryMap};
+use crate::engine::plan::steps::{
+    self, BinaryMap, Copy, Gather, LayerNorm, Operand, Resample, Softmax, Step, Strided, Top, UnaryMap,
+};
 
 /// Dimensions from the farthest apart to the closest together in the first of these strides, with those that lie as one
 /// in all of them merged.
@@ -43,7 +45,13 @@ impl Baker<'_> {
     }
 
     pub(super) fn copy_operand(&mut self, shape: &[usize], from: Operand, to: &Place) -> Result<(), String> {
-        let (shape, mut strides) = merged(shape, &[to.strides.clone(), from.strides]);
+        let (mut shape, mut strides) = merged(shape, &[to.strides.clone(), from.strides]);
+        // What is contiguous in the input comes just before what is in the output.
+        let last = shape.len() - 1;
+        if let Some(axis) = strides[1][..last].iter().position(|&stride| stride == 1) {
+            shape[axis..last].rotate_left(1);
+            strides.iter_mut().for_each(|strides| strides[axis..last].rotate_left(1));
+        }
         let input = Operand { strides: strides.pop().expect("two"), ..from };
         let output = Strided { offset: self.offset(to), strides: strides.pop().expect("two") };
         self.push(Step::Copy(Copy { shape, input, output }));
@@ -100,7 +108,7 @@ impl Baker<'_> {
         let input = Operand { strides: strides.pop().expect("two"), ..input };
         let output = Strided { offset: self.offset(&target), strides: strides.pop().expect("two") };
         self.push(Step::Unary(UnaryMap { op, shape: rows, input, output }));
-        if target == to { Ok(()) } else { self.copy(&shape, &target, &to) }
+        self.settle(node.output, &target)
     }
 
     pub(super) fn binary(&mut self, node: &Node, op: Binary) -> Result<(), String> {
@@ -113,7 +121,7 @@ impl Baker<'_> {
         let a = Operand { strides: strides.pop().expect("three"), ..a };
         let output = Strided { offset: self.offset(&target), strides: strides.pop().expect("three") };
         self.push(Step::Binary(BinaryMap { op, shape: rows, inputs: [a, b], output }));
-        if target == to { Ok(()) } else { self.copy(&shape, &target, &to) }
+        self.settle(node.output, &target)
     }
 
     /// Rows along one axis, as a step over rows wants them: shape, input, output, and from where to where the result must
@@ -156,13 +164,154 @@ impl Baker<'_> {
         Ok((rows, input, output, (target != to).then_some(target)))
     }
 
+    pub(super) fn layer_norm(&mut self, node: &Node, epsilon: f32) -> Result<(), String> {
+        let axis = self.shape(node.output).len() - 1;
+        let (shape, input, output, copied) = self.rows(node, axis)?;
+        let scale = self.constant(node.inputs[1]).ok_or("a scale that is not constant")?;
+        let bias = self.constant(node.inputs[2]).ok_or("a shift that is not constant")?;
+        self.push(Step::LayerNorm(LayerNorm { shape, input, output, epsilon, scale, bias }));
+        copied.map_or(Ok(()), |from| self.settle(node.output, &from))
+    }
+
+    /// A value repeated along the dimensions in which it is 1.
+    pub(super) fn repeat(&mut self, node: &Node) -> Result<(), String> {
+        let (shape, to) = (self.shape(node.output).to_vec(), self.place(node.output));
+        let input = self.seen_as(node.inputs[0], &shape);
+        self.copy_operand(&shape, input, &to)
+    }
+
+    /// A value in the dimensions of another, where it is.
+    fn seen_as(&mut self, value: ValueId, shape: &[usize]) -> Operand {
+        let own = self.shape(value).to_vec();
+        if let Some(offset) = self.constant(value) {
+            return Operand { constant: true, offset, strides: broadcast(&own, &c_order(&own), shape) };
+        }
+        let place = self.place(value);
+        Operand { constant: false, offset: self.offset(&place), strides: broadcast(&own, &place.strides, shape) }
+    }
+
+    pub(super) fn reduce(&mut self, node: &Node, reduce: graph::Reduce, axes: &[usize]) -> Result<(), String> {
+        let (shape, to) = (self.shape(node.inputs[0]).to_vec(), self.place(node.output));
+        if self.graph.values[node.inputs[0]].constant.is_some() {
+            return Err("of a constant".into());
+        }
+        let mut from = self.place(node.inputs[0]);
+        let split = |keep: bool| (0..shape.len()).filter(|axis| axes.contains(axis) != keep).collect::<Vec<usize>>();
+        let (kept, gone) = (split(true), split(false));
+        let pick = |values: &[usize], axes: &[usize]| -> Vec<usize> { axes.iter().map(|&axis| values[axis]).collect() };
+        let together = |place: &Place, axes: &[usize]| axes.iter().any(|&d| shape[d] > 1 && place.strides[d] == 1);
+        // Rows that stay rows are joined value by value; else the values of rows are joined.
+        let row = kept.iter().any(|&d| shape[d] > 1 && from.strides[d] == 1 && to.strides[d] == 1);
+        let across = row && reduce != graph::Reduce::Min;
+        if !across && !together(&from, &gone) {
+            let order: Vec<usize> = kept.iter().chain(&gone).copied().collect();
+            let (mut strides, mut next) = (vec![0; shape.len()], 1);
+            for &axis in order.iter().rev() {
+                strides[axis] = next;
+                next *= shape[axis];
+            }
+            let place = Place { buffer: self.temporary(next), offset: 0, strides };
+            self.copy(&shape, &from, &place)?;
+            from = place;
+        }
+        let (stay, mut strides) =
+            merged(&pick(&shape, &kept), &[pick(&to.strides, &kept), pick(&from.strides, &kept)]);
+        let (go, gone_strides) = merged(&pick(&shape, &gone), &[pick(&from.strides, &gone)]);
+        let input = Operand {
+            constant: false,
+            offset: self.offset(&from),
+            strides: strides.pop().expect("two").into_iter().chain(gone_strides.into_iter().flatten()).collect(),
+        };
+        let output = Strided { offset: self.offset(&to), strides: strides.pop().expect("two") };
+        self.push(Step::Reduce(steps::Reduce { reduce, kept: stay, gone: go, input, output, across }));
+        Ok(())
+    }
+
+    pub(super) fn top(&mut self, node: &Node, axis: usize, largest: bool) -> Result<(), String> {
+        let (shape, wanted) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.output)[axis]);
+        let input = self.seen_as(node.inputs[0], &shape);
+        let to = self.place(node.output);
+        let order: Vec<usize> = (0..shape.len()).filter(|&d| d != axis && shape[d] != 1).chain([axis]).collect();
+        let pick = |values: &[usize]| -> Vec<usize> { order.iter().map(|&d| values[d]).collect() };
+        let outer = pick(&shape)[..order.len() - 1].to_vec();
+        let output = Strided { offset: self.offset(&to), strides: pick(&to.strides) };
+        let input = Operand { strides: pick(&input.strides), ..input };
+        self.push(Step::Top(Top { outer, length: shape[axis], wanted, largest, input, output }));
+        Ok(())
+    }
+
+    pub(super) fn gather(&mut self, node: &Node, axis: usize) -> Result<(), String> {
+        let (shape, to) = (self.shape(node.output).to_vec(), self.place(node.output));
+        let length = self.shape(node.inputs[0])[axis];
+        // Along the axis the values have their own length.
+        let values = self.seen_as(node.inputs[0], &{
+            let mut shape = shape.clone();
+            shape[axis] = length;
+            shape
+        });
+        let places = self.seen_as(node.inputs[1], &shape);
+        let step = values.strides[axis];
+        let mut fixed = values.strides.clone();
+        fixed[axis] = 0;
+        let (dims, mut strides) = merged(&shape, &[to.strides.clone(), fixed, places.strides]);
+        let places = Operand { strides: strides.pop().expect("three"), ..places };
+        let values = Operand { strides: strides.pop().expect("three"), ..values };
+        let output = Strided { offset: self.offset(&to), strides: strides.pop().expect("three") };
+        self.push(Step::Gather(Gather { shape: dims, length, step, values, places, output }));
+        Ok(())
+    }
+
+    pub(super) fn resample(&mut self, node: &Node, axis: usize) -> Result<(), String> {
+        let (shape, to) = (self.shape(node.output).to_vec(), self.place(node.output));
+        let [_, terms] = self.shape(node.inputs[1])[..] else { return Err("a table of other than two dimensions".into()) };
+        let (places, weights) = (self.constant(node.inputs[1]), self.constant(node.inputs[2]));
+        let (Some(places), Some(weights)) = (places, weights) else { return Err("a table that is not constant".into()) };
+        let length = self.shape(node.inputs[0])[axis];
+        let from = self.place(node.inputs[0]);
+        let mut across = shape.clone();
+        across[axis] = 1;
+        let target = if (0..shape.len()).any(|d| d != axis && shape[d] > 1 && to.strides[d] == 1) {
+            to.clone()
+        } else {
+            // Another dimension than the axis must lie together.
+            let order: Vec<usize> = [axis].into_iter().chain((0..shape.len()).filter(|&d| d != axis)).collect();
+            let (mut strides, mut next) = (vec![0; shape.len()], 1);
+            for &d in order.iter().rev() {
+                strides[d] = next;
+                next *= shape[d];
+            }
+            Place { buffer: self.temporary(next), offset: 0, strides }
+        };
+        let own = self.shape(node.inputs[0]).to_vec();
+        let row = (0..shape.len()).filter(|&d| d != axis && shape[d] > 1).min_by_key(|&d| target.strides[d]);
+        let from = if row.is_none_or(|row| from.strides[row] == 1) {
+            from
+        } else {
+            let mut order: Vec<usize> = (0..shape.len()).collect();
+            order.sort_by_key(|&d| std::cmp::Reverse(target.strides[d]));
+            let (mut strides, mut next) = (vec![0; shape.len()], 1);
+            for &d in order.iter().rev() {
+                strides[d] = next;
+                next *= own[d];
+            }
+            let place = Place { buffer: self.temporary(next), offset: 0, strides };
+            self.copy(&own, &from, &place)?;
+            place
+        };
+        let (dims, mut strides) = merged(&across, &[target.strides.clone(), from.strides.clone()]);
+        strides[1].push(from.strides[axis]);
+        strides[0].push(target.strides[axis]);
+        let input = Operand { constant: false, offset: self.offset(&from), strides: strides.pop().expect("two") };
+        let output = Strided { offset: self.offset(&target), strides: strides.pop().expect("two") };
+        let results = shape[axis];
+        self.push(Step::Resample(Resample { shape: dims, results, length, terms, input, output, places, weights }));
+        self.settle(node.output, &target)
+    }
+
     pub(super) fn softmax(&mut self, node: &Node, axis: usize) -> Result<(), String> {
         let (shape, input, output, copied) = self.rows(node, axis)?;
         self.push(Step::Softmax(Softmax { shape, input, output }));
-        match copied {
-            Some(from) => self.copy(&self.shape(node.output).to_vec(), &from, &self.place(node.output)),
-            None => Ok(()),
-        }
+        copied.map_or(Ok(()), |from| self.settle(node.output, &from))
     }
 
     /// Each pixel read as often as it is repeated.

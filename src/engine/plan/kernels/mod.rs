@@ -1,16 +1,28 @@
 //! The inner loops: written once over [`vector::Vector`], made for each instruction set in a file of its own.
 
 #[cfg(target_arch = "x86_64")]
-pub mod avx512;
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod check;
 mod gemm;
+#[cfg(target_arch = "aarch64")]
+mod gemm_lanes;
 mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod neon_elsewhere;
 mod peak;
+mod portable;
 mod rows;
 mod vector;
+pub mod winograd;
 
 pub use gemm::Tile;
 
-use super::graph::{Binary, Unary};
+use super::graph::{Activation, Binary, Unary};
 
 /// All kernels of one instruction set.
 #[derive(Debug)]
@@ -31,6 +43,22 @@ pub struct Kernels {
     /// `to[i] = (x[i] - mean) / √(variance + epsilon) · scale[i] + bias[i]`; `to` may be `x`.
     pub layer_norm:
         unsafe fn(x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize),
+    /// `to[i]` is the sum of `rows[0][i]`, `rows[1][i]`, … each times its weight.
+    pub blend: unsafe fn(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize),
+    /// `to[i]` is the activation of `bias[i]` and the sum of `rows[t][i] · weights[t · count + i]`; a null row counts for
+    /// nothing.
+    pub depthwise: unsafe fn(
+        rows: &[*const f32],
+        weights: *const f32,
+        bias: *const f32,
+        activation: Activation,
+        to: *mut f32,
+        count: usize,
+    ),
+    /// The products of one tile of F(4×4, 3×3), `step` values from one to the next; `channels` are whole vectors.
+    pub winograd_input: unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
+    /// The results of one tile.
+    pub winograd_output: unsafe fn(tile: &winograd::Output<'_>),
     /// The sum of a row.
     pub sum_row: unsafe fn(x: *const f32, count: usize) -> f32,
     /// The largest value of a row.
@@ -66,7 +94,37 @@ pub struct Panel {
     pub run: unsafe fn(&Tile),
 }
 
+/// The tables that are built for this kind of CPU, best first, each with whether this very CPU has what it needs.
+fn tables() -> Vec<(&'static Kernels, bool)> {
+    #[cfg(target_arch = "x86_64")]
+    return vec![
+        (&avx512::KERNELS, is_x86_feature_detected!("avx512f")),
+        (&avx2::KERNELS, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
+        (&portable::KERNELS, true),
+        (&neon_elsewhere::KERNELS, false),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    return vec![(&neon::KERNELS, true), (&portable::KERNELS, true)];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return vec![(&portable::KERNELS, true)];
+}
+
+/// The best kernels that this CPU can run.
+pub fn native() -> &'static Kernels {
+    tables().into_iter().find_map(|(table, here)| here.then_some(table)).expect("the portable one runs everywhere")
+}
+
+/// The kernels of that name, and whether this CPU can run them.
+pub fn by_name(name: &str) -> Option<(&'static Kernels, bool)> {
+    tables().into_iter().find(|(table, _)| table.name == name)
+}
+
 impl Kernels {
+    /// Numbers of a vector.
+    pub fn lanes(&self) -> usize {
+        self.panels[0].lanes
+    }
+
     /// The panels into which this many channels are cut; the last one may be wider than what is left.
     pub fn panels(&self, channels: usize) -> impl Iterator<Item = &'static Panel> + use<> {
         let panels = self.panels;
@@ -93,12 +151,16 @@ macro_rules! enabled {
 }
 use enabled;
 
-/// The table of an instruction set: its vector, what the CPU must have, its tiles as pixels × vectors from one vector
-/// upwards.
+/// The table of an instruction set: its vector, what the CPU must have, its micro-kernel, and its tiles as pixels ×
+/// vectors, from one vector upwards, with the channels of a step.
 macro_rules! kernels {
-    ($name:literal, $vector:ty, $feature:tt, [$(($pixels:literal, $vectors:literal)),*]) => {
+    ($name:literal, $vector:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
         pub static KERNELS: super::Kernels = {
-            use super::{Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows};
+            use super::{Activation, Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows, winograd};
+            use $multiply as multiply;
+            enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
+                unsafe { gemm::finish::<$vector>(tile, sums, pixels, vectors) }
+            } }
             enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { unsafe { rows::unary::<$vector>(op, x, to, count) } } }
             enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { unsafe { rows::binary::<$vector>(op, a, b, to, count) } } }
             enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { unsafe { rows::max_rows::<$vector>(rows, to, count) } } }
@@ -110,6 +172,23 @@ macro_rules! kernels {
                 x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize
             ) {
                 unsafe { rows::layer_norm::<$vector>(x, scale, bias, epsilon, to, count) }
+            } }
+            enabled! { $feature unsafe fn blend(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize) {
+                unsafe { rows::blend::<$vector>(rows, weights, to, count) }
+            } }
+            enabled! { $feature unsafe fn depthwise(
+                rows: &[*const f32], weights: *const f32, bias: *const f32, activation: Activation, to: *mut f32,
+                count: usize
+            ) {
+                unsafe { rows::depthwise::<$vector>(rows, weights, bias, activation, to, count) }
+            } }
+            enabled! { $feature unsafe fn winograd_input(
+                pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize
+            ) {
+                unsafe { winograd::input::<$vector>(pixels, to, step, channels) }
+            } }
+            enabled! { $feature unsafe fn winograd_output(tile: &winograd::Output<'_>) {
+                unsafe { winograd::output::<$vector>(tile) }
             } }
             enabled! { $feature unsafe fn sum_row(x: *const f32, count: usize) -> f32 {
                 unsafe { rows::sum_row::<$vector>(x, count) }
@@ -125,7 +204,7 @@ macro_rules! kernels {
                     pixels: $pixels,
                     run: {
                         enabled! { $feature unsafe fn run(tile: &Tile) {
-                            unsafe { gemm::multiply::<$vector, $pixels, $vectors>(tile) }
+                            unsafe { multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish) }
                         } }
                         run
                     },
@@ -136,6 +215,10 @@ macro_rules! kernels {
                 sum_rows,
                 softmax,
                 layer_norm,
+                blend,
+                depthwise,
+                winograd_input,
+                winograd_output,
                 sum_row,
                 max_row,
                 peak,

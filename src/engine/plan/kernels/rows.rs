@@ -4,9 +4,9 @@
 //! written in, and each of its operations would be a call.
 
 use super::Row;
-use super::math::{exp, sigmoid, silu};
+use super::math::{activate, erf, exp, gelu, hard_swish, sigmoid, silu};
 use super::vector::{LANES_MAX, Vector};
-use crate::engine::plan::graph::{Binary, Unary};
+use crate::engine::plan::graph::{Activation, Binary, Unary};
 
 /// The first `count` values of a vector that may end there; the rest is `neutral`.
 #[inline(always)]
@@ -61,6 +61,11 @@ macro_rules! join {
     }};
 }
 
+unsafe fn one_by_one(x: *const f32, to: *mut f32, count: usize, f: fn(f32) -> f32) {
+    // SAFETY: the caller's promise.
+    (0..count).for_each(|at| unsafe { *to.add(at) = f(*x.add(at)) });
+}
+
 /// See [`super::Kernels::unary`].
 #[inline(always)]
 pub unsafe fn unary<V: Vector>(op: Unary, x: *const f32, to: *mut f32, count: usize) {
@@ -74,6 +79,16 @@ pub unsafe fn unary<V: Vector>(op: Unary, x: *const f32, to: *mut f32, count: us
             Unary::Sqrt => map!(to, count, |v = x| v.sqrt()),
             Unary::Reciprocal => map!(to, count, |v = x| V::splat(1.0).div(v)),
             Unary::Neg => map!(to, count, |v = x| V::splat(0.0).sub(v)),
+            Unary::HardSwish => map!(to, count, |v = x| hard_swish(v)),
+            Unary::Gelu => map!(to, count, |v = x| gelu(v)),
+            Unary::Erf => map!(to, count, |v = x| erf(v)),
+            Unary::Abs => map!(to, count, |v = x| v.max(V::splat(0.0).sub(v))),
+            // Too rare for a vector's own.
+            Unary::Tanh => one_by_one(x, to, count, f32::tanh),
+            Unary::Log => one_by_one(x, to, count, f32::ln),
+            Unary::Floor => one_by_one(x, to, count, f32::floor),
+            Unary::Sin => one_by_one(x, to, count, f32::sin),
+            Unary::Cos => one_by_one(x, to, count, f32::cos),
         }
     }
 }
@@ -112,6 +127,10 @@ pub unsafe fn binary<V: Vector>(op: Binary, a: Row, b: Row, to: *mut f32, count:
             Binary::Div => zip!(a, b, to, count, |x, y| x.div(y)),
             Binary::Max => zip!(a, b, to, count, |x, y| x.max(y)),
             Binary::Min => zip!(a, b, to, count, |x, y| x.min(y)),
+            Binary::Pow => {
+                let at = |row: Row, index: usize| *row.values.add(if row.single { 0 } else { index });
+                (0..count).for_each(|index| *to.add(index) = at(a, index).powf(at(b, index)));
+            }
         }
     }
 }
@@ -204,4 +223,62 @@ pub unsafe fn sum_row<V: Vector>(x: *const f32, count: usize) -> f32 {
 pub unsafe fn max_row<V: Vector>(x: *const f32, count: usize) -> f32 {
     // SAFETY: the caller's promise.
     unsafe { join!(x, count, f32::MIN, |all, v| all.max(v)).largest() }
+}
+
+/// See [`super::Kernels::blend`].
+#[inline(always)]
+pub unsafe fn blend<V: Vector>(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut at = 0;
+        while at + V::LANES <= count {
+            let mut sum = V::splat(0.0);
+            for (index, row) in rows.iter().enumerate() {
+                sum = V::load(row.add(at)).mul_add(V::splat(*weights.add(index)), sum);
+            }
+            sum.store(to.add(at));
+            at += V::LANES;
+        }
+        for at in at..count {
+            let terms = rows.iter().enumerate().map(|(index, row)| *row.add(at) * *weights.add(index));
+            *to.add(at) = terms.sum();
+        }
+    }
+}
+
+/// See [`super::Kernels::depthwise`].
+#[inline(always)]
+pub unsafe fn depthwise<V: Vector>(
+    rows: &[*const f32],
+    weights: *const f32,
+    bias: *const f32,
+    activation: Activation,
+    to: *mut f32,
+    count: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut at = 0;
+        while at + V::LANES <= count {
+            let mut sum = V::load(bias.add(at));
+            for (tap, row) in rows.iter().enumerate() {
+                if !row.is_null() {
+                    sum = V::load(row.add(at)).mul_add(V::load(weights.add(tap * count + at)), sum);
+                }
+            }
+            activate(activation, sum).store(to.add(at));
+            at += V::LANES;
+        }
+        if at < count {
+            let left = count - at;
+            let mut sum: V = load_part(bias.add(at), left, 0.0);
+            for (tap, row) in rows.iter().enumerate() {
+                if !row.is_null() {
+                    let x: V = load_part(row.add(at), left, 0.0);
+                    sum = x.mul_add(load_part(weights.add(tap * count + at), left, 0.0), sum);
+                }
+            }
+            store_part(activate(activation, sum), to.add(at), left);
+        }
+    }
 }

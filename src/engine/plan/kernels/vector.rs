@@ -17,6 +17,12 @@ pub trait Vector: Copy {
     unsafe fn min(self, other: Self) -> Self;
     unsafe fn max(self, other: Self) -> Self;
     unsafe fn sqrt(self) -> Self;
+    /// `1 / self`, to a few units in the last place.
+    #[inline(always)]
+    unsafe fn reciprocal(self) -> Self {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::splat(1.0).div(self) }
+    }
     /// `self · factor + term`, rounded once where the instruction set can.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
     /// To the nearest whole number.

@@ -1,9 +1,12 @@
 //! A convolution by indirect GEMM; a fully connected layer is one of a 1×1 window.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use super::gemm::Rows;
 use super::{Context, Fault, Limits, Picture, Work};
-use crate::engine::plan::graph::{Activation, Window};
+use crate::engine::plan::graph::{Finish, Residual, Window};
 use crate::engine::plan::kernels::{Kernels, Tile};
 
 /// Pixels of one item, about: their pointers under nine taps are 18 kB, which stay in the first cache beside a panel of
@@ -18,10 +21,10 @@ const PANEL_WEIGHTS_MAX: usize = 96 * 1024;
 pub struct Conv {
     pub input: Picture,
     pub output: Picture,
-    /// Added after the activation.
+    /// What the finish adds.
     pub residual: Option<Picture>,
     pub window: Window,
-    pub activation: Activation,
+    pub finish: Finish,
     /// Where the packed weights begin: for each panel `[tap][channel][lane]`.
     pub weights: usize,
     /// Where the bias begins, one value a lane of all panels.
@@ -30,8 +33,8 @@ pub struct Conv {
 
 /// One item: its pixels and its panels.
 struct Part {
-    pixels: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    pixels: Range<usize>,
+    panels: Range<usize>,
 }
 
 impl Conv {
@@ -72,33 +75,39 @@ impl Conv {
         }
     }
 
-    /// Pointers under all taps of the pixels of one tile; what lies outside the picture points to zeros.
+    /// Pointers of all tiles of an item.
     ///
     /// # Safety
-    /// As [`Work::run`]; `table` has room for taps × `tile` pointers.
-    #[inline(always)]
-    unsafe fn gather(&self, first: usize, last: usize, tile: usize, input: *const f32, zeros: *const f32, table: *mut *const f32) {
+    /// As [`Work::run`].
+    unsafe fn gather(&self, pixels: &Range<usize>, tile: usize, arena: *mut f32, zeros: *const f32, rows: &Rows) {
         let Window { kernel, stride, dilation, pad } = self.window;
-        let (height, width) = (self.input.height, self.input.width);
-        let (mut y, mut x) = (first / self.output.width, first % self.output.width);
-        for p in 0..tile {
+        let input = arena.wrapping_add(self.input.offset).cast_const();
+        let reach = [(kernel[0] - 1) * dilation[0], (kernel[1] - 1) * dilation[1]];
+        let (mut y, mut x) = (pixels.start / self.output.width, pixels.start % self.output.width);
+        for index in 0..pixels.len().next_multiple_of(tile) {
             let (top, left) = ((y * stride[0]).wrapping_sub(pad[0]), (x * stride[1]).wrapping_sub(pad[1]));
             let corner = top.wrapping_mul(self.input.row).wrapping_add(left.wrapping_mul(self.input.pixel));
-            let (bottom, right) = ((kernel[0] - 1) * dilation[0], (kernel[1] - 1) * dilation[1]);
-            let inside = top < height && left < width && top + bottom < height && left + right < width;
-            let mut tap = 0;
-            for ky in 0..kernel[0] {
-                for kx in 0..kernel[1] {
-                    let (dy, dx) = (ky * dilation[0], kx * dilation[1]);
-                    let visible = inside || (top.wrapping_add(dy) < height && left.wrapping_add(dx) < width);
-                    let offset = corner.wrapping_add(dy * self.input.row + dx * self.input.pixel);
-                    let pointer = if visible { input.wrapping_add(offset) } else { zeros };
-                    // SAFETY: inside the table, says the caller.
-                    unsafe { *table.add(tap * tile + p) = pointer };
-                    tap += 1;
+            let inside = |y: usize, x: usize| y < self.input.height && x < self.input.width;
+            let whole = inside(top, left) && inside(top + reach[0], left + reach[1]);
+            // SAFETY: the scratch has room for a block and one more tile; pixels are inside their pictures.
+            unsafe {
+                let mut at = rows.inputs.add(index / tile * tile * self.taps() + index % tile);
+                for dy in (0..=reach[0]).step_by(dilation[0]) {
+                    for dx in (0..=reach[1]).step_by(dilation[1]) {
+                        let visible = whole || inside(top.wrapping_add(dy), left.wrapping_add(dx));
+                        let offset = corner.wrapping_add(dy * self.input.row + dx * self.input.pixel);
+                        *at = if visible { input.wrapping_add(offset) } else { zeros };
+                        at = at.add(tile);
+                    }
+                }
+                let output = self.output.offset + y * self.output.row + x * self.output.pixel;
+                *rows.outputs.add(index) = arena.add(output);
+                if let Some(residual) = &self.residual {
+                    *rows.residuals.add(index) = arena.add(residual.offset + y * residual.row + x * residual.pixel);
                 }
             }
-            if first + p + 1 < last {
+            // Beyond the last pixel it stands for them; what is computed there is thrown away.
+            if index + 1 < pixels.len() {
                 x += 1;
                 if x == self.output.width {
                     (x, y) = (0, y + 1);
@@ -108,49 +117,14 @@ impl Conv {
     }
 }
 
-/// Scratch of an item: pointers, zeros, and a place for what may not be stored where it belongs.
-struct Scratch {
-    table: *mut *const f32,
-    outputs: *mut *mut f32,
-    residuals: *mut *const f32,
-    zeros: *mut f32,
-    spill: *mut f32,
-}
-
-/// Most pixels of a tile.
-const TILE_MAX: usize = 32;
-/// Most lanes of a panel.
-const LANES_MAX: usize = 64;
-/// Values (4 bytes) of a pointer, wherever this is built.
-const POINTER: usize = 2;
-
-impl Scratch {
-    fn volume(conv: &Conv) -> usize {
-        let tiles = BLOCK_PIXELS * 2 + TILE_MAX;
-        (conv.taps() + 2) * tiles * POINTER + conv.input.channels + TILE_MAX * LANES_MAX
-    }
-
-    /// # Safety
-    /// `scratch` has [`Scratch::volume`] values, aligned to 64 bytes.
-    unsafe fn at(conv: &Conv, scratch: *mut f32) -> Self {
-        let tiles = BLOCK_PIXELS * 2 + TILE_MAX;
-        // SAFETY: inside the volume.
-        unsafe {
-            let outputs = scratch.add(conv.taps() * tiles * POINTER);
-            let residuals = outputs.add(tiles * POINTER);
-            let spill = residuals.add(tiles * POINTER);
-            let zeros = spill.add(TILE_MAX * LANES_MAX);
-            zeros.write_bytes(0, conv.input.channels);
-            Self { table: scratch.cast(), outputs: outputs.cast(), residuals: residuals.cast(), zeros, spill }
-        }
-    }
-}
-
 impl Work for Conv {
     fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault> {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
         self.window.check()?;
+        if self.residual.is_some() != (self.finish.residual != Residual::None) {
+            return Err(format!("{:?} with {:?}", self.finish, self.residual));
+        }
         if let Some(residual) = &self.residual {
             residual.check(limits)?;
             if residual.strided().0 != self.output.strided().0 {
@@ -170,102 +144,31 @@ impl Work for Conv {
     }
 
     fn scratch(&self, _: &Kernels) -> usize {
-        Scratch::volume(self)
+        Rows::scratch(2 * BLOCK_PIXELS, self.taps()) + self.input.channels
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
         let part = self.part(item, context.kernels);
         // SAFETY: check() has seen that all views are inside; the scratch is this thread's.
         unsafe {
-            let scratch = Scratch::at(self, context.scratch);
-            let input = context.arena.add(self.input.offset).cast_const();
-            let mut gathered = 0;
+            let rows = Rows::new(context.scratch, 2 * BLOCK_PIXELS, self.taps());
+            let zeros = context.scratch.add(Rows::scratch(2 * BLOCK_PIXELS, self.taps()));
+            zeros.write_bytes(0, self.input.channels);
             let (mut weights, mut bias) = (context.weights.add(self.weights), context.weights.add(self.bias));
-            let mut first_channel = 0;
+            let (mut gathered, mut first) = (0, 0);
             for (index, panel) in context.kernels.panels(self.output.channels).enumerate() {
                 if part.panels.contains(&index) {
                     if gathered != panel.pixels {
-                        self.gather_all(&part, panel.pixels, input, context.arena, &scratch);
+                        self.gather(&part.pixels, panel.pixels, context.arena, zeros, &rows);
                         gathered = panel.pixels;
                     }
-                    let channels = panel.lanes.min(self.output.channels - first_channel);
-                    let tile = Tile {
-                        inputs: scratch.table,
-                        taps: self.taps(),
-                        depth: self.input.channels,
-                        weights,
-                        bias,
-                        outputs: scratch.outputs,
-                        residuals: if self.residual.is_some() { scratch.residuals } else { std::ptr::null() },
-                        first: first_channel,
-                        activation: self.activation,
-                    };
-                    self.panel(&part, tile, panel, channels, &scratch);
+                    let channels = panel.lanes.min(self.output.channels - first);
+                    let tile = Tile::new(self.taps(), self.input.channels, weights, bias, first, self.finish);
+                    rows.run(panel, tile, part.pixels.len(), channels);
                 }
                 weights = weights.add(self.depth() * panel.lanes);
                 bias = bias.add(panel.lanes);
-                first_channel += panel.lanes;
-            }
-        }
-    }
-}
-
-impl Conv {
-    /// Pointers of all tiles of an item.
-    ///
-    /// # Safety
-    /// As [`Work::run`].
-    unsafe fn gather_all(&self, part: &Part, pixels: usize, input: *const f32, arena: *mut f32, scratch: &Scratch) {
-        let last = part.pixels.end;
-        for (index, first) in part.pixels.clone().step_by(pixels).enumerate() {
-            // SAFETY: the scratch has room for a block and one more tile.
-            unsafe {
-                let table = scratch.table.add(index * self.taps() * pixels);
-                self.gather(first, last, pixels, input, scratch.zeros, table);
-                for p in 0..pixels {
-                    let at = (first + p).min(last - 1);
-                    let (y, x) = (at / self.output.width, at % self.output.width);
-                    let output = arena.add(self.output.offset + y * self.output.row + x * self.output.pixel);
-                    // What is computed beyond the last pixel is thrown away.
-                    *scratch.outputs.add(index * pixels + p) = output;
-                    if let Some(residual) = &self.residual {
-                        let offset = residual.offset + y * residual.row + x * residual.pixel;
-                        *scratch.residuals.add(index * pixels + p) = arena.add(offset);
-                    }
-                }
-            }
-        }
-    }
-
-    /// One panel over all tiles of an item.
-    ///
-    /// # Safety
-    /// As [`Work::run`]; the pointers have been gathered.
-    #[inline(always)]
-    unsafe fn panel(&self, part: &Part, mut tile: Tile, panel: &crate::engine::plan::kernels::Panel, channels: usize, scratch: &Scratch) {
-        let pixels = panel.pixels;
-        for first in part.pixels.clone().step_by(pixels) {
-            let count = pixels.min(part.pixels.end - first);
-            // SAFETY: as the caller says.
-            unsafe {
-                if count == pixels && channels == panel.lanes {
-                    (panel.run)(&tile);
-                } else {
-                    let mut spilled = [std::ptr::null_mut::<f32>(); TILE_MAX];
-                    for (p, spilled) in spilled.iter_mut().enumerate().take(pixels) {
-                        *spilled = scratch.spill.add(p * panel.lanes).wrapping_sub(tile.first);
-                    }
-                    (panel.run)(&Tile { outputs: spilled.as_ptr(), ..tile });
-                    for p in 0..count {
-                        let to = (*tile.outputs.add(p)).add(tile.first);
-                        to.copy_from_nonoverlapping(scratch.spill.add(p * panel.lanes), channels);
-                    }
-                }
-                tile.inputs = tile.inputs.add(self.taps() * pixels);
-                tile.outputs = tile.outputs.add(pixels);
-                if !tile.residuals.is_null() {
-                    tile.residuals = tile.residuals.add(pixels);
-                }
+                first += panel.lanes;
             }
         }
     }

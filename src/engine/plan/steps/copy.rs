@@ -6,8 +6,10 @@ use super::rows::{Places, Share};
 use super::{Context, Fault, Limits, Operand, Strided, Work};
 use crate::engine::plan::kernels::Kernels;
 
-/// Side of the square that is transposed at once: 16 rows of 16 values are whole cache lines on both sides.
+/// Rows that are transposed at once: whole cache lines on both sides.
 const SQUARE: usize = 16;
+/// Values of an item of a transposition, about.
+const ITEM_VALUES: usize = 8192;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,19 +21,43 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// The dimension along which the input is contiguous, if that is not the last one.
-    fn across(&self) -> Option<usize> {
-        let (last, outer) = self.input.strides.split_last()?;
-        if *last == 1 {
-            return None;
-        }
-        outer.iter().position(|&stride| stride == 1)
+    /// Whether the input is contiguous along the dimension before the last one, and not along the last: then squares are
+    /// transposed, which makes use of whole cache lines.
+    fn transposes(&self) -> bool {
+        matches!(self.input.strides[..], [.., 1, last] if last > 1)
     }
 
-    /// Of a transposition: the dimensions beside the two that change places, and how often the squares fit.
-    fn squares(&self, across: usize) -> (Vec<usize>, usize) {
-        let outer = (0..self.shape.len() - 1).filter(|&axis| axis != across).collect();
-        (outer, self.shape[across].div_ceil(SQUARE))
+    /// Rows of a transposition that one item takes, and into how many items they are cut.
+    fn rows(&self) -> (usize, usize) {
+        let [.., rows, columns] = self.shape[..] else { return (1, 1) };
+        let each = (ITEM_VALUES / columns).next_multiple_of(SQUARE).min(rows);
+        (each, rows.div_ceil(each))
+    }
+
+    /// # Safety
+    /// As [`Work::run`].
+    unsafe fn transpose(&self, item: usize, context: &Context) {
+        let rank = self.shape.len();
+        let (outer, [rows, columns]) = (&self.shape[..rank - 2], [self.shape[rank - 2], self.shape[rank - 1]]);
+        let (each, parts) = self.rows();
+        let part = item % parts * each..((item % parts + 1) * each).min(rows);
+        let step = self.input.strides[rank - 1];
+        let (row_step, to_step) = (self.output.strides[rank - 2], self.output.strides[rank - 1]);
+        let strides = [&*self.input.strides, &*self.output.strides];
+        for [x, y] in Places::new(outer, strides, item / parts..item / parts + 1) {
+            // SAFETY: check() has seen that all of both is inside.
+            unsafe {
+                let (from, to) = (self.input.pointer(context).add(x), context.arena.add(self.output.offset + y));
+                for first in part.clone().step_by(SQUARE) {
+                    let square = first..(first + SQUARE).min(part.end);
+                    for column in 0..columns {
+                        for row in square.clone() {
+                            *to.add(row * row_step + column * to_step) = *from.add(row + column * step);
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -45,41 +71,20 @@ impl Work for Copy {
     }
 
     fn items(&self, _: &Kernels) -> usize {
-        match self.across() {
-            Some(across) => {
-                let (outer, squares) = self.squares(across);
-                outer.iter().map(|&axis| self.shape[axis]).product::<usize>() * squares
-            }
-            None => Share::of(&self.shape).items(),
+        if self.transposes() {
+            return self.shape[..self.shape.len() - 2].iter().product::<usize>() * self.rows().1;
         }
+        Share::of(&self.shape).items()
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
+        if self.transposes() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.transpose(item, context) };
+        }
         let last = self.shape.len() - 1;
         // SAFETY: check() has seen that all of both is inside.
         let (from, to) = unsafe { (self.input.pointer(context), context.arena.add(self.output.offset)) };
-        if let Some(across) = self.across() {
-            let (outer, squares) = self.squares(across);
-            let pick = |values: &[usize]| outer.iter().map(|&axis| values[axis]).collect::<Vec<_>>();
-            let place = item / squares;
-            let (shape, x, y) = (pick(&self.shape), pick(&self.input.strides), pick(&self.output.strides));
-            let first = item % squares * SQUARE;
-            let rows = first..(first + SQUARE).min(self.shape[across]);
-            for [x, y] in Places::new(&shape, [&x, &y], place..place + 1) {
-                for column in (0..self.shape[last]).step_by(SQUARE) {
-                    for i in column..(column + SQUARE).min(self.shape[last]) {
-                        for j in rows.clone() {
-                            // SAFETY: as above.
-                            unsafe {
-                                let value = *from.add(x + i * self.input.strides[last] + j);
-                                *to.add(y + i * self.output.strides[last] + j * self.output.strides[across]) = value;
-                            }
-                        }
-                    }
-                }
-            }
-            return;
-        }
         let (rows, part) = Share::of(&self.shape).item(item);
         let (step, to_step) = (self.input.strides[last], self.output.strides[last]);
         for [x, y] in Places::new(&self.shape[..last], [&self.input.strides, &self.output.strides], rows) {

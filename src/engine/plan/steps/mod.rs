@@ -6,20 +6,34 @@
 
 mod conv;
 mod copy;
+mod depthwise;
+mod gemm;
 mod map;
+mod matmul;
 mod normalize;
 mod place;
 mod pool;
+mod reduce;
 mod rows;
+mod sample;
+mod select;
+mod window;
+mod winograd;
 
 use serde::{Deserialize, Serialize};
 
 pub use conv::Conv;
 pub use copy::Copy;
+pub use depthwise::Depthwise;
 pub use map::{BinaryMap, UnaryMap};
+pub use matmul::MatMul;
 pub use normalize::{LayerNorm, Softmax};
 pub use place::{Operand, Picture, Strided};
-pub use pool::{Mean, Pool};
+pub use pool::Pool;
+pub use reduce::Reduce;
+pub use sample::{GridSample, Resample};
+pub use select::{Gather, Top};
+pub use winograd::Winograd;
 
 use super::kernels::Kernels;
 
@@ -72,12 +86,20 @@ pub trait Work {
 #[serde(deny_unknown_fields)]
 pub enum Step {
     Conv(Conv),
+    Depthwise(Depthwise),
+    Winograd(Winograd),
+    MatMul(MatMul),
     Pool(Pool),
     Copy(Copy),
     Unary(UnaryMap),
     Binary(BinaryMap),
     Softmax(Softmax),
     LayerNorm(LayerNorm),
+    Reduce(Reduce),
+    Top(Top),
+    Gather(Gather),
+    Resample(Resample),
+    GridSample(GridSample),
 }
 
 impl Step {
@@ -85,12 +107,20 @@ impl Step {
     pub fn work(&self) -> &(dyn Work + Sync) {
         match self {
             Self::Conv(step) => step,
+            Self::Depthwise(step) => step,
+            Self::Winograd(step) => step,
+            Self::MatMul(step) => step,
             Self::Pool(step) => step,
             Self::Copy(step) => step,
             Self::Unary(step) => step,
             Self::Binary(step) => step,
             Self::Softmax(step) => step,
             Self::LayerNorm(step) => step,
+            Self::Reduce(step) => step,
+            Self::Top(step) => step,
+            Self::Gather(step) => step,
+            Self::Resample(step) => step,
+            Self::GridSample(step) => step,
         }
     }
 }

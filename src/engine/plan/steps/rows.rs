@@ -29,6 +29,12 @@ impl Share {
         Self { parts: 1, ..Self::of(shape) }
     }
 
+    /// Of the places of `shape`, each of which takes `cost` values.
+    pub fn of_places(shape: &[usize], cost: usize) -> Self {
+        let rows = shape.iter().product();
+        Self { rows, length: 1, rows_each: (ITEM_VALUES / cost.max(1)).max(1), parts: 1 }
+    }
+
     pub fn items(&self) -> usize {
         self.rows.div_ceil(self.rows_each) * self.parts
     }

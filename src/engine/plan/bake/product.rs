@@ -1,0 +1,125 @@
+//! Products of matrices: with weights, which are convolutions of one pixel, and of two computed ones.
+
+use super::Baker;
+use super::strided::merged;
+use crate::engine::plan::graph::{Linear, Node, Residual, ValueId, Window};
+use crate::engine::plan::layout::{Place, c_order};
+use crate::engine::plan::steps::{self, MatMul, Operand, Picture, Step, Strided};
+
+impl Baker<'_> {
+    /// A value whose last dimension lies together: as it is, or a copy.
+    fn in_last(&mut self, value: ValueId) -> Result<Place, String> {
+        let shape = self.shape(value).to_vec();
+        if let Some(offset) = self.constant(value) {
+            let place = self.dense(&shape);
+            let operand = Operand { constant: true, offset, strides: c_order(&shape) };
+            self.copy_operand(&shape, operand, &place)?;
+            return Ok(place);
+        }
+        let place = self.place(value);
+        if shape.last() == Some(&1) || place.strides.last() == Some(&1) {
+            return Ok(place);
+        }
+        let copy = self.dense(&shape);
+        self.copy(&shape, &place, &copy)?;
+        Ok(copy)
+    }
+
+    /// Where to write a value whose last dimension must lie together; it is copied from there if it does not.
+    fn out_last(&mut self, value: ValueId) -> Place {
+        let (shape, place) = (self.shape(value).to_vec(), self.place(value));
+        if shape.last() == Some(&1) || place.strides.last() == Some(&1) { place } else { self.dense(&shape) }
+    }
+
+    pub(super) fn linear(&mut self, node: &Node, linear: &Linear) -> Result<(), String> {
+        let weights = self.graph.values[node.inputs[1]].constant.as_ref().ok_or("weights that are not constant")?;
+        let bias = self.graph.values[node.inputs[2]].constant.as_ref().ok_or("a bias that is not constant")?;
+        let [outputs, depth] = self.shape(node.inputs[1])[..] else { return Err("weights of other than O, C".into()) };
+        let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
+        let (packed, sums) = self.pack(outputs, depth, 1, |output, channel, _| weights[output * depth + channel], bias);
+        let adds = linear.finish.residual != Residual::None;
+        let from = self.in_last(node.inputs[0])?;
+        let to = self.out_last(node.output);
+        let residual = if adds { self.in_last(node.inputs[3])? } else { to.clone() };
+        let shape = self.shape(node.output).to_vec();
+        let outer = shape.len() - 1;
+        let strides = [&to, &from, &residual].map(|place| place.strides[..outer].to_vec());
+        let (rows, strides) = merged(&shape[..outer], &strides);
+        // Rows of two dimensions at most; what is beyond is a step each.
+        let beyond = rows.len().saturating_sub(2);
+        let (height, width) = match rows[beyond..] {
+            [width] => (1, width),
+            [height, width] => (height, width),
+            _ => unreachable!("at least one dimension"),
+        };
+        for index in 0..rows[..beyond].iter().product() {
+            let picture = |place: &Place, which: usize, channels: usize| {
+                let strides: &[usize] = &strides[which];
+                let (mut offset, mut left) = (self.offset(place), index);
+                for axis in (0..beyond).rev() {
+                    offset += left % rows[axis] * strides[axis];
+                    left /= rows[axis];
+                }
+                let (row, pixel) = match strides[beyond..] {
+                    [row, pixel] => (row, pixel),
+                    _ => (0, strides[beyond]),
+                };
+                Picture { offset, height, width, channels, row, pixel }
+            };
+            let step = steps::Conv {
+                input: picture(&from, 1, depth),
+                output: picture(&to, 0, outputs),
+                residual: adds.then(|| picture(&residual, 2, outputs)),
+                window: Window::POINT,
+                finish: linear.finish,
+                weights: packed,
+                bias: sums,
+            };
+            self.push(Step::Conv(step));
+        }
+        self.settle(node.output, &to)
+    }
+
+    /// Copies a value to its place from where it was made, if that is another.
+    pub(super) fn settle(&mut self, value: ValueId, made: &Place) -> Result<(), String> {
+        let place = self.place(value);
+        if *made == place { Ok(()) } else { self.copy(&self.shape(value).to_vec(), made, &place) }
+    }
+
+    pub(super) fn matmul(&mut self, node: &Node, scale: f32) -> Result<(), String> {
+        let shape = self.shape(node.output).to_vec();
+        let batch = shape.len() - 2;
+        let a = self.in_last(node.inputs[0])?;
+        let to = self.out_last(node.output);
+        let b = if let Some(offset) = self.constant(node.inputs[1]) {
+            Operand { constant: true, offset, strides: c_order(self.shape(node.inputs[1])) }
+        } else {
+            let place = self.place(node.inputs[1]);
+            Operand { constant: false, offset: self.offset(&place), strides: place.strides }
+        };
+        let a = Operand { constant: false, offset: self.offset(&a), strides: a.strides };
+        let aligned = |operand: &Operand, of: &[usize]| -> Vec<usize> {
+            let missing = shape.len() - of.len();
+            let stride = |d: usize| if d < missing || of[d - missing] != shape[d] { 0 } else { operand.strides[d - missing] };
+            (0..batch).map(stride).collect()
+        };
+        let (of_a, of_b) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.inputs[1]).to_vec());
+        let strides = [to.strides[..batch].to_vec(), aligned(&a, &of_a), aligned(&b, &of_b)];
+        let (dims, strides) = merged(&shape[..batch], &strides);
+        let with = |which: usize, last: &[usize]| -> Vec<usize> {
+            strides[which].iter().copied().chain(last[last.len() - 2..].iter().copied()).collect()
+        };
+        let step = MatMul {
+            batch: dims,
+            rows: shape[batch],
+            depth: of_a[of_a.len() - 1],
+            columns: shape[batch + 1],
+            scale,
+            a: Operand { strides: with(1, &a.strides), ..a },
+            b: Operand { strides: with(2, &b.strides), ..b },
+            output: Strided { offset: self.offset(&to), strides: with(0, &to.strides) },
+        };
+        self.push(Step::MatMul(step));
+        self.settle(node.output, &to)
+    }
+}

@@ -1,0 +1,114 @@
+//! AVX2 and FMA: 16 registers of 8 numbers.
+
+use std::arch::x86_64::*;
+
+use super::kernels;
+use super::vector::Vector;
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl Vector for __m256 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { _mm256_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { _mm256_sub_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { _mm256_mul_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { _mm256_div_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { _mm256_min_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { _mm256_max_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { _mm256_sqrt_ps(self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        unsafe { _mm256_fmadd_ps(self, factor, term) }
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self) }
+    }
+    #[inline(always)]
+    unsafe fn scale(self, exponent: Self) -> Self {
+        unsafe {
+            // The exponent field of a number, with no mantissa: 2^exponent.
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));
+            _mm256_mul_ps(self, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
+        unsafe { _mm256_blendv_ps(other, self, _mm256_cmp_ps::<_CMP_LT_OQ>(test, _mm256_setzero_ps())) }
+    }
+}
+
+// Pixels of a tile whose panel has this many vectors of 8 channels. Wider panels than two vectors would leave the
+// compiler no register free, and it then keeps sums in memory: half the speed.
+kernels!("avx2", __m256, [target_feature(enable = "avx2,fma")], super::gemm::multiply, [(12, 1, 1), (6, 2, 2)]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::plan::kernels::check;
+
+    fn here() -> bool {
+        let here = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        if !here {
+            eprintln!("passed over: this CPU has no AVX2 or no FMA");
+        }
+        here
+    }
+
+    #[test]
+    fn every_tile_agrees_with_a_plain_loop() {
+        if here() {
+            // SAFETY: the CPU has the instructions; the tile is the checker's own.
+            unsafe { check::gemm(&KERNELS) };
+        }
+    }
+
+    #[test]
+    fn functions_of_a_vector_agree_with_f64() {
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn functions() {
+            // SAFETY: the caller's promise.
+            unsafe { check::functions::<__m256>() }
+        }
+        if here() {
+            // SAFETY: the CPU has the instructions.
+            unsafe { functions() }
+        }
+    }
+}

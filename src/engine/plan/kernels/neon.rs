@@ -1,0 +1,108 @@
+//! aarch64 NEON: 32 registers of 4 numbers, on every 64-bit Arm.
+
+use std::arch::aarch64::*;
+
+use super::kernels;
+use super::gemm_lanes::LaneVector;
+use super::vector::Vector;
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl Vector for float32x4_t {
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { vdupq_n_f32(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { vld1q_f32(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { vst1q_f32(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { vaddq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { vsubq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { vmulq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { vdivq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { vminq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { vmaxq_f32(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { vsqrtq_f32(self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        unsafe { vfmaq_f32(term, self, factor) }
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        unsafe { vrndnq_f32(self) }
+    }
+    #[inline(always)]
+    unsafe fn scale(self, exponent: Self) -> Self {
+        unsafe {
+            // The exponent field of a number, with no mantissa: 2^exponent.
+            let biased = vaddq_s32(vcvtq_s32_f32(exponent), vdupq_n_s32(127));
+            vmulq_f32(self, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
+        unsafe { vbslq_f32(vcltzq_f32(test), self, other) }
+    }
+}
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl LaneVector for float32x4_t {
+    #[inline(always)]
+    unsafe fn mul_lane_add<const LANE: i32>(self, factor: Self, term: Self) -> Self {
+        unsafe { vfmaq_laneq_f32::<LANE>(term, factor, self) }
+    }
+}
+
+// Pixels of a tile whose panel has this many vectors of 4 channels: as many as fit 32 registers beside their sums.
+kernels!("neon", float32x4_t, [target_feature(enable = "neon")], super::gemm_lanes::multiply, [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::plan::kernels::check;
+
+    #[test]
+    fn every_tile_agrees_with_a_plain_loop() {
+        // SAFETY: every CPU of this architecture that we build for has NEON; the tile is the checker's own.
+        unsafe { check::gemm(&KERNELS) };
+    }
+
+    #[test]
+    fn functions_of_a_vector_agree_with_f64() {
+        // SAFETY: as above.
+        unsafe { check::functions::<float32x4_t>() }
+    }
+}

@@ -1,0 +1,169 @@
+//! Whole models and single operators, lowered and fused, against tract.
+
+use prost::Message;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::DimLike;
+
+use super::*;
+use crate::engine::plan::{fuse, reference};
+use crate::random::Random;
+
+/// A model as the engine reads it, at its own size or at this one.
+fn load(bytes: &[u8], batch: usize, side: usize) -> TypedModel {
+    let mut proto = tract_onnx::pb::ModelProto::decode(bytes).unwrap();
+    crate::engine::tract::half::widen(&mut proto);
+    let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let mut model = onnx.parse(&proto, None).unwrap().model;
+    let declared: Vec<Option<usize>> = {
+        let fact = model.input_fact(0).unwrap();
+        (0..4).map(|axis| fact.shape.dims().nth(axis)?.concretize()?.to_usize().ok()).collect()
+    };
+    let size = |axis: usize| declared[axis].unwrap_or(side);
+    let shape = [declared[0].unwrap_or(batch), 3, size(2), size(3)];
+    model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape)).unwrap();
+    simplify(model.into_typed().unwrap()).unwrap()
+}
+
+fn answers(model: TypedModel, picture: &[f32]) -> Vec<Vec<f32>> {
+    let shape = model.input_fact(0).unwrap().shape.as_concrete().unwrap().to_vec();
+    let input = Tensor::from_shape(&shape, picture).unwrap();
+    let outputs = model.into_optimized().unwrap().into_runnable().unwrap().run(tvec!(input.into_tvalue())).unwrap();
+    let singles = |output: &TValue| output.cast_to::<f32>().unwrap().into_owned();
+    outputs.iter().map(|output| singles(output).to_plain_array_view::<f32>().unwrap().iter().copied().collect()).collect()
+}
+
+/// The greatest difference, relative to values above one.
+fn worst(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let error = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { (a - b).abs() / b.abs().max(1.0) };
+    found.iter().zip(expected).map(error).fold(0.0, |a, b| if b.is_nan() { f32::INFINITY } else { a.max(b) })
+}
+
+fn picture(model: &TypedModel) -> Vec<f32> {
+    let mut random = Random::new(1);
+    let shape = model.input_fact(0).unwrap().shape.as_concrete().unwrap().to_vec();
+    (0..shape.iter().product()).map(|_| random.uniform(0.0, 1.0)).collect()
+}
+
+#[test]
+fn the_demo_is_lowered_and_fused_and_still_the_same_network() {
+    let model = load(crate::demo::PARTS_ONNX, 1, 320);
+    let mut graph = lower(&model).unwrap();
+    let picture = picture(&model);
+    let plain = reference::run(&graph, &picture);
+    let expected = answers(model, &picture);
+    assert!(worst(&plain[graph.outputs[0]], &expected[0]) < 1e-4);
+    fuse(&mut graph);
+    assert!(!graph.nodes.iter().any(|node| matches!(node.op, Op::Unary(Unary::Silu))), "every SiLU has a home");
+    let fused = reference::run(&graph, &picture);
+    assert!(worst(&fused[graph.outputs[0]], &expected[0]) < 1e-4);
+    let mut runner = crate::engine::plan::exec::Runner::new(graph.clone());
+    runner.run(&picture);
+    for node in &graph.nodes {
+        let worst = worst(&runner.read(node.output), &fused[node.output]);
+        assert!(worst < 1e-4, "{}: {:?}: {worst}", graph.values[node.output].name, node.op);
+    }
+}
+
+/// `MODELS="a.onnx b.onnx" SIDE=640`: what each becomes; with `CHECK=1` compared with tract; with `DUMP=dir` written.
+#[test]
+#[ignore = "looks at the models it is given"]
+fn survey() {
+    let side = std::env::var("SIDE").map_or(640, |side| side.parse().unwrap());
+    let batch = std::env::var("BATCH").map_or(1, |batch| batch.parse().unwrap());
+    for path in std::env::var("MODELS").unwrap().split_whitespace() {
+        let model = load(&std::fs::read(path).unwrap(), batch, side);
+        let started = std::time::Instant::now();
+        let mut graph = match lower(&model) {
+            Ok(graph) => graph,
+            Err(why) => {
+                println!("{path}: REFUSED: {why}");
+                continue;
+            }
+        };
+        let before = graph.nodes.len();
+        fuse(&mut graph);
+        println!("{path}: {before} nodes, fused {}, in {:.1?}", graph.nodes.len(), started.elapsed());
+        let mut counts = std::collections::BTreeMap::new();
+        for node in &graph.nodes {
+            let name = format!("{:?}", node.op);
+            let name = name.split([' ', '(']).next().unwrap().to_owned();
+            let name = match &node.op {
+                Op::Unary(_) | Op::Binary(_) | Op::Reduce { .. } => format!("{:?}", node.op),
+                _ => name,
+            };
+            *counts.entry(name).or_insert(0) += 1;
+        }
+        println!("    {counts:?}");
+        let picture = picture(&model);
+        let name = std::env::var("NAME").unwrap_or_else(|_| path.rsplit('/').next().unwrap().replace(".onnx", ""));
+        let dump = std::env::var("DUMP").ok();
+        if let Some(folder) = &dump {
+            std::fs::write(format!("{folder}/{name}.graph.json"), serde_json::to_vec(&graph).unwrap()).unwrap();
+            write_singles(&format!("{folder}/{name}.input.f32"), &picture);
+        }
+        if std::env::var("CHECK").is_ok() || dump.is_some() {
+            let expected = answers(model, &picture);
+            if let Some(folder) = &dump {
+                for (index, output) in expected.iter().enumerate() {
+                    write_singles(&format!("{folder}/{name}.out{index}.f32"), output);
+                }
+            }
+            let started = std::time::Instant::now();
+            let found = reference::run(&graph, &picture);
+            for (index, expected) in expected.iter().enumerate() {
+                let found = &found[graph.outputs[index]];
+                println!("    output {index}: worst {:.2e}, {:.1?}", worst(found, expected), started.elapsed());
+            }
+        }
+    }
+}
+
+fn write_singles(path: &str, values: &[f32]) {
+    std::fs::write(path, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+}
+
+mod speed {
+    use super::*;
+
+    #[test]
+    #[ignore = "prints times"]
+    fn times() {
+        let path = std::env::var("MODEL").unwrap();
+        let side: usize = std::env::var("SIDE").unwrap().parse().unwrap();
+        let mut model = onnx().with_ignore_output_shapes(true).model_for_path(path).unwrap();
+        model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, [1, 3, side, side])).unwrap();
+        let mut graph = lower(&simplify(model.into_typed().unwrap()).unwrap()).map_err(|why| panic!("{why}")).unwrap();
+        fuse(&mut graph);
+        if let Ok(to) = std::env::var("DUMP") {
+            std::fs::write(to, serde_json::to_vec(&graph).unwrap()).unwrap();
+            return;
+        }
+        let mut random = Random::new(1);
+        let picture: Vec<f32> = (0..3 * side * side).map(|_| random.uniform(0.0, 1.0)).collect();
+        let mut runner = crate::engine::plan::exec::Runner::new(graph);
+        runner.run(&picture);
+        let mut best = vec![f64::MAX; runner.times.len()];
+        for _ in 0..8 {
+            runner.times.fill(0.0);
+            runner.run(&picture);
+            best.iter_mut().zip(&runner.times).for_each(|(best, time)| *best = best.min(*time));
+        }
+        let graph = runner.graph();
+        let (mut convs, mut flops, mut rest) = (0.0, 0.0, 0.0);
+        for (node, &time) in graph.nodes.iter().zip(&best) {
+            let shape = &graph.values[node.output].shape;
+            if let Op::Conv(conv) = node.op {
+                let filter = &graph.values[node.inputs[1]].shape;
+                let work = 2.0 * (shape.iter().product::<usize>() * filter[1..].iter().product::<usize>()) as f64;
+                println!("{:>7.3} ms {:>6.1} GF/s {:?} {:?} s{}", time * 1e3, work / time / 1e9, shape, filter, conv.window.stride[0]);
+                convs += time;
+                flops += work;
+            } else if !matches!(node.op, Op::Reshape | Op::Slice { .. } | Op::Permute { .. }) {
+                println!("{:>7.3} ms {:?} {:?}", time * 1e3, node.op, shape);
+                rest += time;
+            }
+        }
+        println!("convolutions {:.2} ms, {:.1} GFLOP, {:.1} GF/s; the rest {:.2} ms", convs * 1e3, flops / 1e9, flops / convs / 1e9, rest * 1e3);
+    }
+}

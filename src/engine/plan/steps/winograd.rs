@@ -1,0 +1,183 @@
+//! A 3×3 convolution of stride 1 by Winograd's F(4×4, 3×3): pixels to products, a product of matrices for each of the 36,
+//! products to results.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::gemm::{LANES_MAX, Rows};
+use super::{Context, Fault, Limits, Picture, Work};
+use crate::engine::plan::graph::{Finish, Residual};
+use crate::engine::plan::kernels::winograd::{Output, PIXELS, PRODUCTS, RESULTS};
+use crate::engine::plan::kernels::{Kernels, Tile};
+
+/// Values that the products of an item's tiles may take before and after the multiplication: half of a second cache of
+/// 1 MB, beside the weights.
+const SCRATCH_MAX: usize = 128 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Winograd {
+    pub input: Picture,
+    pub output: Picture,
+    /// What the finish adds.
+    pub residual: Option<Picture>,
+    /// Rows above and columns to the left.
+    pub pad: [usize; 2],
+    pub finish: Finish,
+    /// Where the packed factors begin: for each panel, for each product, `[channel][lane]`.
+    pub weights: usize,
+    /// Where the bias begins, one value a lane of all panels.
+    pub bias: usize,
+}
+
+impl Winograd {
+    fn across(&self) -> usize {
+        self.output.width.div_ceil(RESULTS)
+    }
+
+    fn tiles(&self) -> usize {
+        self.output.height.div_ceil(RESULTS) * self.across()
+    }
+
+    /// Most tiles of an item: as many as fit, in whole tiles of the micro-kernel.
+    fn tiles_each(&self) -> usize {
+        let fit = SCRATCH_MAX / (PRODUCTS * (self.input.channels + LANES_MAX));
+        (fit / 6 * 6).clamp(12, 48)
+    }
+
+    fn scratch_values(&self) -> (usize, usize) {
+        let tiles = self.tiles_each();
+        (PRODUCTS * tiles * self.input.channels, PRODUCTS * tiles * LANES_MAX)
+    }
+
+    /// Products of the tiles of an item.
+    ///
+    /// # Safety
+    /// As [`Work::run`].
+    unsafe fn read(&self, tiles: &Range<usize>, to: *mut f32, zeros: *const f32, context: &Context) {
+        let channels = self.input.channels;
+        let input = context.arena.wrapping_add(self.input.offset).cast_const();
+        for (index, tile) in tiles.clone().enumerate() {
+            let (top, left) = (tile / self.across() * RESULTS, tile % self.across() * RESULTS);
+            let mut pixels = [zeros; PRODUCTS];
+            for (at, pixel) in pixels.iter_mut().enumerate() {
+                let y = (top + at / PIXELS).wrapping_sub(self.pad[0]);
+                let x = (left + at % PIXELS).wrapping_sub(self.pad[1]);
+                if y < self.input.height && x < self.input.width {
+                    *pixel = input.wrapping_add(y * self.input.row + x * self.input.pixel);
+                }
+            }
+            // SAFETY: the pixels are inside the picture, the products inside the scratch.
+            unsafe {
+                let step = self.tiles_each() * channels;
+                (context.kernels.winograd_input)(&pixels, to.add(index * channels), step, channels);
+            }
+        }
+    }
+
+    /// Results of the tiles of an item, for one panel.
+    ///
+    /// # Safety
+    /// As [`Work::run`].
+    unsafe fn write(&self, tiles: &Range<usize>, products: *const f32, bias: *const f32, first: usize, lanes: usize, context: &Context) {
+        for (index, tile) in tiles.clone().enumerate() {
+            let (top, left) = (tile / self.across() * RESULTS, tile % self.across() * RESULTS);
+            let mut results = [std::ptr::null_mut(); RESULTS * RESULTS];
+            let mut residuals = [std::ptr::null(); RESULTS * RESULTS];
+            for at in 0..RESULTS * RESULTS {
+                let (y, x) = (top + at / RESULTS, left + at % RESULTS);
+                if y < self.output.height && x < self.output.width {
+                    let offset = |of: &Picture| of.offset + y * of.row + x * of.pixel + first;
+                    results[at] = context.arena.wrapping_add(offset(&self.output));
+                    if let Some(residual) = &self.residual {
+                        residuals[at] = context.arena.wrapping_add(offset(residual)).cast_const();
+                    }
+                }
+            }
+            let tile = Output {
+                products: products.wrapping_add(index * LANES_MAX),
+                step: self.tiles_each() * LANES_MAX,
+                bias,
+                results: &results,
+                residuals: &residuals,
+                finish: self.finish,
+                channels: lanes.min(self.output.channels - first),
+            };
+            // SAFETY: the results are inside the picture, the products inside the scratch.
+            unsafe { (context.kernels.winograd_output)(&tile) };
+        }
+    }
+}
+
+impl Work for Winograd {
+    fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault> {
+        self.input.check(limits)?;
+        self.output.check_written(limits)?;
+        let lanes = kernels.lanes();
+        if self.input.channels % lanes != 0 || self.output.channels % lanes != 0 {
+            return Err(format!("{} channels to {}: not whole vectors", self.input.channels, self.output.channels));
+        }
+        if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > SCRATCH_MAX / PRODUCTS {
+            return Err(format!("a padding of {:?}, or {} channels", self.pad, self.input.channels));
+        }
+        if self.residual.is_some() != (self.finish.residual != Residual::None) {
+            return Err(format!("{:?} with {:?}", self.finish, self.residual));
+        }
+        if let Some(residual) = &self.residual {
+            residual.check(limits)?;
+            if residual.strided().0 != self.output.strided().0 {
+                return Err(format!("{residual:?} is added to {:?}", self.output));
+            }
+        }
+        let lanes: usize = kernels.panels(self.output.channels).map(|panel| panel.lanes).sum();
+        let weights = (PRODUCTS * self.input.channels).checked_mul(lanes);
+        let end = weights.and_then(|volume| volume.checked_add(self.weights));
+        if end.is_none_or(|end| end > limits.weights) || self.bias.saturating_add(lanes) > limits.weights {
+            return Err(format!("its weights leave the {} there are", limits.weights));
+        }
+        Ok(())
+    }
+
+    fn items(&self, _: &Kernels) -> usize {
+        self.tiles().div_ceil(self.tiles_each())
+    }
+
+    fn scratch(&self, _: &Kernels) -> usize {
+        let (before, after) = self.scratch_values();
+        before + after + self.input.channels + LANES_MAX + Rows::scratch(self.tiles_each(), 1)
+    }
+
+    unsafe fn run(&self, item: usize, context: &Context) {
+        let items = self.items(context.kernels);
+        let tiles = item * self.tiles() / items..(item + 1) * self.tiles() / items;
+        let (channels, (before, after)) = (self.input.channels, self.scratch_values());
+        // SAFETY: check() has seen that pictures and weights are inside; the scratch holds all parts.
+        unsafe {
+            let read = context.scratch;
+            let (products, zeros) = (read.add(before), read.add(before + after));
+            let rows = Rows::new(zeros.add(channels + LANES_MAX), self.tiles_each(), 1);
+            zeros.write_bytes(0, channels + LANES_MAX);
+            self.read(&tiles, read, zeros, context);
+            let (mut weights, mut bias) = (context.weights.add(self.weights), context.weights.add(self.bias));
+            let mut first = 0;
+            for panel in context.kernels.panels(self.output.channels) {
+                for product in 0..PRODUCTS {
+                    let from = read.add(product * self.tiles_each() * channels);
+                    let to = products.add(product * self.tiles_each() * LANES_MAX);
+                    for index in 0..tiles.len().next_multiple_of(panel.pixels) {
+                        let tile = index.min(tiles.len() - 1);
+                        *rows.inputs.add(index) = from.add(tile * channels);
+                        *rows.outputs.add(index) = to.add(tile * LANES_MAX);
+                    }
+                    let tile = Tile::new(1, channels, weights, zeros, 0, Finish::default());
+                    rows.run(panel, tile, tiles.len(), panel.lanes);
+                    weights = weights.add(channels * panel.lanes);
+                }
+                self.write(&tiles, products, bias, first, panel.lanes, context);
+                bias = bias.add(panel.lanes);
+                first += panel.lanes;
+            }
+        }
+    }
+}
