@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{Error, golden_frame, open_package, print_line, shelf, threads};
 use crate::cache::{Cache, Package};
-use crate::engine::plan::{self, Failure, Kernels, NATIVE, Shelf, Stage};
+use crate::engine::plan::file::{Compared, Head};
+use crate::engine::plan::{self, Failure, NATIVE, Shelf, Stage, Target};
 use crate::model;
 
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ struct Report {
 struct Baked {
     input: [usize; 4],
     /// The referee's; empty where this machine cannot run the plan.
-    outputs: Vec<plan::Compared>,
+    outputs: Vec<Compared>,
     bound: f32,
     seconds: f64,
     bytes: u64,
@@ -56,7 +57,7 @@ struct Baked {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let kernels = plan::kernels_of(&args.target).map_err(Error::Usage)?;
+    let target = Target::parse(&args.target).map_err(Error::Usage)?;
     let folder = args.output.clone().or_else(|| shelf(cache).own);
     let folder = folder.ok_or_else(|| Error::Usage("there is no state directory here; give -o DIR".into()))?;
     let threads = threads(args.threads, None)?.threads;
@@ -72,7 +73,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let bar = progress(packages.len());
     let (mut refused, mut failed) = (0, 0);
     for package in &packages {
-        let (report, refusal) = bake(package, kernels, &folder, threads, &bar)?;
+        let (report, refusal) = bake(package, target, &folder, threads, &bar)?;
         match refusal {
             Some(Failure::Refused(_)) => refused += 1,
             Some(Failure::Engine(_)) => failed += 1,
@@ -105,7 +106,7 @@ fn progress(models: usize) -> ProgressBar {
 /// One model; an error only where no other could be baked either.
 fn bake(
     package: &Package,
-    kernels: (&'static Kernels, bool),
+    target: Target,
     folder: &Path,
     threads: usize,
     bar: &ProgressBar,
@@ -118,16 +119,16 @@ fn bake(
     };
     let sha256 = package.weights.sha256();
     let made = model::with_network(package, Some(&golden_frame), |network| {
-        plan::make(network, &sha256, kernels, threads, &mut stage)
+        plan::make(network, &sha256, target, threads, &mut stage)
     })?;
-    let mut report = Report { id: package.id.clone(), isa: kernels.0.name, why_not: None, baked: None };
+    let mut report = Report { id: package.id.clone(), isa: target.isa.name, why_not: None, baked: None };
     let failure = match made {
         Ok(made) => {
             stage(Stage::Write);
             let path = Shelf::write(folder, &made.head, &made.program, made.weights.as_ref())
                 .map_err(|error| Error::Failed(error.to_string()))?;
             let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            let plan::Head { binding, referee, .. } = made.head;
+            let Head { binding, referee, .. } = made.head;
             report.baked = Some(Baked {
                 input: binding.input,
                 outputs: referee.outputs,

@@ -143,13 +143,13 @@ struct Outlook {
 impl Outlook {
     fn of(package: &Package, cache: &Cache, depth: Depth) -> Self {
         let outlook = |usable, path, words| Self { id: package.id.clone(), usable, path, words };
-        let kernels = plan::native();
+        let isa = plan::native().isa;
         let shelf = shelf(cache);
         let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
         let mut damaged = String::new();
         let looked = model::with_network(package, None, |network| {
             let complain = &mut |path: &Path, why| damaged += &format!("; {} cannot be used: {why}", path.display());
-            match shelf.find(&sha256, kernels, network.shape, complain) {
+            match shelf.find(&sha256, isa, network.shape, complain) {
                 Found::Nothing if depth == Depth::Network => Err(plan::outlook(network)),
                 found => Ok(found),
             }
@@ -164,7 +164,7 @@ impl Outlook {
                 outlook(Some(false), None, why + &damaged)
             }
             Ok(Err(Err(plan::Failure::Engine(error)))) => outlook(Some(false), None, error.to_string() + &damaged),
-            Ok(Err(Ok(()))) => outlook(Some(true), None, format!("{}, not baked yet{damaged}", kernels.name)),
+            Ok(Err(Ok(()))) => outlook(Some(true), None, format!("{}, not baked yet{damaged}", isa.name)),
             Ok(Ok(Found::Nothing)) => outlook(None, None, format!("not baked yet{damaged}")),
         }
     }

@@ -31,10 +31,10 @@ impl Plan {
     /// Makes the plan of a network and keeps it, in place of one that is there. What cannot be kept is run from memory.
     fn make(&self, network: &Network<'_>, sha256: &str, kernels: &'static Kernels, threads: usize) -> Result<PlanSession, Error> {
         let origin = network.origin.display();
-        let made = make::make(network, sha256, (kernels, true), threads, &mut |_: Stage| {});
+        let made = make::make(network, sha256, kernels.into(), threads, &mut |_: Stage| {});
         let made = made.map_err(|failure| match failure {
             Failure::Refused(why) => {
-                self.shelf.refuse(sha256, kernels.name, &why);
+                self.shelf.refuse(sha256, kernels.isa.name, &why);
                 refused(network, why)
             }
             Failure::Engine(error) => error,
@@ -52,7 +52,7 @@ impl Plan {
             }
         }
         // From the file, so that its pages are shared and can be given back; what is in memory will do as well.
-        match self.shelf.find(sha256, kernels, network.shape, &mut |path, why| complain(path, &why)) {
+        match self.shelf.find(sha256, kernels.isa, network.shape, &mut |path, why| complain(path, &why)) {
             Found::Plan(plan, _) => Ok(PlanSession::new(&plan.head, plan.program, Weights::File(plan.weights), kernels, threads)),
             Found::Refused(_) | Found::Nothing => Ok(made.run(kernels, threads)),
         }
@@ -84,7 +84,7 @@ impl Engine for Plan {
         let threads = options.threads.max(1);
         let kernels = native();
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
-        match self.shelf.find(&sha256, kernels, network.shape, &mut |path, why| complain(path, &why)) {
+        match self.shelf.find(&sha256, kernels.isa, network.shape, &mut |path, why| complain(path, &why)) {
             Found::Plan(plan, path) => {
                 if plan.head.referee.outputs.is_empty() {
                     log::say(&format!("plan {} was made on another machine and never compared with tract", file_name(&path)));
@@ -96,7 +96,7 @@ impl Engine for Plan {
             Found::Nothing => {}
         }
         if self.shelf.own.is_some() {
-            log::say(&format!("{}: no plan for {} yet; making one", network.origin.display(), kernels.name));
+            log::say(&format!("{}: no plan for {} yet; making one", network.origin.display(), kernels.isa.name));
         }
         Ok(Box::new(self.make(network, &sha256, kernels, threads)?))
     }
@@ -123,7 +123,7 @@ pub struct PlanSession {
 
 impl std::fmt::Debug for PlanSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PlanSession({:?}, {}, {} threads)", self.shape, self.kernels.name, self.threads)
+        write!(f, "PlanSession({:?}, {}, {} threads)", self.shape, self.kernels.isa.name, self.threads)
     }
 }
 

@@ -56,8 +56,8 @@ impl Drop for Arena {
 
 impl<W: AsRef<[f32]>> Runner<W> {
     pub fn new(program: Program, weights: W, kernels: &'static Kernels, threads: usize) -> Self {
-        let scratch = program.steps.iter().map(|named| named.step.work().scratch(kernels)).max().unwrap_or(0);
-        let items = program.steps.iter().map(|named| named.step.work().items(kernels)).collect();
+        let scratch = program.steps.iter().map(|named| named.step.work().scratch(kernels.isa)).max().unwrap_or(0);
+        let items = program.steps.iter().map(|named| named.step.work().items(kernels.isa)).collect();
         let arena = Arena::new(program.arena + SLACK);
         let scratch = (0..threads).map(|_| Arena::new(scratch)).collect();
         Self { program, weights, kernels, arena, scratch, team: Team::new(threads, items) }
@@ -106,7 +106,7 @@ impl<W: AsRef<[f32]>> Runner<W> {
         for (named, time) in self.program.steps.iter().zip(times) {
             let started = std::time::Instant::now();
             let work = named.step.work();
-            for item in 0..work.items(self.kernels) {
+            for item in 0..work.items(self.kernels.isa) {
                 // SAFETY: as in run(); this is the only thread.
                 unsafe { work.run(item, &context) };
             }

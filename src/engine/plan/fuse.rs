@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::graph::{Activation, Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window};
+use super::reference;
 
 /// Rewrites until nothing more can be fused.
 pub fn fuse(graph: &mut Graph) {
@@ -31,10 +32,14 @@ pub fn fuse(graph: &mut Graph) {
 type Rule = fn(&mut Fusion, usize) -> Option<()>;
 
 /// In the order in which they are tried on a node.
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 23] = [
     Fusion::constant_last,
     Fusion::nothing,
     Fusion::views,
+    Fusion::moved_ones,
+    Fusion::slice_first,
+    Fusion::constant_sliced,
+    Fusion::reshape_first,
     Fusion::relu,
     Fusion::division,
     Fusion::mean,
@@ -43,6 +48,7 @@ const RULES: [Rule; 18] = [
     Fusion::layer_norm,
     Fusion::broadcast,
     Fusion::into_weights,
+    Fusion::scalar_into_weights,
     Fusion::scaled_product,
     Fusion::product_scaled,
     Fusion::side_by_side,
@@ -155,6 +161,18 @@ impl Fusion {
         old.into_iter().for_each(|input| self.release(input));
     }
 
+    /// Adds a node before another one, whose index grows by one.
+    fn insert(&mut self, index: usize, op: Op, inputs: Vec<ValueId>, shape: &[usize]) -> ValueId {
+        let name = self.graph.values[self.graph.nodes[index].output].name.clone();
+        let output = self.graph.value(&name, shape, None);
+        inputs.iter().for_each(|&input| self.readers[input] += 1);
+        self.graph.nodes.insert(index, Node { op, inputs, output });
+        self.makers.iter_mut().flatten().filter(|maker| **maker >= index).for_each(|maker| *maker += 1);
+        self.makers.push(Some(index));
+        self.readers.push(0);
+        output
+    }
+
     /// One reader less; a node without any no longer reads either.
     fn release(&mut self, value: ValueId) {
         self.readers[value] -= 1;
@@ -243,6 +261,70 @@ impl Fusion {
             _ => return None,
         };
         self.replace(index, op, vec![source]);
+        Some(())
+    }
+
+    /// A permutation that only moves dimensions of 1.
+    fn moved_ones(&mut self, index: usize) -> Option<()> {
+        let (Op::Permute { order }, &[x]) = self.node(index) else { return None };
+        let longer: Vec<usize> = order.iter().copied().filter(|&axis| self.shape(x)[axis] != 1).collect();
+        if !longer.is_sorted() {
+            return None;
+        }
+        self.replace(index, Op::Reshape, vec![x]);
+        Some(())
+    }
+
+    /// A slice of what was broadcast along other axes is a slice broadcast.
+    fn slice_first(&mut self, index: usize) -> Option<()> {
+        let (&Op::Slice { axis, start }, &[x]) = self.node(index) else { return None };
+        let (Op::Broadcast, &[source]) = self.made(x)? else { return None };
+        if self.shape(source)[axis] != self.shape(x)[axis] {
+            return None;
+        }
+        let mut shape = self.shape(source).to_vec();
+        shape[axis] = self.result(index)[axis];
+        let slice = self.insert(index, Op::Slice { axis, start }, vec![source], &shape);
+        self.replace(index + 1, Op::Broadcast, vec![slice]);
+        Some(())
+    }
+
+    /// Of `x` and a constant, a part along an axis where `x` has length 1 is `x` and that part of the constant.
+    fn constant_sliced(&mut self, index: usize) -> Option<()> {
+        let (op, inputs) = self.node(index);
+        let (&Op::Slice { axis, .. } | &Op::Gather { axis }) = op else { return None };
+        let (&Op::Binary(binary), &[x, constant]) = self.made(inputs[0])? else { return None };
+        let places = match inputs.get(1) {
+            Some(&places) => Some((self.known(places)?, self.shape(places))),
+            None => None,
+        };
+        if self.shape(x)[axis] != 1 || self.shape(constant)[axis] == 1 {
+            return None;
+        }
+        let mut shape = self.shape(constant).to_vec();
+        shape[axis] = self.result(index)[axis];
+        let views: Vec<_> =
+            [Some((self.known(constant)?, self.shape(constant))), places].into_iter().flatten().collect();
+        let part = reference::apply(op, &views, &shape);
+        let part = self.constant(&shape, part, constant);
+        self.replace(index, Op::Binary(binary), vec![x, part]);
+        Some(())
+    }
+
+    /// A product with weights does not mind how what is before its last dimension is cut; so a reshape that leaves
+    /// that one alone goes before it, where it meets another, and lets the product meet what is added to it.
+    fn reshape_first(&mut self, index: usize) -> Option<()> {
+        let (Op::Reshape, &[product]) = self.node(index) else { return None };
+        let (&Op::Linear(finish), &[x, weights, bias]) = self.sole(product)? else { return None };
+        // Only a reshape, or what lies as it was made, is sure to be looked at differently without a copy.
+        let is_free = self.made(x).is_none_or(|(op, _)| !op.is_view() || *op == Op::Reshape);
+        if !is_free || self.shape(product).last() != self.result(index).last() {
+            return None;
+        }
+        let mut shape = self.result(index).to_vec();
+        *shape.last_mut()? = *self.shape(x).last()?;
+        let x = self.insert(index, Op::Reshape, vec![x], &shape);
+        self.replace(index + 1, Op::Linear(finish), vec![x, weights, bias]);
         Some(())
     }
 
@@ -447,6 +529,42 @@ impl Fusion {
         let bias = self.constant(&[channels], bias, inputs[2]);
         self.replace(index, op, vec![inputs[0], weights, bias]);
         Some(())
+    }
+
+    /// A constant for all, after views of sums.
+    fn scalar_into_weights(&mut self, index: usize) -> Option<()> {
+        let (&Op::Binary(binary), &[x, constant]) = self.node(index) else { return None };
+        let (constant, mut value) = (self.scalar(constant)?, x);
+        let is_output = self.graph.outputs.contains(&self.graph.nodes[index].output);
+        if is_output || self.shape(x) != self.result(index) {
+            return None;
+        }
+        while let Some((_, inputs)) = self.sole(value).filter(|(op, _)| op.is_view()) {
+            value = inputs[0];
+        }
+        let (op, inputs) = self.sole(value)?;
+        let (&[picture, weights, bias], true) = (inputs, Self::has_plain_sums(op)) else { return None };
+        let (op, maker) = (op.clone(), self.makers[value]?);
+        let change = |data: &[f32], of: fn(f32, f32) -> f32| data.iter().map(|&value| of(value, constant)).collect();
+        let (old_weights, old_bias) = (self.known(weights)?, self.known(bias)?);
+        let (new_weights, new_bias): (Vec<f32>, Vec<f32>) = match binary {
+            Binary::Add => (old_weights.to_vec(), change(old_bias, |value, constant| value + constant)),
+            Binary::Sub => (old_weights.to_vec(), change(old_bias, |value, constant| value - constant)),
+            Binary::Mul => {
+                let times = |value: f32, constant: f32| value * constant;
+                (change(old_weights, times), change(old_bias, times))
+            }
+            Binary::Div => {
+                let by = |value: f32, constant: f32| value / constant;
+                (change(old_weights, by), change(old_bias, by))
+            }
+            Binary::Max | Binary::Min | Binary::Pow => return None,
+        };
+        let (shape, channels) = (self.shape(weights).to_vec(), new_bias.len());
+        let weights = self.constant(&shape, new_weights, weights);
+        let bias = self.constant(&[channels], new_bias, bias);
+        self.replace(maker, op, vec![picture, weights, bias]);
+        self.forward(index, x)
     }
 
     /// A factor on an input of a matrix product, before or after the input was looked at differently.

@@ -40,41 +40,68 @@ pub struct Node {
 pub enum Op {
     /// Inputs: picture [N, C, H, W], filters [O, C/groups, KH, KW], bias [O], and what is added, of the result's shape.
     Conv(Conv),
-    /// Inputs: [.., C], weights [O, C], bias [O], and what is added; the result is [.., O].
-    Linear(Linear),
+    /// A 1×1 convolution over whatever is before the last dimension. Inputs: [.., C], weights [O, C], bias [O], and what
+    /// is added; the result is [.., O].
+    Linear(Finish),
     MaxPool(Window),
     /// Nearest neighbour by whole factors of H and W.
-    Upsample { height: usize, width: usize },
+    Upsample {
+        height: usize,
+        width: usize,
+    },
     /// Along one axis every result is a sum of `t` weighted inputs. Inputs: any value, places [n, t], weights [n, t],
     /// where `n` is the length of the result along the axis. Places are whole and inside. All resizing but the plain one.
-    Resample { axis: usize },
+    Resample {
+        axis: usize,
+    },
     Unary(Unary),
     /// Of two values of equal rank whose dimensions are equal or 1.
     Binary(Binary),
     /// Dimensions of 1 become those of the result.
     Broadcast,
-    Concat { axis: usize },
+    Concat {
+        axis: usize,
+    },
     /// As many steps as the result has, from `start`.
-    Slice { axis: usize, start: usize },
+    Slice {
+        axis: usize,
+        start: usize,
+    },
     /// The same values in C order.
     Reshape,
     /// Dimension `i` of the result is dimension `order[i]` of the input.
-    Permute { order: Vec<usize> },
-    Softmax { axis: usize },
+    Permute {
+        order: Vec<usize>,
+    },
+    Softmax {
+        axis: usize,
+    },
     /// Over the last dimension: `(x - mean) / sqrt(variance + epsilon) · scale + shift`. Inputs: [.., C], scale [C],
     /// shift [C].
-    LayerNorm { epsilon: f32 },
+    LayerNorm {
+        epsilon: f32,
+    },
     /// `scale · a · b` of the last two dimensions, batched over the others, which are equal or 1.
-    MatMul { scale: f32 },
+    MatMul {
+        scale: f32,
+    },
     /// Over these axes, which stay as dimensions of 1.
-    Reduce { reduce: Reduce, axes: Vec<usize> },
+    Reduce {
+        reduce: Reduce,
+        axes: Vec<usize>,
+    },
     /// The places of the greatest (or least) values along an axis, best first, of equals the one nearest the front;
-    /// as many as the result has.
-    Top { axis: usize, largest: bool },
+    /// as many as the result has. What is no number is last.
+    Top {
+        axis: usize,
+        largest: bool,
+    },
     /// Inputs: values and places, of equal rank. Every result is the value at its own coordinates, but along the axis
     /// at its place. The axis of the result is as long as that of the places; the other dimensions of both inputs are
     /// equal or 1. A place outside is moved to the nearest inside.
-    Gather { axis: usize },
+    Gather {
+        axis: usize,
+    },
     /// Bilinear, zero outside. Inputs: picture [N, C, H, W] and a grid [N, h, w, 2] of x and y from -1 to 1; the result
     /// is [N, C, h, w].
     GridSample {
@@ -97,12 +124,6 @@ pub struct Window {
 pub struct Conv {
     pub window: Window,
     pub groups: usize,
-    pub finish: Finish,
-}
-
-/// A product with constant weights: a 1×1 convolution over whatever is before the last dimension.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Linear {
     pub finish: Finish,
 }
 
@@ -240,7 +261,7 @@ impl Op {
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
         match self {
-            Self::Conv(Conv { finish, .. }) | Self::Linear(Linear { finish }) => Some(*finish),
+            Self::Conv(Conv { finish, .. }) | Self::Linear(finish) => Some(*finish),
             _ => None,
         }
     }
@@ -248,7 +269,7 @@ impl Op {
     /// The same, to change it.
     pub fn finish_mut(&mut self) -> Option<&mut Finish> {
         match self {
-            Self::Conv(Conv { finish, .. }) | Self::Linear(Linear { finish }) => Some(finish),
+            Self::Conv(Conv { finish, .. }) | Self::Linear(finish) => Some(finish),
             _ => None,
         }
     }
@@ -292,7 +313,11 @@ impl Graph {
         let mut keep = keep.into_iter();
         self.nodes.retain(|_| keep.next() == Some(true));
         let mut next = 0;
-        let ids: Vec<ValueId> = read.iter().map(|&read| { next += usize::from(read); next.wrapping_sub(1) }).collect();
+        let ids = read.iter().map(|&read| {
+            next += usize::from(read);
+            next.saturating_sub(1)
+        });
+        let ids: Vec<ValueId> = ids.collect();
         let mut read = read.into_iter();
         self.values.retain(|_| read.next() == Some(true));
         for node in &mut self.nodes {

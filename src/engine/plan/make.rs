@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use super::engine::PlanSession;
 use super::file::{Binding, Head, Referee};
-use super::kernels::Kernels;
 use super::program::Program;
-use super::steps::Limits;
+use super::target::Target;
 use super::weights::Weights;
-use super::{bake, fuse, lower, referee, shelf, simplify};
+use super::{bake, fuse, lower, referee, simplify};
 use crate::engine::tract::{self, Tract};
 use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network};
 
@@ -71,49 +70,45 @@ struct Baked {
     weights: Weights,
 }
 
-/// Makes the plan of a network for some kernels; where they run on this CPU, it is compared with tract.
+/// Makes the plan of a network for a target; where that runs on this CPU, it is compared with tract.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn make(
     network: &Network<'_>,
     sha256: &str,
-    (kernels, here): (&'static Kernels, bool),
+    target: Target,
     threads: usize,
     stage: &mut dyn FnMut(Stage),
 ) -> Result<Made, Failure> {
     let started = Instant::now();
+    let isa = target.isa;
     stage(Stage::Bake);
     let made = tract::front_end(network, move |model| {
         let model = simplify(model).map_err(|error| error.to_string())?;
         let mut graph = lower(&model)?;
         drop(model);
         fuse(&mut graph);
-        let baked = bake::bake(&graph, kernels)?;
-        let limits = Limits { arena: baked.program.arena, weights: baked.weights.len() };
-        for named in &baked.program.steps {
-            named.step.work().check(&limits, kernels).map_err(|why| format!("{}: {why}", named.node))?;
-        }
+        let baked = bake::bake(&graph, isa)?;
+        let checked = baked.program.check(baked.weights.len(), isa);
+        checked.map_err(|invalid| format!("{}: {}", invalid.part, invalid.fault))?;
         let weights = Weights::in_memory(&baked.weights).map_err(|error| format!("no memory for its weights: {error}"))?;
         Ok(Baked { program: baked.program, weights })
     });
     let tract::FrontEnd { declared, shape, made } = made.map_err(Failure::Engine)?;
     let Baked { program, weights } = made.map_err(Failure::Refused)?;
-    let binding = Binding { model_sha256: sha256.into(), input: shape.dims(), isa: kernels.name.into() };
+    let binding = Binding { model_sha256: sha256.into(), input: shape.dims(), isa: isa.name.into() };
     let DeclaredInput { batch, channels, height, width } = declared;
-    let mut head = Head {
-        binding,
-        declared: [batch, channels, height, width],
-        made_by: shelf::made_by(),
-        referee: Referee { bound: referee::BOUND, outputs: Vec::new() },
-    };
-    let weights = if here {
-        stage(Stage::Compare);
-        let mut session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
-        head.referee = compare(&mut session, network, threads)?;
-        session.into_weights()
-    } else {
-        weights
+    let referee = Referee { bound: referee::BOUND, outputs: Vec::new() };
+    let mut head = Head::new(binding, [batch, channels, height, width], isa, referee);
+    let weights = match target.kernels {
+        Some(kernels) => {
+            stage(Stage::Compare);
+            let mut session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
+            head.referee = compare(&mut session, network, threads)?;
+            session.into_weights()
+        }
+        None => weights,
     };
     Ok(Made { head, program, weights, seconds: started.elapsed().as_secs_f64() })
 }

@@ -1,5 +1,12 @@
 //! Every operator as its definition reads, in C order and without haste: what the kernels are compared with in tests,
-//! and what evaluates operators of constants while a network is lowered.
+//! and what evaluates operators of constants while a network is lowered. Sums are kept in f64, so that an answer is
+//! that of the network, and not of one order of adding.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "places are whole numbers inside; sums are rounded to the nearest f32 in the end"
+)]
 
 use super::graph::{Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window};
 
@@ -8,7 +15,8 @@ pub type View<'a> = (&'a [f32], &'a [usize]);
 
 /// All values of the network for one picture.
 pub fn run(graph: &Graph, picture: &[f32]) -> Vec<Vec<f32>> {
-    let mut values: Vec<Vec<f32>> = graph.values.iter().map(|value| value.constant.clone().unwrap_or_default()).collect();
+    let mut values: Vec<Vec<f32>> =
+        graph.values.iter().map(|value| value.constant.clone().unwrap_or_default()).collect();
     values[graph.input] = picture.to_vec();
     for node in &graph.nodes {
         let result = node_result(graph, node, &values);
@@ -75,7 +83,7 @@ pub fn apply(op: &Op, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
     let read = |strides: &[usize], start: usize| offsets(to, strides).into_iter().map(|at| x[start + at]).collect();
     match op {
         Op::Conv(conv) => finish(conv.finish, convolve(conv, inputs, to), inputs),
-        Op::Linear(linear) => finish(linear.finish, product(inputs), inputs),
+        Op::Linear(after) => finish(*after, product(inputs), inputs),
         Op::MaxPool(window) => each(to, |at| {
             let plane = &x[(at[0] * from[1] + at[1]) * from[2] * from[3]..];
             taps(window, from, at).map(|(y, column)| plane[y * from[3] + column]).fold(f32::NEG_INFINITY, f32::max)
@@ -138,8 +146,12 @@ fn finish(finish: Finish, mut sums: Vec<f32>, inputs: &[View<'_>]) -> Vec<f32> {
 }
 
 /// `to += factor · from`.
-fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
+fn add_scaled<'a>(to: &mut [f64], factor: f32, from: impl IntoIterator<Item = &'a f32>) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += f64::from(factor) * f64::from(from));
+}
+
+fn singles(sums: &[f64]) -> impl Iterator<Item = f32> {
+    sums.iter().map(|&sum| sum as f32)
 }
 
 /// Places under a window that lie in the picture.
@@ -170,24 +182,27 @@ fn convolve(conv: &Conv, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
             first.zip(last).map_or((0, 0, 0), |((first, at), (last, _))| (first, last + 1, at))
         })
         .collect();
-    let mut out = vec![0.0; volume(to)];
-    for (index, plane) in out.chunks_exact_mut(height * width).enumerate() {
+    let (mut out, mut plane) = (Vec::with_capacity(volume(to)), vec![0.0; height * width]);
+    for index in 0..to[0] * to[1] {
         let (image, output) = (index / to[1], index % to[1]);
-        plane.fill(bias[output]);
+        plane.fill(f64::from(bias[output]));
         for channel in 0..depth {
             let x = &x[(image * from[1] + output / outputs * depth + channel) * from[2] * from[3]..];
-            for (ky, (kx, &(first, end, at))) in (0..filter[2]).flat_map(|ky| columns.iter().enumerate().map(move |c| (ky, c))) {
+            for (ky, (kx, &(first, end, at))) in
+                (0..filter[2]).flat_map(|ky| columns.iter().enumerate().map(move |c| (ky, c)))
+            {
                 let weight = filters[((output * depth + channel) * filter[2] + ky) * filter[3] + kx];
                 for (row, out) in plane.chunks_exact_mut(width).enumerate() {
                     let Some(y) = window.place(0, row, ky, from[2]) else { continue };
                     let (out, x) = (&mut out[first..end], &x[y * from[3] + at..]);
                     match window.stride[1] {
                         1 => add_scaled(out, weight, x),
-                        step => out.iter_mut().zip(x.iter().step_by(step)).for_each(|(out, x)| *out += weight * x),
+                        step => add_scaled(out, weight, x.iter().step_by(step)),
                     }
                 }
             }
         }
+        out.extend(singles(&plane));
     }
     out
 }
@@ -196,11 +211,11 @@ fn product(inputs: &[View<'_>]) -> Vec<f32> {
     let ((x, _), (weights, shape), (bias, _)) = (inputs[0], inputs[1], inputs[2]);
     let (outputs, depth) = (shape[0], shape[1]);
     let columns: Vec<f32> = (0..depth).flat_map(|k| (0..outputs).map(move |o| weights[o * depth + k])).collect();
-    let mut out = Vec::with_capacity(x.len() / depth * outputs);
+    let (mut out, mut sums) = (Vec::with_capacity(x.len() / depth * outputs), vec![0.0; outputs]);
     for row in x.chunks_exact(depth) {
-        let start = out.len();
-        out.extend_from_slice(bias);
-        row.iter().zip(columns.chunks_exact(outputs)).for_each(|(&x, column)| add_scaled(&mut out[start..], x, column));
+        sums.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum = f64::from(bias));
+        row.iter().zip(columns.chunks_exact(outputs)).for_each(|(&x, column)| add_scaled(&mut sums, x, column));
+        out.extend(singles(&sums));
     }
     out
 }
@@ -209,13 +224,14 @@ fn multiply((a, a_shape): View<'_>, (b, b_shape): View<'_>, scale: f32, to: &[us
     let batch = to.len() - 2;
     let (depth, columns) = (a_shape[batch + 1], to[batch + 1]);
     let (a_strides, b_strides) = (broadcasting(a_shape), broadcasting(b_shape));
-    let matrices = offsets(&to[..batch], &a_strides[..batch]).into_iter().zip(offsets(&to[..batch], &b_strides[..batch]));
-    let mut out = vec![0.0; volume(to)];
-    for ((a_at, b_at), out) in matrices.zip(out.chunks_exact_mut(to[batch] * columns)) {
-        let a = a[a_at..].chunks_exact(depth);
-        for (out, a) in out.chunks_exact_mut(columns).zip(a) {
-            a.iter().zip(b[b_at..].chunks_exact(columns)).for_each(|(&a, b)| add_scaled(out, a, b));
-            out.iter_mut().for_each(|out| *out *= scale);
+    let matrices =
+        offsets(&to[..batch], &a_strides[..batch]).into_iter().zip(offsets(&to[..batch], &b_strides[..batch]));
+    let (mut out, mut sums) = (Vec::with_capacity(volume(to)), vec![0.0; columns]);
+    for (a_at, b_at) in matrices {
+        for a in a[a_at..].chunks_exact(depth).take(to[batch]) {
+            sums.fill(0.0);
+            a.iter().zip(b[b_at..].chunks_exact(columns)).for_each(|(&a, b)| add_scaled(&mut sums, a, b));
+            out.extend(singles(&sums).map(|sum| sum * scale));
         }
     }
     out
@@ -224,12 +240,14 @@ fn multiply((a, a_shape): View<'_>, (b, b_shape): View<'_>, scale: f32, to: &[us
 fn resample(inputs: &[View<'_>], axis: usize, to: &[usize]) -> Vec<f32> {
     let ((x, from), (places, table), (weights, _)) = (inputs[0], inputs[1], inputs[2]);
     let (inner, taps) = (volume(&to[axis + 1..]), table[1]);
-    let mut out = vec![0.0; volume(to)];
-    for (x, out) in x.chunks_exact(from[axis] * inner).zip(out.chunks_exact_mut(to[axis] * inner)) {
-        for (index, out) in out.chunks_exact_mut(inner).enumerate() {
+    let (mut out, mut sums) = (Vec::with_capacity(volume(to)), vec![0.0; inner]);
+    for x in x.chunks_exact(from[axis] * inner) {
+        for index in 0..to[axis] {
+            sums.fill(0.0);
             for tap in index * taps..(index + 1) * taps {
-                add_scaled(out, weights[tap], &x[places[tap] as usize * inner..][..inner]);
+                add_scaled(&mut sums, weights[tap], &x[places[tap] as usize * inner..][..inner]);
             }
+            out.extend(singles(&sums));
         }
     }
     out
@@ -282,7 +300,15 @@ fn reduced(reduce: Reduce, axes: &[usize], (x, from): View<'_>, to: &[usize]) ->
 
 fn top((x, from): View<'_>, axis: usize, largest: bool, to: &[usize]) -> Vec<f32> {
     // What is no number is never among the best.
-    let rank = |x: f32| if x.is_nan() { f32::NEG_INFINITY } else if largest { x } else { -x };
+    let rank = |x: f32| {
+        if x.is_nan() {
+            f32::NEG_INFINITY
+        } else if largest {
+            x
+        } else {
+            -x
+        }
+    };
     let (stride, mut lanes) = (strides(from)[axis], to.to_vec());
     lanes[axis] = 1;
     let starts = offsets(&lanes, &strides(from)).into_iter().zip(offsets(&lanes, &strides(to)));
@@ -290,7 +316,8 @@ fn top((x, from): View<'_>, axis: usize, largest: bool, to: &[usize]) -> Vec<f32
     for (from_start, to_start) in starts {
         let mut places: Vec<usize> = (0..from[axis]).collect();
         let value = |place: usize| rank(x[from_start + place * stride]);
-        places.sort_by(|&a, &b| value(b).total_cmp(&value(a)).then(a.cmp(&b)));
+        // The sort is stable, and no rank is no number.
+        places.sort_by(|&a, &b| value(b).partial_cmp(&value(a)).unwrap_or(std::cmp::Ordering::Equal));
         for (step, place) in places.into_iter().take(to[axis]).enumerate() {
             out[to_start + step * strides(to)[axis]] = place as f32;
         }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::file::{self, Binding, Head};
-use super::kernels::Kernels;
+use super::kernels::Isa;
 use super::program::Program;
 use crate::cache::digest;
 use crate::durable::{self, Disk, RealDisk};
@@ -107,22 +107,22 @@ impl Shelf {
     pub fn find(
         &self,
         sha256: &str,
-        kernels: &'static Kernels,
+        isa: &Isa,
         shape: &dyn Fn(&DeclaredInput) -> InputShape,
         complain: &mut dyn FnMut(&Path, String),
     ) -> Found {
-        let begin = format!("{sha256}.{}.", kernels.name);
+        let begin = format!("{sha256}.{}.", isa.name);
         for folder in self.folders() {
             for path in named(folder, &begin, PLAN) {
                 let opened = file::read_head(&path).map_err(|error| error.to_string()).and_then(|head| {
                     let declared = declared(&head);
                     let input = shape(&declared).dims();
-                    if path.file_name() != Some(name(sha256, kernels.name, input, PLAN).as_ref()) {
+                    if path.file_name() != Some(name(sha256, isa.name, input, PLAN).as_ref()) {
                         // Of another size of the same network, which is as it should be.
                         return Ok(None);
                     }
-                    let binding = Binding { model_sha256: sha256.into(), input, isa: kernels.name.into() };
-                    file::open(&path, &binding, kernels).map(Some).map_err(|error| error.to_string())
+                    let binding = Binding { model_sha256: sha256.into(), input, isa: isa.name.into() };
+                    file::open(&path, &binding, isa).map(Some).map_err(|error| error.to_string())
                 });
                 match opened {
                     Ok(Some(plan)) => return Found::Plan(Box::new(plan), path),
@@ -131,7 +131,7 @@ impl Shelf {
                 }
             }
         }
-        match self.refusal(sha256, kernels.name) {
+        match self.refusal(sha256, isa.name) {
             Some(why) => Found::Refused(why),
             None => Found::Nothing,
         }

@@ -1,6 +1,6 @@
 //! What people call the machines that plans are made for.
 
-use super::kernels::{self, Kernels};
+use super::kernels::{self, Isa, Kernels, isa};
 use crate::error::nearest;
 
 /// This machine.
@@ -29,29 +29,47 @@ const TARGETS: &[(&str, &str)] = &[
     ("generic", "portable"),
 ];
 
-/// The kernels of a target, an instruction set, one of its names or [`NATIVE`]; and whether they run on this CPU.
-///
-/// # Errors
-/// It is not known, or this binary has none for it.
-pub fn kernels_of(target: &str) -> Result<(&'static Kernels, bool), String> {
-    if target == NATIVE {
-        return Ok((kernels::native(), true));
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub isa: &'static Isa,
+    /// Where this CPU has it.
+    pub kernels: Option<&'static Kernels>,
+}
+
+/// The best that this CPU has.
+#[must_use]
+pub fn native() -> Target {
+    kernels::native().into()
+}
+
+impl From<&'static Kernels> for Target {
+    fn from(kernels: &'static Kernels) -> Self {
+        Self { isa: kernels.isa, kernels: Some(kernels) }
     }
-    let word = target.to_lowercase();
-    let isa = TARGETS.iter().find(|(name, _)| *name == word).map_or(word.as_str(), |(_, isa)| isa);
-    if let Some(found) = kernels::by_name(isa) {
-        return Ok(found);
+}
+
+impl Target {
+    /// An instruction set by its name, by that of a CPU that has it, or [`NATIVE`].
+    ///
+    /// # Errors
+    /// It is not known.
+    pub fn parse(target: &str) -> Result<Self, String> {
+        if target == NATIVE {
+            return Ok(native());
+        }
+        let word = target.to_lowercase();
+        let name = TARGETS.iter().find(|(name, _)| *name == word).map_or(word.as_str(), |(_, isa)| isa);
+        if let Some(isa) = isa::ALL.into_iter().find(|isa| isa.name == name) {
+            let kernels = kernels::by_name(name).and_then(|(kernels, here)| here.then_some(kernels));
+            return Ok(Self { isa, kernels });
+        }
+        let names = isa::ALL.into_iter().map(|isa| isa.name).chain([NATIVE]);
+        let known: Vec<&str> = names.chain(TARGETS.iter().map(|(name, _)| *name)).collect();
+        let near = nearest(&word, known.iter().copied(), 1);
+        let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Err(format!("no target `{target}`; there are {}{hint}", known.join(", ")))
     }
-    if isa != word {
-        return Err(format!("{target} is {isa}, for which this binary has no kernels"));
-    }
-    let isas = TARGETS.iter().map(|(_, isa)| *isa);
-    let mut known: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).chain(isas).chain([NATIVE]).collect();
-    known.sort_unstable();
-    known.dedup();
-    let near = nearest(&word, known.iter().copied(), 1);
-    let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    Err(format!("no target `{target}`; there are {}{hint}", known.join(", ")))
 }
 
 #[cfg(test)]
@@ -60,11 +78,13 @@ mod tests {
 
     #[test]
     fn cpus_have_instruction_sets() {
-        assert_eq!(kernels_of(NATIVE).unwrap().0.name, kernels::native().name);
-        assert_eq!(kernels_of("generic").map(|(kernels, here)| (kernels.name, here)), Ok(("portable", true)));
+        let found = |target: &str| Target::parse(target).map(|target| (target.isa.name, target.kernels.is_some()));
+        assert_eq!(found(NATIVE), Ok((kernels::native().isa.name, true)));
+        assert_eq!(found("generic"), Ok(("portable", true)));
         for cpu in ["cortex-a72", "cortex-a76", "neon"] {
-            assert_eq!(kernels_of(cpu).map(|(kernels, here)| (kernels.name, here)), Ok(("neon", cfg!(target_arch = "aarch64"))));
+            assert_eq!(found(cpu), Ok(("neon", cfg!(target_arch = "aarch64"))));
         }
-        assert!(kernels_of("Cortex-A73").unwrap_err().contains("did you mean `cortex-a7"));
+        assert!(found("Cortex-A73").unwrap_err().contains("did you mean `cortex-a7"));
+        assert!(TARGETS.iter().all(|(_, name)| isa::ALL.iter().any(|isa| isa.name == *name)));
     }
 }

@@ -236,7 +236,7 @@ impl Baker<'_> {
     ) -> (usize, usize) {
         let (mut weights, mut sums) = (Vec::new(), Vec::new());
         let mut first = 0;
-        for panel in self.kernels.panels(outputs) {
+        for panel in self.isa.panels(outputs) {
             let lanes = first..first + panel.lanes;
             for tap in 0..taps {
                 for channel in 0..depth {
@@ -252,7 +252,7 @@ impl Baker<'_> {
     /// Whether Winograd's way is the faster one: it saves three quarters of the products, and costs four times the weights.
     fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, pixels: usize) -> bool {
         let Window { kernel, stride, dilation, .. } = conv.window;
-        let lanes = self.kernels.lanes();
+        let lanes = self.isa.lanes;
         (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
             && depth % lanes == 0
             && outputs % lanes == 0

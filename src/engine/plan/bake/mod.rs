@@ -2,7 +2,7 @@
 
 use crate::engine::plan::arena::{self, Span};
 use crate::engine::plan::graph::{Graph, Node, Op, ValueId};
-use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::Isa;
 use crate::engine::plan::layout::{Layout, Place, lay_out, view};
 use crate::engine::plan::program::{Named, Program, Tensor};
 use crate::engine::plan::steps::{Operand, Step};
@@ -15,7 +15,7 @@ mod strided;
 pub struct Baker<'g> {
     graph: &'g Graph,
     layout: Layout,
-    kernels: &'static Kernels,
+    isa: &'g Isa,
     /// Nodes at which each buffer is needed, from the first to the last.
     spans: Vec<Span>,
     /// Where buffers begin in the arena; empty while that is not known.
@@ -38,12 +38,12 @@ pub struct Baked {
 ///
 /// # Errors
 /// An operator, or a use of one, that no step knows.
-pub fn bake(graph: &Graph, kernels: &'static Kernels) -> Result<Baked, String> {
+pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
     let layout = lay_out(graph);
     // Only when all steps are known is it known which memory they need; then they are made again, with their offsets.
-    let sketch = Baker::new(graph, layout.clone(), kernels, Vec::new()).steps()?;
+    let sketch = Baker::new(graph, layout.clone(), isa, Vec::new()).steps()?;
     let (offsets, arena) = arena::plan(&sketch.spans);
-    let baker = Baker::new(graph, layout, kernels, offsets).steps()?;
+    let baker = Baker::new(graph, layout, isa, offsets).steps()?;
     let tensor = |value: ValueId| {
         let place = baker.place(value);
         Tensor { name: graph.values[value].name.clone(), shape: baker.shape(value).to_vec(), offset: baker.offset(&place) }
@@ -72,10 +72,10 @@ fn spans(graph: &Graph, layout: &Layout) -> Vec<Span> {
 }
 
 impl<'g> Baker<'g> {
-    fn new(graph: &'g Graph, layout: Layout, kernels: &'static Kernels, offsets: Vec<usize>) -> Self {
+    fn new(graph: &'g Graph, layout: Layout, isa: &'g Isa, offsets: Vec<usize>) -> Self {
         let spans = spans(graph, &layout);
         let constants = vec![None; graph.values.len()];
-        Self { graph, layout, kernels, spans, offsets, steps: Vec::new(), weights: Vec::new(), constants, at: 0 }
+        Self { graph, layout, isa, spans, offsets, steps: Vec::new(), weights: Vec::new(), constants, at: 0 }
     }
 
     /// Makes the steps of all nodes.
@@ -142,7 +142,7 @@ impl<'g> Baker<'g> {
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Slice { .. } | Op::Reshape | Op::Permute { .. } => self.look(node),
             Op::Softmax { axis } => self.softmax(node, *axis),
-            Op::Linear(linear) => self.linear(node, linear),
+            Op::Linear(finish) => self.linear(node, *finish),
             Op::MatMul { scale } => self.matmul(node, *scale),
             Op::LayerNorm { epsilon } => self.layer_norm(node, *epsilon),
             Op::Broadcast => self.repeat(node),

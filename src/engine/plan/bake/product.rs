@@ -2,7 +2,7 @@
 
 use super::Baker;
 use super::strided::merged;
-use crate::engine::plan::graph::{Linear, Node, Residual, ValueId, Window};
+use crate::engine::plan::graph::{Finish, Node, Residual, ValueId, Window};
 use crate::engine::plan::layout::{Place, c_order};
 use crate::engine::plan::steps::{self, MatMul, Operand, Picture, Step, Strided};
 
@@ -31,13 +31,13 @@ impl Baker<'_> {
         if shape.last() == Some(&1) || place.strides.last() == Some(&1) { place } else { self.dense(&shape) }
     }
 
-    pub(super) fn linear(&mut self, node: &Node, linear: &Linear) -> Result<(), String> {
+    pub(super) fn linear(&mut self, node: &Node, finish: Finish) -> Result<(), String> {
         let weights = self.graph.values[node.inputs[1]].constant.as_ref().ok_or("weights that are not constant")?;
         let bias = self.graph.values[node.inputs[2]].constant.as_ref().ok_or("a bias that is not constant")?;
         let [outputs, depth] = self.shape(node.inputs[1])[..] else { return Err("weights of other than O, C".into()) };
         let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
         let (packed, sums) = self.pack(outputs, depth, 1, |output, channel, _| weights[output * depth + channel], bias);
-        let adds = linear.finish.residual != Residual::None;
+        let adds = finish.residual != Residual::None;
         let from = self.in_last(node.inputs[0])?;
         let to = self.out_last(node.output);
         let residual = if adds { self.in_last(node.inputs[3])? } else { to.clone() };
@@ -71,7 +71,7 @@ impl Baker<'_> {
                 output: picture(&to, 0, outputs),
                 residual: adds.then(|| picture(&residual, 2, outputs)),
                 window: Window::POINT,
-                finish: linear.finish,
+                finish,
                 weights: packed,
                 bias: sums,
             };

@@ -40,6 +40,11 @@ fn broadcast(shape: &[usize], strides: &[usize], to: &[usize]) -> Vec<usize> {
 
 impl Baker<'_> {
     pub(super) fn copy(&mut self, shape: &[usize], from: &Place, to: &Place) -> Result<(), String> {
+        let mut axes = shape.iter().zip(from.strides.iter().zip(&to.strides));
+        if (from.buffer, from.offset) == (to.buffer, to.offset) && axes.all(|(&length, (a, b))| length == 1 || a == b) {
+            // They are there already: only what leads nowhere is called differently.
+            return Ok(());
+        }
         let input = Operand { constant: false, offset: self.offset(from), strides: from.strides.clone() };
         self.copy_operand(shape, input, to)
     }

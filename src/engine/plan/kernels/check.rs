@@ -102,8 +102,7 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
     let mut b = Guarded::new(4 * LANES_MAX);
     let mut r = Guarded::new(ROWS * 4 * LANES_MAX);
     let (mut case, mut worst) = (0, 0f64);
-    for panel in kernels.panels {
-        let (width, pixels) = (panel.lanes, panel.pixels);
+    for ([width, pixels], run) in kernels.isa.tiles().into_iter().zip(kernels.gemm) {
         for (taps, depth) in (1..=TAPS_MAX).flat_map(|taps| (1..=DEPTH_MAX).map(move |depth| (taps, depth))) {
             let finish = Finish { activation: ACTIVATIONS[case % 6], residual: RESIDUALS[case / 6 % 3] };
             // Odd to the number of finishes, so that each comes with each depth modulo eight.
@@ -134,7 +133,7 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
                 ..Tile::new(taps, depth, w.as_ptr(), b.as_ptr(), 0, finish)
             };
             // SAFETY: the caller's promise; the tile has what it says.
-            unsafe { (panel.run)(&tile) };
+            unsafe { run(&tile) };
 
             for p in 0..pixels {
                 assert_eq!(y[p * stride + width], untouched, "wrote past the channels of pixel {p}");
@@ -267,7 +266,7 @@ pub unsafe fn functions<V: Vector>() {
     unsafe {
         // Relative bounds, in units of 2^-23.
         along::<V>("exp", -87.0, 88.0, 2.0, |x| math::exp(x), f64::exp);
-        for (from, to, bound) in [(-16.0, 16.0, 4.0), (-86.0, 1000.0, 16.0)] {
+        for (from, to, bound) in [(-16.0, 16.0, 8.0), (-86.0, 1000.0, 48.0)] {
             along::<V>("sigmoid", from, to, bound, |x| math::sigmoid(x), |x| activated(Activation::Sigmoid, x));
             along::<V>("silu", from, to, bound, |x| math::silu(x), |x| activated(Activation::Silu, x));
         }

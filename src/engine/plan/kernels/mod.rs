@@ -9,11 +9,10 @@ mod check;
 mod gemm;
 #[cfg(target_arch = "aarch64")]
 mod gemm_lanes;
+pub mod isa;
 mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(target_arch = "x86_64")]
-mod neon_elsewhere;
 mod peak;
 mod portable;
 mod rows;
@@ -21,15 +20,16 @@ mod vector;
 pub mod winograd;
 
 pub use gemm::Tile;
+pub use isa::{Isa, Panel};
 
 use super::graph::{Activation, Binary, Unary};
 
 /// All kernels of one instruction set.
 #[derive(Debug)]
 pub struct Kernels {
-    pub name: &'static str,
-    /// Panels of output channels, from one vector upwards without a gap.
-    panels: &'static [Panel],
+    pub isa: &'static Isa,
+    /// The micro-kernel of each of its panels.
+    pub gemm: &'static [unsafe fn(&Tile)],
     /// `to[i] = op(x[i])` for `i` below `count`; `to` may be `x`.
     pub unary: unsafe fn(op: Unary, x: *const f32, to: *mut f32, count: usize),
     /// `to[i] = op(a[i·a_step], b[i·b_step])`, steps 0 or 1; `to` may be `a` or `b`.
@@ -84,16 +84,6 @@ pub struct Row {
     pub single: bool,
 }
 
-/// The micro-kernel for panels of some width.
-#[derive(Debug)]
-pub struct Panel {
-    /// Output channels it computes.
-    pub lanes: usize,
-    /// Pixels of its tile.
-    pub pixels: usize,
-    pub run: unsafe fn(&Tile),
-}
-
 /// The tables that are built for this kind of CPU, best first, each with whether this very CPU has what it needs.
 fn tables() -> Vec<(&'static Kernels, bool)> {
     #[cfg(target_arch = "x86_64")]
@@ -101,7 +91,6 @@ fn tables() -> Vec<(&'static Kernels, bool)> {
         (&avx512::KERNELS, is_x86_feature_detected!("avx512f")),
         (&avx2::KERNELS, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
         (&portable::KERNELS, true),
-        (&neon_elsewhere::KERNELS, false),
     ];
     #[cfg(target_arch = "aarch64")]
     return vec![(&neon::KERNELS, true), (&portable::KERNELS, true)];
@@ -116,27 +105,7 @@ pub fn native() -> &'static Kernels {
 
 /// The kernels of that name, and whether this CPU can run them.
 pub fn by_name(name: &str) -> Option<(&'static Kernels, bool)> {
-    tables().into_iter().find(|(table, _)| table.name == name)
-}
-
-impl Kernels {
-    /// Numbers of a vector.
-    pub fn lanes(&self) -> usize {
-        self.panels[0].lanes
-    }
-
-    /// The panels into which this many channels are cut; the last one may be wider than what is left.
-    pub fn panels(&self, channels: usize) -> impl Iterator<Item = &'static Panel> + use<> {
-        let panels = self.panels;
-        let (lanes, widest) = (panels[0].lanes, panels.len());
-        let mut left = channels.div_ceil(lanes);
-        std::iter::from_fn(move || {
-            // One vector alone makes poor use of the registers: five are three and two rather than four and one.
-            let vectors = if left == widest + 1 { widest.div_ceil(2) + 1 } else { left.min(widest) };
-            left -= vectors.min(left);
-            (vectors > 0).then(|| &panels[vectors - 1])
-        })
-    }
+    tables().into_iter().find(|(table, _)| table.isa.name == name)
 }
 
 /// A function that uses what the CPU must have, and is safe to call where it has that.
@@ -154,9 +123,9 @@ use enabled;
 /// The table of an instruction set: its vector, what the CPU must have, its micro-kernel, and its tiles as pixels ×
 /// vectors, from one vector upwards, with the channels of a step.
 macro_rules! kernels {
-    ($name:literal, $vector:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
+    ($isa:ident, $vector:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
         pub static KERNELS: super::Kernels = {
-            use super::{Activation, Binary, Kernels, Panel, Row, Tile, Unary, enabled, gemm, rows, winograd};
+            use super::{Activation, Binary, Kernels, Row, Tile, Unary, enabled, gemm, isa, rows, winograd};
             use $multiply as multiply;
             enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
                 unsafe { gemm::finish::<$vector>(tile, sums, pixels, vectors) }
@@ -198,16 +167,16 @@ macro_rules! kernels {
             } }
             enabled! { $feature unsafe fn peak(rounds: usize) -> u64 { unsafe { super::peak::peak::<$vector>(rounds) } } }
             Kernels {
-                name: $name,
-                panels: &[$(Panel {
-                    lanes: $vectors * <$vector as Vector>::LANES,
-                    pixels: $pixels,
-                    run: {
-                        enabled! { $feature unsafe fn run(tile: &Tile) {
-                            unsafe { multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish) }
-                        } }
-                        run
-                    },
+                isa: &isa::$isa,
+                gemm: &[$({
+                    // Weights are packed by the one table and multiplied by the other.
+                    const {
+                        assert!(isa::$isa.lanes == <$vector as Vector>::LANES && isa::$isa.pixels[$vectors - 1] == $pixels)
+                    };
+                    enabled! { $feature unsafe fn run(tile: &Tile) {
+                        unsafe { multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish) }
+                    } }
+                    run
                 }),*],
                 unary,
                 binary,

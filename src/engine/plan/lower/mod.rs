@@ -21,7 +21,7 @@ use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
-use tract_onnx::tract_core::ops::logic::Iff;
+use tract_onnx::tract_core::ops::logic::{Iff, Not};
 use tract_onnx::tract_core::ops::math::PowConst;
 use tract_onnx::tract_core::ops::nn::grid_sample::{GridSample, InterpolationMode, PaddingMode};
 use tract_onnx::tract_core::ops::nn::{LeakyRelu, Reduce as TractReduce, Reducer, Softmax, SoftmaxKind};
@@ -64,7 +64,9 @@ pub fn lower(model: &TypedModel) -> Result<Graph, Unsupported> {
     lowering.graph.outputs = outputs.iter().map(|outlet| lowering.find(*outlet)).collect::<Result<_, _>>()?;
     lowering.graph.sweep();
     match lowering.graph.values.iter().find(|value| value.shape.len() > RANK_MAX) {
-        Some(value) => Err(format!("{} has {} dimensions; at most {RANK_MAX} are known", value.name, value.shape.len())),
+        Some(value) => {
+            Err(format!("{} has {} dimensions; at most {RANK_MAX} are known", value.name, value.shape.len()))
+        }
         None => Ok(lowering.graph),
     }
 }
@@ -175,6 +177,9 @@ impl Lowering<'_> {
         let shapes = (0..node.outputs.len()).map(|slot| self.shape(OutletId::new(node.id, slot)));
         let shapes = shapes.collect::<Result<Vec<_>, _>>()?;
         let shape = shapes.first().ok_or("no result")?;
+        if shapes.iter().flatten().any(|&size| size == 0) {
+            return Err(format!("{shapes:?} holds nothing"));
+        }
         let results = if node.op_is::<TypedSource>() {
             self.graph.input = self.graph.value(&node.name, shape, None);
             vec![self.graph.input]
@@ -216,7 +221,8 @@ impl Lowering<'_> {
         if node.op_is::<Identity>() {
             return Ok(vec![self.first(node)?]);
         }
-        let whole = node.inputs.iter().map(|input| self.model.outlet_fact(*input).map(|fact| is_whole(fact.datum_type)));
+        let whole =
+            node.inputs.iter().map(|input| self.model.outlet_fact(*input).map(|fact| is_whole(fact.datum_type)));
         let whole = whole.collect::<TractResult<Vec<_>>>().map_err(describe)?;
         if let Some(op) = node.op_as::<TypedBinOp>() {
             let inputs = self.inputs(node)?;
@@ -225,10 +231,11 @@ impl Lowering<'_> {
             }
             return Ok(vec![self.emit(name, Op::Binary(binary(&op.0.name())?), &inputs, shape)]);
         }
-        if whole.contains(&true) {
-            return Err("of whole numbers".into());
-        }
         let x = self.first(node)?;
+        if whole.contains(&true) {
+            let is_not = node.op_as::<ElementWiseOp>().is_some_and(|op| op.0.is::<Not>());
+            return if is_not { Ok(vec![self.not(name, x)?]) } else { Err("of whole numbers".into()) };
+        }
         if let Some(op) = node.op_as::<ElementWiseOp>() {
             return Ok(vec![self.element_wise(name, op, x)?]);
         }

@@ -205,7 +205,13 @@ impl Lowering<'_> {
     }
 
     /// tract's own table of what is read along each axis, whichever way of resizing it is.
-    fn resized(&mut self, node: &TypedNode, resize: &Resize, mut x: ValueId, to: &[usize]) -> Result<ValueId, Unsupported> {
+    fn resized(
+        &mut self,
+        node: &TypedNode,
+        resize: &Resize,
+        mut x: ValueId,
+        to: &[usize],
+    ) -> Result<ValueId, Unsupported> {
         let from = self.of(x).to_vec();
         let scales = resize.optional_scales_input.map(|index| self.konst(node.inputs[index])).transpose()?;
         let scales = scales.filter(|scales| scales.len() == from.len());
@@ -225,7 +231,9 @@ impl Lowering<'_> {
             }
             let rows = plan.indices.chunks_exact(plan.window).zip(plan.weights.chunks_exact(plan.window));
             let rows: Vec<Vec<(usize, f32)>> = rows
-                .map(|(places, weights)| places.iter().copied().zip(weights.iter().copied()).filter(|tap| tap.1 != 0.0).collect())
+                .map(|(places, weights)| {
+                    places.iter().copied().zip(weights.iter().copied()).filter(|tap| tap.1 != 0.0).collect()
+                })
                 .collect();
             let taps = rows.iter().map(Vec::len).max().unwrap_or(1).max(1);
             let table = rows.iter().flat_map(|row| (0..taps).map(|tap| row.get(tap).copied().unwrap_or((0, 0.0))));

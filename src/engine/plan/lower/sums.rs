@@ -8,7 +8,7 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
 use super::{Lowering, Unsupported, describe};
-use crate::engine::plan::graph::{Binary, Conv, Finish, Linear, Op, ValueId, Window};
+use crate::engine::plan::graph::{Binary, Conv, Finish, Op, ValueId, Window};
 
 impl Lowering<'_> {
     /// The result of an operator of this room, if it is one.
@@ -140,7 +140,8 @@ impl Lowering<'_> {
                 for (dx, tx) in taps(signed(column)?, columns.0, columns.1, columns.2) {
                     let (dy, dx) = (length(dy - rows.3)?, length(dx - columns.3)?);
                     let (ty, tx) = (length(ty)?, length(tx)?);
-                    for (output, input) in (0..outputs).flat_map(|output| (0..inputs).map(move |input| (output, input))) {
+                    for (output, input) in (0..outputs).flat_map(|output| (0..inputs).map(move |input| (output, input)))
+                    {
                         let to = ((row * stride[1] + column) * outputs + output) * inputs + input;
                         let from = (output * inputs + input) * kernel[0] + ty;
                         wide[(to * size[0] + dy) * size[1] + dx] = known[from * kernel[1] + tx];
@@ -168,7 +169,9 @@ impl Lowering<'_> {
 
 /// The taps that pixel `r` of each `stride` has, and how many pixels on they read.
 fn taps(r: i64, kernel: i64, stride: i64, pad: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..kernel).filter(move |t| (r + pad - t).rem_euclid(stride) == 0).map(move |t| ((r + pad - t).div_euclid(stride), t))
+    (0..kernel)
+        .filter(move |t| (r + pad - t).rem_euclid(stride) == 0)
+        .map(move |t| ((r + pad - t).div_euclid(stride), t))
 }
 
 fn signed(length: usize) -> Result<i64, Unsupported> {
@@ -224,12 +227,17 @@ impl Lowering<'_> {
         if self.known(a).is_some() {
             (a, b) = (b, a);
             std::mem::swap(&mut axes.rows, &mut axes.columns);
-            [&mut axes.batch, &mut axes.rows, &mut axes.columns, &mut axes.sums].into_iter().flatten().for_each(|axis| axis.swap(0, 1));
+            [&mut axes.batch, &mut axes.rows, &mut axes.columns, &mut axes.sums]
+                .into_iter()
+                .flatten()
+                .for_each(|axis| axis.swap(0, 1));
         }
         if axes.sums.iter().any(|axis| self.of(a)[axis[0]] != self.of(b)[axis[1]]) {
             return Err(format!("of {:?} and {:?}: {}", self.of(a), self.of(b), product.axes));
         }
-        [&mut axes.batch, &mut axes.rows, &mut axes.columns].into_iter().for_each(|axes| axes.sort_by_key(|axis| axis[2]));
+        [&mut axes.batch, &mut axes.rows, &mut axes.columns]
+            .into_iter()
+            .for_each(|axes| axes.sort_by_key(|axis| axis[2]));
         let is_one_matrix = axes.batch.iter().all(|axis| self.of(b)[axis[1]] == 1);
         if self.known(b).is_some() && is_one_matrix {
             return Ok(self.weighted(&node.name, a, b, axes, shape));
@@ -242,8 +250,10 @@ impl Lowering<'_> {
         axes.rows.append(&mut axes.batch);
         // As the input has them, and only the result is put in order.
         axes.rows.sort_by_key(|axis| axis[0]);
-        let sizes = |of: &[usize], axes: &[[usize; 3]], side: usize| axes.iter().map(|axis| of[axis[side]]).collect::<Vec<_>>();
-        let order = |axes: [&[[usize; 3]]; 2], side: usize| axes.concat().iter().map(|axis| axis[side]).collect::<Vec<_>>();
+        let sizes =
+            |of: &[usize], axes: &[[usize; 3]], side: usize| axes.iter().map(|axis| of[axis[side]]).collect::<Vec<_>>();
+        let order =
+            |axes: [&[[usize; 3]]; 2], side: usize| axes.concat().iter().map(|axis| axis[side]).collect::<Vec<_>>();
         let (mut rows, columns) = (sizes(self.of(a), &axes.rows, 0), sizes(self.of(b), &axes.columns, 1));
         let depth: usize = sizes(self.of(a), &axes.sums, 0).iter().product();
         let count: usize = columns.iter().product();
@@ -256,7 +266,8 @@ impl Lowering<'_> {
         let bias = self.constant(name, &[count], vec![0.0; count]);
         let x = self.permute(name, a, &order([&axes.rows, &axes.sums], 0));
         let x = self.reshape(name, x, &[&rows[..], &[depth]].concat());
-        let result = self.emit(name, Op::Linear(Linear::default()), &[x, weights, bias], &[&rows[..], &[count]].concat());
+        let result =
+            self.emit(name, Op::Linear(Finish::default()), &[x, weights, bias], &[&rows[..], &[count]].concat());
         rows.extend(columns);
         let result = self.reshape(name, result, &rows);
         self.ordered(name, result, &[axes.rows, axes.columns].concat(), shape)

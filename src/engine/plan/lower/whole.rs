@@ -19,6 +19,14 @@ impl Lowering<'_> {
 
     /// Notes what a whole number may be. If that is one number, it is a constant.
     pub(super) fn ranged(&mut self, value: ValueId, range: Range) -> Result<ValueId, Unsupported> {
+        // Of a constant the range is what it holds.
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and below 2^24")]
+        let held = self.known(value).filter(|data| !data.is_empty()).map(|data| {
+            data.iter().fold((i64::MAX, i64::MIN), |(least, most), &number| {
+                (least.min(number as i64), most.max(number as i64))
+            })
+        });
+        let range = held.unwrap_or(range);
         fits(range)?;
         let value = if range.0 == range.1 && self.known(value).is_none() {
             let (name, shape) = (self.graph.values[value].name.clone(), self.of(value).to_vec());
@@ -57,7 +65,9 @@ impl Lowering<'_> {
             "Min" | "And" => (self.binary(name, Binary::Min, a, b), corners(i64::min)),
             "Div" | "Rem" => {
                 if a_least < 0 || b_least < 1 {
-                    return Err(format!("{a_least} to {a_most} by {b_least} to {b_most}: only positive numbers are known"));
+                    return Err(format!(
+                        "{a_least} to {a_most} by {b_least} to {b_most}: only positive numbers are known"
+                    ));
                 }
                 // A quotient of whole numbers below 2^24 is never rounded up to the next whole one.
                 let quotient = self.binary(name, Binary::Div, a, b);
@@ -68,6 +78,16 @@ impl Lowering<'_> {
                     let times = self.binary(name, Binary::Mul, quotient, b);
                     (self.binary(name, Binary::Sub, a, times), (0, a_most.min(b_most - 1)))
                 }
+            }
+            // Of yes and no.
+            "Xor" => {
+                let difference = self.binary(name, Binary::Sub, a, b);
+                (self.unary(name, Unary::Abs, difference), (0, 1))
+            }
+            "Eq" => return self.equal(name, a, b),
+            "NE" => {
+                let equal = self.equal(name, a, b)?;
+                return self.not(name, equal);
             }
             "LT" => return self.less(name, a, b, 0),
             "GT" => return self.less(name, b, a, 0),
@@ -88,6 +108,26 @@ impl Lowering<'_> {
         let result = self.with(name, Binary::Min, above, 1.0);
         let is = |yes: bool| i64::from(yes);
         self.ranged(result, (is(a_range.1 < b_range.0 + more), is(a_range.0 < b_range.1 + more)))
+    }
+
+    /// 1 less their distance, if that is below 1.
+    fn equal(&mut self, name: &str, a: ValueId, b: ValueId) -> Result<ValueId, Unsupported> {
+        let ((a_least, a_most), (b_least, b_most)) = (self.range(a)?, self.range(b)?);
+        let distance = self.binary(name, Binary::Sub, a, b);
+        let distance = self.unary(name, Unary::Abs, distance);
+        let differs = self.with(name, Binary::Min, distance, 1.0);
+        let must = a_least == a_most && b_least == b_most && a_least == b_least;
+        let may = a_least <= b_most && b_least <= a_most;
+        let differs = self.ranged(differs, (i64::from(!may), i64::from(!must)))?;
+        self.not(name, differs)
+    }
+
+    /// 1 less a yes or a no.
+    pub(super) fn not(&mut self, name: &str, x: ValueId) -> Result<ValueId, Unsupported> {
+        let (least, most) = self.range(x)?;
+        let one = self.scalar(name, self.of(x).len(), 1.0);
+        let result = self.binary(name, Binary::Sub, one, x);
+        self.ranged(result, (1 - most, 1 - least))
     }
 
     /// One value or the other, as a third one says.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::gemm::Rows;
 use super::{Context, Fault, Limits, Picture, Work};
 use crate::engine::plan::graph::{Finish, Residual, Window};
-use crate::engine::plan::kernels::{Kernels, Tile};
+use crate::engine::plan::kernels::{Isa, Tile};
 
 /// Pixels of one item, about: their pointers under nine taps are 18 kB, which stay in the first cache beside a panel of
 /// weights, and they are enough that fetching the weights is paid back.
@@ -52,9 +52,9 @@ impl Conv {
     }
 
     /// Into how many ranges the panels are cut.
-    fn groups(&self, kernels: &Kernels) -> usize {
-        let panels = kernels.panels(self.output.channels).count();
-        let each = self.depth() * kernels.panels(self.output.channels).map(|panel| panel.lanes).max().unwrap_or(1);
+    fn groups(&self, isa: &Isa) -> usize {
+        let panels = isa.panels(self.output.channels).count();
+        let each = self.depth() * isa.panels(self.output.channels).map(|panel| panel.lanes).max().unwrap_or(1);
         // Few pixels leave threads idle unless the panels are shared out too.
         if self.depth() * self.output.channels > PANEL_WEIGHTS_MAX || self.blocks() < 4 {
             panels.min((self.depth() * self.output.channels).div_ceil(each.max(1))).max(1)
@@ -63,9 +63,9 @@ impl Conv {
         }
     }
 
-    fn part(&self, item: usize, kernels: &Kernels) -> Part {
-        let (groups, blocks) = (self.groups(kernels), self.blocks());
-        let panels = kernels.panels(self.output.channels).count();
+    fn part(&self, item: usize, isa: &Isa) -> Part {
+        let (groups, blocks) = (self.groups(isa), self.blocks());
+        let panels = isa.panels(self.output.channels).count();
         // Panel by panel: a thread that takes the next item finds the weights of the last one still there.
         let (group, block) = (item / blocks, item % blocks);
         let pixels = self.output.pixels();
@@ -118,20 +118,22 @@ impl Conv {
 }
 
 impl Work for Conv {
-    fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
+        self.input.check_apart(&self.output)?;
         self.window.check()?;
         if self.residual.is_some() != (self.finish.residual != Residual::None) {
             return Err(format!("{:?} with {:?}", self.finish, self.residual));
         }
         if let Some(residual) = &self.residual {
             residual.check(limits)?;
+            residual.check_apart_or_same(&self.output)?;
             if residual.strided().0 != self.output.strided().0 {
                 return Err(format!("{residual:?} is added to {:?}", self.output));
             }
         }
-        let lanes: usize = kernels.panels(self.output.channels).map(|panel| panel.lanes).sum();
+        let lanes: usize = isa.panels(self.output.channels).map(|panel| panel.lanes).sum();
         let weights = self.depth().checked_mul(lanes).and_then(|volume| volume.checked_add(self.weights));
         if weights.is_none_or(|end| end > limits.weights) || self.bias.saturating_add(lanes) > limits.weights {
             return Err(format!("its weights leave the {} there are", limits.weights));
@@ -139,16 +141,16 @@ impl Work for Conv {
         Ok(())
     }
 
-    fn items(&self, kernels: &Kernels) -> usize {
-        self.groups(kernels) * self.blocks()
+    fn items(&self, isa: &Isa) -> usize {
+        self.groups(isa) * self.blocks()
     }
 
-    fn scratch(&self, _: &Kernels) -> usize {
+    fn scratch(&self, _: &Isa) -> usize {
         Rows::scratch(2 * BLOCK_PIXELS, self.taps()) + self.input.channels
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
-        let part = self.part(item, context.kernels);
+        let part = self.part(item, context.kernels.isa);
         // SAFETY: check() has seen that all views are inside; the scratch is this thread's.
         unsafe {
             let rows = Rows::new(context.scratch, 2 * BLOCK_PIXELS, self.taps());
@@ -156,7 +158,7 @@ impl Work for Conv {
             zeros.write_bytes(0, self.input.channels);
             let (mut weights, mut bias) = (context.weights.add(self.weights), context.weights.add(self.bias));
             let (mut gathered, mut first) = (0, 0);
-            for (index, panel) in context.kernels.panels(self.output.channels).enumerate() {
+            for (index, panel) in context.kernels.isa.panels(self.output.channels).enumerate() {
                 if part.panels.contains(&index) {
                     if gathered != panel.pixels {
                         self.gather(&part.pixels, panel.pixels, context.arena, zeros, &rows);
@@ -164,7 +166,7 @@ impl Work for Conv {
                     }
                     let channels = panel.lanes.min(self.output.channels - first);
                     let tile = Tile::new(self.taps(), self.input.channels, weights, bias, first, self.finish);
-                    rows.run(panel, tile, part.pixels.len(), channels);
+                    rows.run(context.kernels, panel, tile, part.pixels.len(), channels);
                 }
                 weights = weights.add(self.depth() * panel.lanes);
                 bias = bias.add(panel.lanes);

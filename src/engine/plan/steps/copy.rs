@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Places, Share};
 use super::{Context, Fault, Limits, Operand, Strided, Work};
-use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::Isa;
 
 /// Rows that are transposed at once: whole cache lines on both sides.
 const SQUARE: usize = 16;
@@ -30,7 +30,7 @@ impl Copy {
     /// Rows of a transposition that one item takes, and into how many items they are cut.
     fn rows(&self) -> (usize, usize) {
         let [.., rows, columns] = self.shape[..] else { return (1, 1) };
-        let each = (ITEM_VALUES / columns).next_multiple_of(SQUARE).min(rows);
+        let each = (ITEM_VALUES / columns).max(1).next_multiple_of(SQUARE).min(rows);
         (each, rows.div_ceil(each))
     }
 
@@ -62,15 +62,16 @@ impl Copy {
 }
 
 impl Work for Copy {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         if self.shape.is_empty() {
             return Err("a copy of no dimensions".into());
         }
         self.input.check(&self.shape, limits)?;
-        self.output.check_written(&self.shape, limits)
+        self.output.check_written(&self.shape, limits)?;
+        self.input.check_apart(&self.shape, &self.output)
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         if self.transposes() {
             return self.shape[..self.shape.len() - 2].iter().product::<usize>() * self.rows().1;
         }

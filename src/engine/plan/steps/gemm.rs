@@ -1,6 +1,6 @@
 //! What all steps that multiply matrices share: pointers to rows, tile by tile, and panels run over them.
 
-use crate::engine::plan::kernels::{Panel, Tile};
+use crate::engine::plan::kernels::{Kernels, Panel, Tile};
 
 /// Most rows of a tile.
 pub const TILE_MAX: usize = 32;
@@ -47,16 +47,16 @@ impl Rows {
     ///
     /// # Safety
     /// As [`super::Work::run`]; all pointers have been set for tiles of the panel's rows, those beyond `count` too.
-    pub unsafe fn run(&self, panel: &Panel, mut tile: Tile, count: usize, channels: usize) {
+    pub unsafe fn run(&self, kernels: &Kernels, panel: Panel, mut tile: Tile, count: usize, channels: usize) {
         (tile.inputs, tile.outputs, tile.residuals) = (self.inputs, self.outputs, self.residuals);
         for first in (0..count).step_by(panel.pixels) {
             let rows = panel.pixels.min(count - first);
             // SAFETY: as the caller says.
             unsafe {
                 if rows == panel.pixels && channels == panel.lanes {
-                    (panel.run)(&tile);
+                    kernels.gemm[panel.kernel](&tile);
                 } else {
-                    self.run_part(panel, &tile, rows, channels);
+                    self.run_part(kernels, panel, &tile, rows, channels);
                 }
                 tile.inputs = tile.inputs.add(tile.taps * panel.pixels);
                 tile.outputs = tile.outputs.add(panel.pixels);
@@ -69,7 +69,7 @@ impl Rows {
     ///
     /// # Safety
     /// As [`Rows::run`].
-    unsafe fn run_part(&self, panel: &Panel, tile: &Tile, rows: usize, channels: usize) {
+    unsafe fn run_part(&self, kernels: &Kernels, panel: Panel, tile: &Tile, rows: usize, channels: usize) {
         use crate::engine::plan::graph::Residual;
         let mut outputs = [std::ptr::null_mut::<f32>(); TILE_MAX];
         let mut residuals = [std::ptr::null::<f32>(); TILE_MAX];
@@ -84,7 +84,7 @@ impl Rows {
                     added.add(p * panel.lanes).copy_from_nonoverlapping(from, channels);
                 }
             }
-            (panel.run)(&Tile { outputs: outputs.as_ptr(), residuals: residuals.as_ptr(), ..*tile });
+            kernels.gemm[panel.kernel](&Tile { outputs: outputs.as_ptr(), residuals: residuals.as_ptr(), ..*tile });
             for p in 0..rows {
                 let to = (*tile.outputs.add(p)).add(tile.first);
                 to.copy_from_nonoverlapping(self.spill.add(p * panel.lanes), channels);

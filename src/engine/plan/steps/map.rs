@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{Places, Share};
 use super::{Context, Fault, Limits, Operand, Strided, Work};
 use crate::engine::plan::graph::{Binary, Unary};
-use crate::engine::plan::kernels::{Kernels, Row};
+use crate::engine::plan::kernels::{Isa, Row};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,14 +37,15 @@ pub(super) fn check_last(strides: &[usize], allowed: &[usize]) -> Result<(), Fau
 }
 
 impl Work for UnaryMap {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         self.input.check(&self.shape, limits)?;
         self.output.check_written(&self.shape, limits)?;
+        self.input.check_apart_or_same(&self.shape, &self.output)?;
         check_last(&self.input.strides, &[1])?;
         check_last(&self.output.strides, &[1])
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         Share::of(&self.shape).items()
     }
 
@@ -63,16 +64,17 @@ impl Work for UnaryMap {
 }
 
 impl Work for BinaryMap {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         for input in &self.inputs {
             input.check(&self.shape, limits)?;
             check_last(&input.strides, &[0, 1])?;
         }
         self.output.check_written(&self.shape, limits)?;
+        self.inputs.iter().try_for_each(|input| input.check_apart_or_same(&self.shape, &self.output))?;
         check_last(&self.output.strides, &[1])
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         Share::of(&self.shape).items()
     }
 

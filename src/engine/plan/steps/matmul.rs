@@ -9,7 +9,7 @@ use super::place::RANK_MAX;
 use super::rows::Places;
 use super::{Context, Fault, Limits, Operand, Strided, Work};
 use crate::engine::plan::graph::Finish;
-use crate::engine::plan::kernels::{Kernels, Tile};
+use crate::engine::plan::kernels::{Isa, Kernels, Tile};
 
 /// Rows of an item: enough that packing the other matrix is paid back.
 const BLOCK_ROWS: usize = 192;
@@ -38,8 +38,8 @@ impl MatMul {
         self.rows.div_ceil(BLOCK_ROWS)
     }
 
-    fn packed(&self, kernels: &Kernels) -> usize {
-        self.depth * kernels.panels(self.columns).map(|panel| panel.lanes).sum::<usize>()
+    fn packed(&self, isa: &Isa) -> usize {
+        self.depth * isa.panels(self.columns).map(|panel| panel.lanes).sum::<usize>()
     }
 
     fn shape(&self, last: [usize; 2]) -> Vec<usize> {
@@ -50,10 +50,10 @@ impl MatMul {
     ///
     /// # Safety
     /// As [`Work::run`].
-    unsafe fn pack(&self, b: *const f32, to: *mut f32, kernels: &Kernels) {
+    unsafe fn pack(&self, b: *const f32, to: *mut f32, isa: &Isa) {
         let [row, column] = [self.b.strides[self.batch.len()], self.b.strides[self.batch.len() + 1]];
         let (mut first, mut to) = (0, to);
-        for panel in kernels.panels(self.columns) {
+        for panel in isa.panels(self.columns) {
             let lanes = panel.lanes.min(self.columns - first);
             // SAFETY: inside, as check() has seen.
             unsafe {
@@ -88,7 +88,7 @@ impl MatMul {
             let bias = scratch.add(Rows::scratch(BLOCK_ROWS, 1));
             bias.write_bytes(0, LANES_MAX);
             let (mut first, mut gathered, mut packed) = (0, 0, packed);
-            for panel in kernels.panels(self.columns) {
+            for panel in kernels.isa.panels(self.columns) {
                 if gathered != panel.pixels {
                     for index in 0..block.len().next_multiple_of(panel.pixels) {
                         let row = (block.start + index).min(block.end - 1);
@@ -99,7 +99,7 @@ impl MatMul {
                 }
                 let channels = panel.lanes.min(self.columns - first);
                 let tile = Tile::new(1, self.depth, packed, bias, first, Finish::default());
-                rows.run(panel, tile, block.len(), channels);
+                rows.run(kernels, panel, tile, block.len(), channels);
                 packed = packed.add(self.depth * panel.lanes);
                 first += panel.lanes;
             }
@@ -108,28 +108,32 @@ impl MatMul {
 }
 
 impl Work for MatMul {
-    fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
         if self.batch.len() + 2 > RANK_MAX {
             return Err(format!("a batch of {} dimensions", self.batch.len()));
         }
         self.a.check(&self.shape([self.rows, self.depth]), limits)?;
         self.b.check(&self.shape([self.depth, self.columns]), limits)?;
         self.output.check_written(&self.shape([self.rows, self.columns]), limits)?;
+        let to = self.shape([self.rows, self.columns]);
+        for (operand, last) in [(&self.a, [self.rows, self.depth]), (&self.b, [self.depth, self.columns])] {
+            operand.check_apart_from(&self.shape(last), &self.output, &to)?;
+        }
         super::map::check_last(&self.a.strides, &[1])?;
         super::map::check_last(&self.output.strides, &[1])?;
         let lanes = self.columns.saturating_add(LANES_MAX);
-        if self.depth.saturating_mul(lanes) > PACKED_MAX || self.packed(kernels) > PACKED_MAX {
+        if self.depth.saturating_mul(lanes) > PACKED_MAX || self.packed(isa) > PACKED_MAX {
             return Err(format!("{} × {} values to pack; at most {PACKED_MAX}", self.depth, self.columns));
         }
         Ok(())
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         self.batch.iter().product::<usize>() * self.blocks()
     }
 
-    fn scratch(&self, kernels: &Kernels) -> usize {
-        Rows::scratch(BLOCK_ROWS, 1) + LANES_MAX + self.packed(kernels)
+    fn scratch(&self, isa: &Isa) -> usize {
+        Rows::scratch(BLOCK_ROWS, 1) + LANES_MAX + self.packed(isa)
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
@@ -140,7 +144,7 @@ impl Work for MatMul {
             // SAFETY: check() has seen that all is inside.
             unsafe {
                 let packed = context.scratch.add(Rows::scratch(BLOCK_ROWS, 1) + LANES_MAX);
-                self.pack(self.b.pointer(context).add(b), packed, context.kernels);
+                self.pack(self.b.pointer(context).add(b), packed, context.kernels.isa);
                 let (a, to) = (self.a.pointer(context).add(a), context.arena.add(self.output.offset + to));
                 self.multiply(&block, a, packed, to, context.scratch, context.kernels);
             }

@@ -35,7 +35,7 @@ pub use sample::{GridSample, Resample};
 pub use select::{Gather, Top};
 pub use winograd::Winograd;
 
-use super::kernels::Kernels;
+use super::kernels::{Isa, Kernels};
 
 /// Why a step cannot be right.
 pub type Fault = String;
@@ -63,13 +63,13 @@ pub trait Work {
     ///
     /// # Errors
     /// What is wrong.
-    fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault>;
+    fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault>;
 
     /// Parts that can run at the same time, at least 1.
-    fn items(&self, kernels: &Kernels) -> usize;
+    fn items(&self, isa: &Isa) -> usize;
 
     /// Values that each thread needs for itself.
-    fn scratch(&self, _kernels: &Kernels) -> usize {
+    fn scratch(&self, _isa: &Isa) -> usize {
         0
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::map::check_last;
 use super::rows::{Places, Share};
 use super::{Context, Fault, Limits, Operand, Strided, Work};
-use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::Isa;
 
 /// Softmax along the last dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,16 +57,17 @@ fn whole(shape: &[usize]) -> Share {
 fn check(shape: &[usize], input: &Operand, output: &Strided, limits: &Limits) -> Result<(), Fault> {
     input.check(shape, limits)?;
     output.check_written(shape, limits)?;
+    input.check_apart_or_same(shape, output)?;
     check_last(&input.strides, &[1])?;
     check_last(&output.strides, &[1])
 }
 
 impl Work for Softmax {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         check(&self.shape, &self.input, &self.output, limits)
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         whole(&self.shape).items()
     }
 
@@ -81,7 +82,7 @@ impl Work for Softmax {
 }
 
 impl Work for LayerNorm {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         check(&self.shape, &self.input, &self.output, limits)?;
         let count = self.shape.last().copied().unwrap_or(0);
         if self.scale.max(self.bias).saturating_add(count) > limits.weights {
@@ -90,7 +91,7 @@ impl Work for LayerNorm {
         Ok(())
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         whole(&self.shape).items()
     }
 

@@ -6,7 +6,7 @@ use super::gemm::POINTER;
 use super::window::Moving;
 use super::{Context, Fault, Limits, Picture, Work};
 use crate::engine::plan::graph::Window;
-use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::Isa;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,17 +23,17 @@ impl Pool {
 }
 
 impl Work for Pool {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
         self.moving().check()
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         self.output.height
     }
 
-    fn scratch(&self, _: &Kernels) -> usize {
+    fn scratch(&self, _: &Isa) -> usize {
         self.moving().taps() * POINTER
     }
 

@@ -6,7 +6,7 @@ use super::gemm::POINTER;
 use super::rows::{Places, Share};
 use super::{Context, Fault, Limits, Operand, Strided, Work};
 use crate::engine::plan::graph;
-use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::Isa;
 
 /// Most values that become one, where they are read row by row: a whole picture of 160 × 160.
 const ROWS_MAX: usize = 25_600;
@@ -39,10 +39,11 @@ impl Reduce {
 }
 
 impl Work for Reduce {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         let all: Vec<usize> = self.kept.iter().chain(&self.gone).copied().collect();
         self.input.check(&all, limits)?;
         self.output.check_written(&self.kept, limits)?;
+        self.input.check_apart_from(&all, &self.output, &self.kept)?;
         if self.kept.is_empty() || self.gone.is_empty() || (self.across && self.joined() > ROWS_MAX) {
             return Err(format!("{:?} of {:?} to be joined; at most {ROWS_MAX} rows", self.gone, self.kept));
         }
@@ -54,11 +55,11 @@ impl Work for Reduce {
         if self.across { super::map::check_last(&self.output.strides, &[1]) } else { Ok(()) }
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         self.share().items()
     }
 
-    fn scratch(&self, _: &Kernels) -> usize {
+    fn scratch(&self, _: &Isa) -> usize {
         if self.across { self.joined() * POINTER } else { 0 }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::gemm::POINTER;
 use super::rows::Places;
 use super::{Context, Fault, Limits, Operand, Picture, Strided, Work};
-use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::Isa;
 
 /// Along one axis every result is a sum of weighted rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,10 +29,11 @@ pub struct Resample {
 const TERMS_MAX: usize = 1024;
 
 impl Work for Resample {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         let with = |axis: usize| -> Vec<usize> { self.shape.iter().copied().chain([axis]).collect() };
         self.input.check(&with(self.length), limits)?;
         self.output.check_written(&with(self.results), limits)?;
+        self.input.check_apart_from(&with(self.length), &self.output, &with(self.results))?;
         let table = self.results.saturating_mul(self.terms);
         if self.shape.is_empty() || !(1..=TERMS_MAX).contains(&self.terms) {
             return Err(format!("{} inputs of each result; 1 to {TERMS_MAX}", self.terms));
@@ -44,11 +45,11 @@ impl Work for Resample {
         super::map::check_last(&self.output.strides[..self.shape.len()], &[1])
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         self.results
     }
 
-    fn scratch(&self, _: &Kernels) -> usize {
+    fn scratch(&self, _: &Isa) -> usize {
         self.terms * POINTER
     }
 
@@ -95,17 +96,22 @@ impl GridSample {
 }
 
 impl Work for GridSample {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
-        self.grid.check(&[self.output.height, self.output.width, 2], limits)?;
+        let grid = [self.output.height, self.output.width, 2];
+        self.grid.check(&grid, limits)?;
+        self.input.check_apart(&self.output)?;
+        let (shape, strides) = self.output.strided();
+        let written = Strided { offset: self.output.offset, strides: strides.to_vec() };
+        self.grid.check_apart_from(&grid, &written, &shape)?;
         if self.input.channels != self.output.channels {
             return Err(format!("{} channels of {}", self.output.channels, self.input.channels));
         }
         Ok(())
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         self.output.height.div_ceil(ROWS_EACH)
     }
 

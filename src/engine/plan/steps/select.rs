@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Places, Share};
 use super::{Context, Fault, Limits, Operand, Strided, Work};
-use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::Isa;
 
 /// Places are f32, which is exact up to here.
 const PLACES_MAX: usize = 1 << 24;
@@ -27,21 +27,22 @@ pub struct Top {
 }
 
 impl Work for Top {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         let shape = |last: usize| -> Vec<usize> { self.outer.iter().copied().chain([last]).collect() };
         self.input.check(&shape(self.length), limits)?;
         self.output.check_written(&shape(self.wanted), limits)?;
+        self.input.check_apart_from(&shape(self.length), &self.output, &shape(self.wanted))?;
         if self.wanted > self.length || self.length > PLACES_MAX {
             return Err(format!("the best {} of {}; at most {PLACES_MAX}", self.wanted, self.length));
         }
         Ok(())
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         self.outer.iter().product()
     }
 
-    fn scratch(&self, _: &Kernels) -> usize {
+    fn scratch(&self, _: &Isa) -> usize {
         self.length
     }
 
@@ -87,7 +88,7 @@ pub struct Gather {
 }
 
 impl Work for Gather {
-    fn check(&self, limits: &Limits, _: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         let longer = Operand {
             strides: self.values.strides.iter().copied().chain([self.step]).collect(),
             ..self.values.clone()
@@ -96,13 +97,15 @@ impl Work for Gather {
         longer.check(&shape, limits)?;
         self.places.check(&self.shape, limits)?;
         self.output.check_written(&self.shape, limits)?;
+        longer.check_apart_from(&shape, &self.output, &self.shape)?;
+        self.places.check_apart(&self.shape, &self.output)?;
         if self.shape.is_empty() {
             return Err("no dimensions".into());
         }
         Ok(())
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         Share::of(&self.shape).items()
     }
 

@@ -21,6 +21,7 @@ impl Moving<'_> {
 
     pub fn check(&self) -> Result<(), Fault> {
         self.window.check()?;
+        self.input.check_apart(self.output)?;
         if self.input.channels != self.output.channels || self.taps() > TAPS_MAX {
             return Err(format!("{self:?}: other channels, or more than {TAPS_MAX} values in a window"));
         }

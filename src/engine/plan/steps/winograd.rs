@@ -9,7 +9,7 @@ use super::gemm::{LANES_MAX, Rows};
 use super::{Context, Fault, Limits, Picture, Work};
 use crate::engine::plan::graph::{Finish, Residual};
 use crate::engine::plan::kernels::winograd::{Output, PIXELS, PRODUCTS, RESULTS};
-use crate::engine::plan::kernels::{Kernels, Tile};
+use crate::engine::plan::kernels::{Isa, Tile};
 
 /// Values that the products of an item's tiles may take before and after the multiplication: half of a second cache of
 /// 1 MB, beside the weights.
@@ -111,10 +111,11 @@ impl Winograd {
 }
 
 impl Work for Winograd {
-    fn check(&self, limits: &Limits, kernels: &Kernels) -> Result<(), Fault> {
+    fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
-        let lanes = kernels.lanes();
+        self.input.check_apart(&self.output)?;
+        let lanes = isa.lanes;
         if self.input.channels % lanes != 0 || self.output.channels % lanes != 0 {
             return Err(format!("{} channels to {}: not whole vectors", self.input.channels, self.output.channels));
         }
@@ -126,11 +127,12 @@ impl Work for Winograd {
         }
         if let Some(residual) = &self.residual {
             residual.check(limits)?;
+            residual.check_apart_or_same(&self.output)?;
             if residual.strided().0 != self.output.strided().0 {
                 return Err(format!("{residual:?} is added to {:?}", self.output));
             }
         }
-        let lanes: usize = kernels.panels(self.output.channels).map(|panel| panel.lanes).sum();
+        let lanes: usize = isa.panels(self.output.channels).map(|panel| panel.lanes).sum();
         let weights = (PRODUCTS * self.input.channels).checked_mul(lanes);
         let end = weights.and_then(|volume| volume.checked_add(self.weights));
         if end.is_none_or(|end| end > limits.weights) || self.bias.saturating_add(lanes) > limits.weights {
@@ -139,17 +141,17 @@ impl Work for Winograd {
         Ok(())
     }
 
-    fn items(&self, _: &Kernels) -> usize {
+    fn items(&self, _: &Isa) -> usize {
         self.tiles().div_ceil(self.tiles_each())
     }
 
-    fn scratch(&self, _: &Kernels) -> usize {
+    fn scratch(&self, _: &Isa) -> usize {
         let (before, after) = self.scratch_values();
         before + after + self.input.channels + LANES_MAX + Rows::scratch(self.tiles_each(), 1)
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
-        let items = self.items(context.kernels);
+        let items = self.items(context.kernels.isa);
         let tiles = item * self.tiles() / items..(item + 1) * self.tiles() / items;
         let (channels, (before, after)) = (self.input.channels, self.scratch_values());
         // SAFETY: check() has seen that pictures and weights are inside; the scratch holds all parts.
@@ -161,7 +163,7 @@ impl Work for Winograd {
             self.read(&tiles, read, zeros, context);
             let (mut weights, mut bias) = (context.weights.add(self.weights), context.weights.add(self.bias));
             let mut first = 0;
-            for panel in context.kernels.panels(self.output.channels) {
+            for panel in context.kernels.isa.panels(self.output.channels) {
                 for product in 0..PRODUCTS {
                     let from = read.add(product * self.tiles_each() * channels);
                     let to = products.add(product * self.tiles_each() * LANES_MAX);
@@ -171,7 +173,7 @@ impl Work for Winograd {
                         *rows.outputs.add(index) = to.add(tile * LANES_MAX);
                     }
                     let tile = Tile::new(1, channels, weights, zeros, 0, Finish::default());
-                    rows.run(panel, tile, tiles.len(), panel.lanes);
+                    rows.run(context.kernels, panel, tile, tiles.len(), panel.lanes);
                     weights = weights.add(channels * panel.lanes);
                 }
                 self.write(&tiles, products, bias, first, panel.lanes, context);

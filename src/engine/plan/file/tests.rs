@@ -1,0 +1,301 @@
+//! Files that were damaged, that are of others, and that were made to harm.
+
+mod guard;
+mod hostile;
+
+use std::fs::{File, read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::{Binding, Compared, Error, HEADER, Head, Header, Plan, Program, Referee, VERSION, open, read_head, read_texts};
+use crate::engine::plan::bake::bake;
+use crate::engine::plan::graph::{Activation, Binary, Conv, Finish, Graph, Node, Op, Residual, Unary, ValueId, Window};
+use crate::engine::plan::kernels::{self, Isa};
+use crate::random::Random;
+
+/// Kernels to bake for. Only what runs them needs the CPU.
+fn isa() -> &'static Isa {
+    kernels::native().isa
+}
+
+/// Graphs written by hand.
+struct Builder {
+    graph: Graph,
+    random: Random,
+}
+
+impl Builder {
+    fn new(shape: &[usize]) -> Self {
+        let mut graph = Graph::default();
+        graph.input = graph.value("images", shape, None);
+        Self { graph, random: Random::new(7) }
+    }
+
+    fn add(&mut self, op: Op, inputs: &[ValueId], shape: &[usize]) -> ValueId {
+        let output = self.graph.value(&format!("node {}", self.graph.nodes.len()), shape, None);
+        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), output });
+        output
+    }
+
+    fn constant(&mut self, shape: &[usize]) -> ValueId {
+        let values = (0..shape.iter().product()).map(|_| self.random.uniform(-0.5, 0.5)).collect();
+        self.graph.value("constant", shape, Some(values))
+    }
+
+    fn shape(&self, value: ValueId) -> Vec<usize> {
+        self.graph.values[value].shape.clone()
+    }
+
+    /// A square window, padded so that it is centred.
+    fn conv(&mut self, from: ValueId, outputs: usize, kernel: usize, stride: usize, added: Option<ValueId>) -> ValueId {
+        let [n, c, h, w] = self.shape(from)[..] else { panic!("no picture") };
+        let window =
+            Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pad: [(kernel - 1) / 2; 2] };
+        let residual = if added.is_some() { Residual::After } else { Residual::None };
+        let op = Op::Conv(Conv { window, groups: 1, finish: Finish { activation: Activation::Silu, residual } });
+        let (filters, bias) = (self.constant(&[outputs, c, kernel, kernel]), self.constant(&[outputs]));
+        let inputs: Vec<ValueId> = [from, filters, bias].into_iter().chain(added).collect();
+        self.add(op, &inputs, &[n, outputs, h / stride, w / stride])
+    }
+
+    fn baked(mut self, outputs: &[ValueId]) -> (Program, Vec<f32>) {
+        self.graph.outputs = outputs.to_vec();
+        let baked = bake(&self.graph, isa()).unwrap();
+        (baked.program, baked.weights)
+    }
+}
+
+/// One convolution: a file of a few thousand bytes.
+fn small() -> (Program, Vec<f32>) {
+    let mut graph = Builder::new(&[1, 3, 6, 6]);
+    let out = graph.conv(graph.graph.input, 4, 3, 1, None);
+    graph.baked(&[out])
+}
+
+/// What networks are made of, large enough that most steps have several items.
+fn large() -> (Program, Vec<f32>) {
+    let mut graph = Builder::new(&[1, 3, 48, 48]);
+    let a = graph.conv(graph.graph.input, 16, 3, 2, None);
+    let half = graph.add(Op::Slice { axis: 1, start: 8 }, &[a], &[1, 8, 24, 24]);
+    let b = graph.conv(half, 8, 3, 1, Some(half));
+    let c = graph.conv(b, 8, 1, 1, None);
+    let joined = graph.add(Op::Concat { axis: 1 }, &[a, b, c], &[1, 32, 24, 24]);
+    let window = Window { kernel: [5; 2], stride: [1; 2], dilation: [1; 2], pad: [2; 2] };
+    let pooled = graph.add(Op::MaxPool(window), &[joined], &[1, 32, 24, 24]);
+    let wide = graph.add(Op::Upsample { height: 2, width: 2 }, &[pooled], &[1, 32, 48, 48]);
+    let d = graph.conv(wide, 19, 3, 2, None);
+    let flat = graph.add(Op::Reshape, &[d], &[1, 19, 576]);
+    let turned = graph.add(Op::Permute { order: vec![0, 2, 1] }, &[flat], &[1, 576, 19]);
+    let shares = graph.add(Op::Softmax { axis: 2 }, &[turned], &[1, 576, 19]);
+    let scale = graph.constant(&[1, 1, 19]);
+    let scaled = graph.add(Op::Binary(Binary::Mul), &[shares, scale], &[1, 576, 19]);
+    let sum = graph.add(Op::Binary(Binary::Add), &[scaled, turned], &[1, 576, 19]);
+    let boxes = graph.add(Op::Unary(Unary::Sigmoid), &[sum], &[1, 576, 19]);
+    graph.baked(&[boxes, pooled])
+}
+
+fn binding(program: &Program) -> Binding {
+    let input = program.input.shape.clone().try_into().expect("a picture");
+    Binding { model_sha256: "5a".repeat(32), input, isa: isa().name.into() }
+}
+
+fn head(program: &Program) -> Head {
+    let outputs = program.outputs.iter().map(|output| Compared { name: output.name.clone(), error: 1.25e-6 }).collect();
+    let referee = Referee { bound: 1e-3, outputs };
+    Head::new(binding(program), [None, Some(3), None, None], isa(), referee)
+}
+
+/// A file in a folder that goes with it.
+struct Written {
+    folder: TempDir,
+    program: Program,
+    weights: Vec<f32>,
+}
+
+impl Written {
+    fn new((program, weights): (Program, Vec<f32>)) -> Self {
+        let written = Self { folder: TempDir::new().unwrap(), program, weights };
+        let mut file = File::create(written.path()).unwrap();
+        super::write(&mut file, &head(&written.program), &written.program, &written.weights).unwrap();
+        written
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("a.plan")
+    }
+
+    fn open(&self) -> Result<Plan, Error> {
+        open(&self.path(), &binding(&self.program), isa())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        read(self.path()).unwrap()
+    }
+
+    fn replace(&self, bytes: &[u8]) {
+        std::fs::write(self.path(), bytes).unwrap();
+    }
+
+    /// The same plan in a sound frame that says something else.
+    fn reassemble(&self, version: u32, head: &[u8], program: &[u8], weights: &[f32]) {
+        super::assemble(&mut File::create(self.path()).unwrap(), version, head, program, weights).unwrap();
+    }
+}
+
+fn sections(bytes: &[u8]) -> Header {
+    Header::decode(bytes[..HEADER].try_into().unwrap(), VERSION).unwrap()
+}
+
+#[test]
+fn what_was_written_is_read() {
+    for parts in [small(), large()] {
+        let written = Written::new(parts);
+        let plan = written.open().unwrap();
+        assert_eq!(plan.head, head(&written.program));
+        assert_eq!(plan.program, written.program);
+        assert_eq!(plan.weights.as_ref(), written.weights);
+        assert!(plan.weights.as_ref().as_ptr().addr().is_multiple_of(64));
+        assert_eq!(read_head(&written.path()).unwrap(), plan.head);
+        assert_eq!(read_texts(&written.path()).unwrap(), (plan.head, plan.program));
+    }
+}
+
+#[test]
+fn numbers_that_text_cannot_hold_are_not_written() {
+    let (program, weights) = small();
+    let mut head = head(&program);
+    head.referee.outputs[0].error = f32::NAN;
+    assert!(super::write(&mut Vec::new(), &head, &program, &weights).is_err());
+}
+
+#[test]
+fn a_file_cut_anywhere_is_recognised() {
+    let written = Written::new(small());
+    let whole = written.bytes();
+    let header = sections(&whole);
+    let borders = header.sections.iter().flat_map(|section| [section.offset, section.offset + section.length]);
+    let mut random = Random::new(1);
+    let mut lengths: Vec<usize> = borders.map(|border| usize::try_from(border).unwrap()).collect();
+    lengths.extend([0, 1, 7, 8, 12, 16, 24, 96, whole.len() - 1]);
+    lengths.extend((0..200).map(|_| random.below(whole.len())));
+    for length in lengths.into_iter().filter(|&length| length < whole.len()) {
+        written.replace(&whole[..length]);
+        let error = written.open().unwrap_err();
+        assert!(matches!(error, Error::Truncated { found, .. } if found == length as u64), "{length}: {error}");
+        assert!(length >= HEADER || read_head(&written.path()).is_err());
+    }
+    for more in [1, 63, 64, 5000] {
+        written.replace(&[whole.as_slice(), &vec![0; more]].concat());
+        let error = written.open().unwrap_err();
+        assert!(matches!(error, Error::Damaged { part: "length", .. }), "{more}: {error}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let written = Written::new(small());
+    let whole = written.bytes();
+    let file = File::options().write(true).open(written.path()).unwrap();
+    let mut random = Random::new(2);
+    let flip = |places: &[(usize, u8)]| {
+        let mut struck = whole.clone();
+        places.iter().for_each(|&(at, mask)| struck[at] ^= mask);
+        let bytes = places.iter().map(|&(at, _)| at);
+        bytes.clone().for_each(|at| file.write_all_at(&struck[at..=at], at as u64).unwrap());
+        let found = written.open();
+        bytes.for_each(|at| file.write_all_at(&whole[at..=at], at as u64).unwrap());
+        // Wounds of two bits at one place heal.
+        if struck == whole {
+            return;
+        }
+        let error = found.map(|_| format!("{places:?} changed nothing")).unwrap_err();
+        let known = matches!(error, Error::NotAPlan { .. } | Error::Version { .. } | Error::Damaged { .. });
+        assert!(known, "{places:?}: {error}");
+    };
+    // Every bit of the header, then bits everywhere.
+    (0..HEADER * 8).for_each(|bit| flip(&[(bit / 8, 1 << (bit % 8))]));
+    for round in 0..10_000 {
+        let count = if round % 2 == 0 { 1 } else { 2 + random.below(30) };
+        let places: Vec<_> = (0..count).map(|_| (random.below(whole.len()), 1 << random.below(8))).collect();
+        flip(&places);
+    }
+    assert!(written.open().is_ok());
+}
+
+#[test]
+fn plans_for_others_are_refused() {
+    let written = Written::new(small());
+    let right = binding(&written.program);
+    let open = |binding: Binding| open(&written.path(), &binding, isa()).unwrap_err();
+    let error = open(Binding { model_sha256: "5b".repeat(32), ..right.clone() });
+    assert!(matches!(error, Error::OtherModel { .. }), "{error}");
+    let error = open(Binding { input: [1, 3, 8, 6], ..right.clone() });
+    assert!(matches!(error, Error::OtherShape { expected: [1, 3, 8, 6], found: [1, 3, 6, 6], .. }), "{error}");
+    let error = open(Binding { isa: "neon".into(), ..right.clone() });
+    assert!(matches!(error, Error::OtherIsa { .. }), "{error}");
+    let text = error.to_string();
+    for part in [written.path().to_str().unwrap(), "neon", isa().name, "firstlight cache bake"] {
+        assert!(text.contains(part), "{text}");
+    }
+
+    // The same instruction set, whose tiles were other ones.
+    let program = serde_json::to_vec(&written.program).unwrap();
+    let mut other = head(&written.program);
+    other.tiles[0][1] += 1;
+    written.reassemble(VERSION, &serde_json::to_vec(&other).unwrap(), &program, &written.weights);
+    let error = open(right.clone());
+    assert!(matches!(error, Error::OtherIsa { .. }), "{error}");
+
+    let text = serde_json::to_vec(&head(&written.program)).unwrap();
+    for (version, age) in [(VERSION + 1, "newer"), (VERSION - 1, "older"), (u32::MAX, "newer")] {
+        written.reassemble(version, &text, &program, &written.weights);
+        let error = open(right.clone());
+        assert!(matches!(error, Error::Version { found, .. } if found == version), "{error}");
+        assert!(error.to_string().contains(age) && read_head(&written.path()).is_err(), "{error}");
+    }
+
+    // A program for another shape than its head says.
+    let mut other = written.program.clone();
+    other.input.shape = vec![1, 3, 4, 9];
+    written.reassemble(VERSION, &text, &serde_json::to_vec(&other).unwrap(), &written.weights);
+    assert!(matches!(open(right), Error::Invalid { .. }));
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_refused() {
+    let written = Written::new(small());
+    for bytes in [&b"ONNX, or anything else"[..], &[0; 4096], b"\x89PNG\r\n\x1a\n"] {
+        written.replace(bytes);
+        assert!(matches!(written.open(), Err(Error::NotAPlan { .. })));
+    }
+    let missing = Path::new("/nonexistent/a.plan");
+    assert!(matches!(read_head(missing), Err(Error::Io { .. })));
+    assert!(matches!(read_head(written.folder.path()), Err(Error::Io { .. })));
+    let pipe = written.folder.path().join("pipe");
+    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: the name ends with a zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    assert!(matches!(read_head(&pipe), Err(Error::Io { .. })));
+}
+
+#[test]
+fn texts_are_bounded() {
+    let written = Written::new(small());
+    let (head, program) = (serde_json::to_vec(&head(&written.program)).unwrap(), serde_json::to_vec(&written.program).unwrap());
+    let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
+    let long = [br#"{"arena":1,"input":{"name":"#.as_slice(), &vec![b' '; 33 << 20]].concat();
+    for text in [deep.as_slice(), b"", b"null", b"\xff\xfe", &head] {
+        written.reassemble(VERSION, &head, text, &written.weights);
+        assert!(matches!(written.open(), Err(Error::Invalid { .. })));
+    }
+    written.reassemble(VERSION, &program, &program, &written.weights);
+    assert!(matches!(written.open(), Err(Error::Invalid { .. })));
+    assert!(super::assemble(&mut Vec::new(), VERSION, &head, &long, &[]).is_err());
+    // A header whose text is longer than it may be, in a file that is as long as it says.
+    let header = Header::of([8, 40 << 20, 0], [0; 3]).unwrap();
+    written.replace(&header.encode(VERSION));
+    File::options().write(true).open(written.path()).unwrap().set_len(header.length).unwrap();
+    assert!(read_texts(&written.path()).is_err());
+}

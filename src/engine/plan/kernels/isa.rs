@@ -1,0 +1,65 @@
+//! What is to be known of an instruction set without having it: enough to pack weights for it on another machine.
+
+/// An instruction set, as the baker and the loader see it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Isa {
+    pub name: &'static str,
+    /// Numbers of a vector.
+    pub lanes: usize,
+    /// Pixels of a tile whose panel has one vector, two, and so on.
+    pub pixels: &'static [usize],
+}
+
+pub const AVX512: Isa = Isa { name: "avx512", lanes: 16, pixels: &[28, 12, 8, 6] };
+pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, pixels: &[12, 6] };
+pub const NEON: Isa = Isa { name: "neon", lanes: 4, pixels: &[14, 10, 7, 6] };
+pub const PORTABLE: Isa = Isa { name: "portable", lanes: 4, pixels: &[10, 5, 3, 2] };
+
+/// All that plans can be baked for.
+pub const ALL: [&Isa; 4] = [&AVX512, &AVX2, &NEON, &PORTABLE];
+
+/// Some vectors of output channels that are computed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panel {
+    /// Output channels.
+    pub lanes: usize,
+    /// Pixels of its tile.
+    pub pixels: usize,
+    /// Its micro-kernel in [`super::Kernels::gemm`].
+    pub kernel: usize,
+}
+
+impl Isa {
+    /// Lanes and pixels of every panel, by which weights are packed.
+    pub fn tiles(&self) -> Vec<[usize; 2]> {
+        self.pixels.iter().enumerate().map(|(index, &pixels)| [(index + 1) * self.lanes, pixels]).collect()
+    }
+
+    /// The panels into which this many channels are cut; the last one may be wider than what is left.
+    pub fn panels(&self, channels: usize) -> impl Iterator<Item = Panel> + use<> {
+        let (lanes, pixels) = (self.lanes, self.pixels);
+        let widest = pixels.len();
+        let mut left = channels.div_ceil(lanes);
+        std::iter::from_fn(move || {
+            // One vector alone makes poor use of the registers: five are three and two rather than four and one.
+            let vectors = if left == widest + 1 { widest.div_ceil(2) + 1 } else { left.min(widest) };
+            left -= vectors.min(left);
+            (vectors > 0).then(|| Panel { lanes: vectors * lanes, pixels: pixels[vectors - 1], kernel: vectors - 1 })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_cover_all_channels_and_no_vector_more() {
+        for isa in ALL {
+            for channels in 1..300 {
+                let lanes: usize = isa.panels(channels).map(|panel| panel.lanes).sum();
+                assert_eq!(lanes, channels.next_multiple_of(isa.lanes), "{} {channels}", isa.name);
+            }
+        }
+    }
+}
