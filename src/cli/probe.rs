@@ -148,7 +148,7 @@ impl Outlook {
         let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
         let mut damaged = String::new();
         let looked = model::with_network(package, None, |network| {
-            let complain = &mut |path: &Path, why| damaged += &format!("; {} cannot be used: {why}", path.display());
+            let complain = &mut |why: String| damaged += &format!("; not usable: {why}");
             match shelf.find(&sha256, isa, network.shape, complain) {
                 Found::Nothing if depth == Depth::Network => Err(plan::outlook(network)),
                 found => Ok(found),

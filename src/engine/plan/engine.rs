@@ -8,7 +8,7 @@ use super::program::Program;
 use super::shelf::{self, Found, Shelf};
 use super::weights::Weights;
 use super::profile;
-use crate::engine::tract::fence;
+use crate::engine::tract::{fence, half};
 use crate::engine::{
     DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Profile, Session, TensorInfo, TensorView,
 };
@@ -52,15 +52,15 @@ impl Plan {
             }
         }
         // From the file, so that its pages are shared and can be given back; what is in memory will do as well.
-        match self.shelf.find(sha256, kernels.isa, network.shape, &mut |path, why| complain(path, &why)) {
+        match self.shelf.find(sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
             Found::Plan(plan, _) => Ok(PlanSession::new(&plan.head, plan.program, Weights::File(plan.weights), kernels, threads)),
             Found::Refused(_) | Found::Nothing => Ok(made.run(kernels, threads)),
         }
     }
 }
 
-fn complain(path: &std::path::Path, why: &str) {
-    log::say(&format!("plan {} cannot be used: {why}", file_name(path)));
+fn complain(why: &str) {
+    log::say(&format!("a plan cannot be used: {why}"));
 }
 
 fn refused(network: &Network<'_>, why: String) -> Error {
@@ -83,12 +83,15 @@ impl Engine for Plan {
     fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let threads = options.threads.max(1);
         let kernels = native();
+        let t0 = std::time::Instant::now();
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
-        match self.shelf.find(&sha256, kernels.isa, network.shape, &mut |path, why| complain(path, &why)) {
+        eprintln!("TIME sha {:?}", t0.elapsed());
+        match self.shelf.find(&sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
             Found::Plan(plan, path) => {
                 if plan.head.referee.outputs.is_empty() {
                     log::say(&format!("plan {} was made on another machine and never compared with tract", file_name(&path)));
                 }
+                eprintln!("TIME found {:?}", t0.elapsed());
                 let weights = Weights::File(plan.weights);
                 return Ok(Box::new(PlanSession::new(&plan.head, plan.program, weights, kernels, threads)));
             }
@@ -117,6 +120,7 @@ pub struct PlanSession {
     shape: InputShape,
     infos: Vec<TensorInfo>,
     threads: usize,
+    f16_input: bool,
     /// Whether there are outputs.
     ran: bool,
 }
@@ -141,6 +145,7 @@ impl PlanSession {
             shape: InputShape { batch, channels, height, width },
             infos,
             threads,
+            f16_input: head.f16_input,
             ran: false,
         }
     }
@@ -173,6 +178,9 @@ impl Session for PlanSession {
     }
 
     fn run(&mut self) -> Result<(), Error> {
+        if self.f16_input {
+            half::round(self.input_mut());
+        }
         fence::catch(|| self.runner.run()).map_err(|why| Error::Run { engine: NAME, why })?;
         self.ran = true;
         Ok(())

@@ -95,12 +95,12 @@ pub fn make(
         let weights = Weights::in_memory(&baked.weights).map_err(|error| format!("no memory for its weights: {error}"))?;
         Ok(Baked { program: baked.program, weights })
     });
-    let tract::FrontEnd { declared, shape, made } = made.map_err(Failure::Engine)?;
+    let tract::FrontEnd { declared, shape, f16_input, made } = made.map_err(Failure::Engine)?;
     let Baked { program, weights } = made.map_err(Failure::Refused)?;
     let binding = Binding { model_sha256: sha256.into(), input: shape.dims(), isa: isa.name.into() };
     let DeclaredInput { batch, channels, height, width } = declared;
     let referee = Referee { bound: referee::BOUND, outputs: Vec::new() };
-    let mut head = Head::new(binding, [batch, channels, height, width], isa, referee);
+    let mut head = Head { f16_input, ..Head::new(binding, [batch, channels, height, width], isa, referee) };
     let weights = match target.kernels {
         Some(kernels) => {
             stage(Stage::Compare);

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::exec::Runner;
 use super::kernels::{Kernels, peak_flops};
-use super::steps::Step;
+use super::graph::Window;
+use super::steps::{Picture, Step};
 use crate::engine::{Profile, StepTime};
 
 /// Rounds of the peak loop in one measurement, about a millisecond, and how often it is measured: the best counts, as the
@@ -45,14 +46,31 @@ fn peak(kernels: &Kernels) -> f64 {
 fn describe(step: &Step) -> (String, String, u64) {
     let words = format!("{step:?}");
     let kind = words.split('(').next().unwrap_or_default().to_owned();
+    let convolution = |output: &Picture, input: usize, window: &Window, each: usize| {
+        let [rows, columns] = window.kernel;
+        let stride = if window.stride == [1, 1] { String::new() } else { format!(" /{}", window.stride[0]) };
+        let Picture { height, width, channels, .. } = *output;
+        let shape = format!("{height}x{width} {input}->{channels} {rows}x{columns}{stride}");
+        (shape, 2 * (output.pixels() * channels * each * rows * columns) as u64)
+    };
     match step {
         Step::Conv(conv) => {
-            let ([rows, columns], taps) = (conv.window.kernel, conv.window.kernel[0] * conv.window.kernel[1]);
-            let (input, output) = (conv.input.channels, conv.output.channels);
-            let stride = if conv.window.stride == [1, 1] { String::new() } else { format!(" /{}", conv.window.stride[0]) };
-            let shape = format!("{}x{} {input}->{output} {rows}x{columns}{stride}", conv.output.height, conv.output.width);
-            let flops = 2 * conv.output.pixels() * output * input * taps;
-            (kind, shape, flops as u64)
+            let (shape, flops) = convolution(&conv.output, conv.input.channels, &conv.window, conv.input.channels);
+            (kind, shape, flops)
+        }
+        Step::Winograd(conv) => {
+            let window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: conv.pad };
+            let (shape, flops) = convolution(&conv.output, conv.input.channels, &window, conv.input.channels);
+            (kind, shape, flops)
+        }
+        Step::Depthwise(conv) => {
+            let (shape, flops) = convolution(&conv.output, conv.input.channels, &conv.window, 1);
+            (kind, shape, flops)
+        }
+        Step::MatMul(product) => {
+            let batch: usize = product.batch.iter().product();
+            let shape = format!("{batch} of {}x{} by {}", product.rows, product.depth, product.columns);
+            (kind, shape, 2 * (batch * product.rows * product.depth * product.columns) as u64)
         }
         Step::Pool(pool) => {
             let [rows, columns] = pool.window.kernel;

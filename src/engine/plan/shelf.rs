@@ -109,7 +109,7 @@ impl Shelf {
         sha256: &str,
         isa: &Isa,
         shape: &dyn Fn(&DeclaredInput) -> InputShape,
-        complain: &mut dyn FnMut(&Path, String),
+        complain: &mut dyn FnMut(String),
     ) -> Found {
         let begin = format!("{sha256}.{}.", isa.name);
         for folder in self.folders() {
@@ -127,7 +127,7 @@ impl Shelf {
                 match opened {
                     Ok(Some(plan)) => return Found::Plan(Box::new(plan), path),
                     Ok(None) => {}
-                    Err(why) => complain(&path, why),
+                    Err(why) => complain(why),
                 }
             }
         }

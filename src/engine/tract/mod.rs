@@ -85,6 +85,7 @@ enum Rounding {
 pub(super) struct FrontEnd<T> {
     pub declared: DeclaredInput,
     pub shape: InputShape,
+    pub f16_input: bool,
     /// What `then` made of it, or why it made nothing.
     pub made: Result<T, String>,
 }
@@ -104,10 +105,8 @@ pub(super) fn front_end<T: Send + 'static>(
         admission::admit(network.bytes).map_err(|why| malformed(why.to_string()))?;
     let shape = (network.shape)(&declared);
     admission::check_shape(&declared, &shape).map_err(malformed)?;
+    let f16_input = half::widen(&mut proto);
     let made = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || {
-        if half::widen(&mut proto) {
-            return Err("its input is f16, to which a plan does not round".into());
-        }
         let words = |error: TractError| one_line(&format!("{error:#}"));
         let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         let mut model = onnx.parse(&proto, None).map_err(words)?.model;
@@ -116,8 +115,8 @@ pub(super) fn front_end<T: Send + 'static>(
         then(model.into_typed().map_err(words)?)
     });
     match made {
-        Ok(made) => Ok(FrontEnd { declared, shape, made: Ok(made) }),
-        Err(fence::Failure::Error(why)) => Ok(FrontEnd { declared, shape, made: Err(why) }),
+        Ok(made) => Ok(FrontEnd { declared, shape, f16_input, made: Ok(made) }),
+        Err(fence::Failure::Error(why)) => Ok(FrontEnd { declared, shape, f16_input, made: Err(why) }),
         Err(fence::Failure::Timeout) => {
             Err(Error::LoadTimeout { origin: origin(), engine: "plan", limit_s: LOAD_SECONDS_MAX })
         }
@@ -206,7 +205,7 @@ impl TractSession {
     fn infer(&mut self) -> TractResult<()> {
         self.outputs.clear();
         if self.rounding == Rounding::ToHalf {
-            self.input_mut().iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+            half::round(self.input_mut());
         }
         let input: TValue = match self.input_type {
             DatumType::F32 => Arc::clone(&self.input).into_tvalue(),
