@@ -31,6 +31,7 @@ impl Plan {
     /// Makes the plan of a network and keeps it, in place of one that is there. What cannot be kept is run from memory.
     fn make(&self, network: &Network<'_>, sha256: &str, kernels: &'static Kernels, threads: usize) -> Result<PlanSession, Error> {
         let origin = network.origin.display();
+        let out_of_memory = |why| refused(network, why);
         let made = make::make(network, sha256, kernels.into(), threads, &mut |_: Stage| {});
         let made = made.map_err(|failure| match failure {
             Failure::Refused(why) => {
@@ -42,20 +43,23 @@ impl Plan {
         let said = format!("{origin}: plan made in {:.1} s: {}", made.seconds, told(&made.head));
         let Some(own) = &self.shelf.own else {
             log::say(&format!("{said}; in memory, as there is no state directory"));
-            return Ok(made.run(kernels, threads));
+            return made.run(kernels, threads).map_err(out_of_memory);
         };
         match Shelf::write(own, &made.head, &made.program, made.weights.as_ref()) {
             Ok(path) => log::say(&format!("{said}; kept as {}", path.display())),
             Err(error) => {
                 log::say(&format!("{said}; in memory, as it cannot be kept: {error}"));
-                return Ok(made.run(kernels, threads));
+                return made.run(kernels, threads).map_err(out_of_memory);
             }
         }
         // From the file, so that its pages are shared and can be given back; what is in memory will do as well.
         match self.shelf.find(sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
-            Found::Plan(plan, _) => Ok(PlanSession::new(&plan.head, plan.program, Weights::File(plan.weights), kernels, threads)),
-            Found::Refused(_) | Found::Nothing => Ok(made.run(kernels, threads)),
+            Found::Plan(plan, _) => {
+                PlanSession::new(&plan.head, plan.program, Weights::File(plan.weights), kernels, threads)
+            }
+            Found::Refused(_) | Found::Nothing => made.run(kernels, threads),
         }
+        .map_err(out_of_memory)
     }
 }
 
@@ -83,17 +87,15 @@ impl Engine for Plan {
     fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let threads = options.threads.max(1);
         let kernels = native();
-        let t0 = std::time::Instant::now();
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
-        eprintln!("TIME sha {:?}", t0.elapsed());
         match self.shelf.find(&sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
             Found::Plan(plan, path) => {
                 if plan.head.referee.outputs.is_empty() {
                     log::say(&format!("plan {} was made on another machine and never compared with tract", file_name(&path)));
                 }
-                eprintln!("TIME found {:?}", t0.elapsed());
                 let weights = Weights::File(plan.weights);
-                return Ok(Box::new(PlanSession::new(&plan.head, plan.program, weights, kernels, threads)));
+                let session = PlanSession::new(&plan.head, plan.program, weights, kernels, threads);
+                return Ok(Box::new(session.map_err(|why| refused(network, why))?));
             }
             Found::Refused(why) => return Err(refused(network, why)),
             Found::Nothing => {}
@@ -106,7 +108,7 @@ impl Engine for Plan {
 }
 
 impl Made {
-    fn run(self, kernels: &'static Kernels, threads: usize) -> PlanSession {
+    fn run(self, kernels: &'static Kernels, threads: usize) -> Result<PlanSession, String> {
         PlanSession::new(&self.head, self.program, self.weights, kernels, threads)
     }
 }
@@ -133,12 +135,21 @@ impl std::fmt::Debug for PlanSession {
 
 impl PlanSession {
     /// For a program that was checked.
-    pub fn new(head: &Head, program: Program, weights: Weights, kernels: &'static Kernels, threads: usize) -> Self {
+    ///
+    /// # Errors
+    /// There is not the memory for it.
+    pub fn new(
+        head: &Head,
+        program: Program,
+        weights: Weights,
+        kernels: &'static Kernels,
+        threads: usize,
+    ) -> Result<Self, String> {
         let [batch, channels, height, width] = head.binding.input;
         let info = |tensor: &super::program::Tensor| TensorInfo { name: tensor.name.clone(), shape: tensor.shape.clone() };
         let infos = program.outputs.iter().map(info).collect();
-        Self {
-            runner: Runner::new(program, weights, kernels, threads),
+        Ok(Self {
+            runner: fence::catch(|| Runner::new(program, weights, kernels, threads))?,
             kernels,
             sha256: head.binding.model_sha256.clone(),
             declared: shelf::declared(head),
@@ -147,7 +158,7 @@ impl PlanSession {
             threads,
             f16_input: head.f16_input,
             ran: false,
-        }
+        })
     }
 
     /// What is left when it has run enough.

@@ -104,7 +104,8 @@ pub fn make(
     let weights = match target.kernels {
         Some(kernels) => {
             stage(Stage::Compare);
-            let mut session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
+            let session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
+            let mut session = session.map_err(Failure::Refused)?;
             head.referee = compare(&mut session, network, threads)?;
             session.into_weights()
         }
