@@ -32,7 +32,7 @@ pub fn fuse(graph: &mut Graph) {
 type Rule = fn(&mut Fusion, usize) -> Option<()>;
 
 /// In the order in which they are tried on a node.
-const RULES: [Rule; 23] = [
+const RULES: [Rule; 24] = [
     Fusion::constant_last,
     Fusion::nothing,
     Fusion::views,
@@ -47,7 +47,7 @@ const RULES: [Rule; 23] = [
     Fusion::gelu,
     Fusion::layer_norm,
     Fusion::broadcast,
-    Fusion::into_weights,
+    Fusion::constant_into_weights,
     Fusion::scalar_into_weights,
     Fusion::scaled_product,
     Fusion::product_scaled,
@@ -55,6 +55,7 @@ const RULES: [Rule; 23] = [
     Fusion::identity,
     Fusion::activation,
     Fusion::residual,
+    Fusion::expectation,
     Fusion::nested_concat,
 ];
 
@@ -498,7 +499,7 @@ impl Fusion {
 /// Sums and what follows them.
 impl Fusion {
     /// A constant for each channel, after sums or a norm.
-    fn into_weights(&mut self, index: usize) -> Option<()> {
+    fn constant_into_weights(&mut self, index: usize) -> Option<()> {
         let (&Op::Binary(binary), &[x, constant]) = self.node(index) else { return None };
         let maker = self.sole(x)?;
         let axis = self.channel_axis(maker)?;
@@ -690,6 +691,22 @@ impl Fusion {
             finish.residual = Residual::Before;
         }
         self.replace(index, op, inputs);
+        Some(())
+    }
+
+    /// The one weighted sum over what a softmax shares out.
+    fn expectation(&mut self, index: usize) -> Option<()> {
+        let (&Op::Conv(Conv { window: Window::POINT, groups: 1, finish }), &[shares, filters, bias]) = self.node(index) else {
+            return None;
+        };
+        let is_plain = finish == Finish::default() && self.known(bias)?.iter().all(|&bias| bias == 0.0);
+        if !is_plain || self.shape(filters)[0] != 1 {
+            return None;
+        }
+        let (&Op::Softmax { axis: 1 }, &[x]) = self.sole(shares)? else { return None };
+        let weights = self.known(filters)?.to_vec();
+        let weights = self.constant(&[weights.len()], weights, filters);
+        self.replace(index, Op::Expectation { axis: 1 }, vec![x, weights]);
         Some(())
     }
 

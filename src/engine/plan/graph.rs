@@ -76,6 +76,11 @@ pub enum Op {
     Softmax {
         axis: usize,
     },
+    /// The mean of some weights under a softmax: `Σ softmax(x)·w` along an axis, which stays as a dimension of 1. Inputs:
+    /// any value, weights [n] (the distances of a distribution focal loss head).
+    Expectation {
+        axis: usize,
+    },
     /// Over the last dimension: `(x - mean) / sqrt(variance + epsilon) · scale + shift`. Inputs: [.., C], scale [C],
     /// shift [C].
     LayerNorm {
@@ -324,5 +329,26 @@ impl Graph {
             node.inputs.iter_mut().chain([&mut node.output]).for_each(|value| *value = ids[*value]);
         }
         self.outputs.iter_mut().chain([&mut self.input]).for_each(|value| *value = ids[*value]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_is_swept_out() {
+        let mut graph = Graph::default();
+        graph.value("unused", &[1], Some(vec![1.0]));
+        graph.input = graph.value("input", &[2], None);
+        let [dead, alive] = ["dead", "alive"].map(|name| graph.value(name, &[2], None));
+        let node = |op, output| Node { op: Op::Unary(op), inputs: vec![1], output };
+        graph.nodes = vec![node(Unary::Exp, dead), node(Unary::Neg, alive)];
+        graph.outputs = vec![alive];
+        graph.sweep();
+        let names: Vec<&str> = graph.values.iter().map(|value| value.name.as_str()).collect();
+        assert_eq!(names, ["input", "alive"]);
+        assert_eq!(graph.nodes, [Node { op: Op::Unary(Unary::Neg), inputs: vec![0], output: 1 }]);
+        assert_eq!((graph.input, &graph.outputs[..]), (0, &[1][..]));
     }
 }

@@ -66,7 +66,12 @@ fn orders(graph: &Graph) -> Vec<Vec<usize>> {
             Op::Reshape => {
                 let from = &graph.values[node.inputs[0]].shape;
                 let strides = dense(from, orders[node.inputs[0]].iter().copied());
-                reshaped(from, &strides, shape).map_or_else(|| (0..rank).collect(), |strides| order_of(&strides, shape))
+                match reshaped(from, &strides, shape) {
+                    Some(strides) => order_of(&strides, shape),
+                    // What becomes a picture is best one as convolutions want it.
+                    None if rank == 4 => vec![0, 2, 3, 1],
+                    None => (0..rank).collect(),
+                }
             }
             Op::Softmax { axis } => inherited.into_iter().filter(|d| d != axis).chain([*axis]).collect(),
             _ => (0..rank).collect(),

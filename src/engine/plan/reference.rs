@@ -8,30 +8,31 @@
     reason = "places are whole numbers inside; sums are rounded to the nearest f32 in the end"
 )]
 
-use super::graph::{Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window};
+use super::graph::{Binary, Conv, Finish, Op, Reduce, Residual, Unary, Window};
+#[cfg(test)]
+use super::graph::{Graph, Node, ValueId};
 
 /// A value in C order and its shape.
 pub type View<'a> = (&'a [f32], &'a [usize]);
 
 /// All values of the network for one picture.
+#[cfg(test)]
 pub fn run(graph: &Graph, picture: &[f32]) -> Vec<Vec<f32>> {
+    let shape = |value: ValueId| graph.values[value].shape.as_slice();
     let mut values: Vec<Vec<f32>> =
         graph.values.iter().map(|value| value.constant.clone().unwrap_or_default()).collect();
     values[graph.input] = picture.to_vec();
-    for node in &graph.nodes {
-        let result = node_result(graph, node, &values);
-        assert_eq!(result.len(), volume(shape(graph, node.output)), "{node:?}");
-        values[node.output] = result;
+    for Node { op, inputs, output } in &graph.nodes {
+        let inputs: Vec<View<'_>> = inputs.iter().map(|&input| (values[input].as_slice(), shape(input))).collect();
+        let result = apply(op, &inputs, shape(*output));
+        assert_eq!(result.len(), volume(shape(*output)), "{op:?}");
+        values[*output] = result;
     }
     values
 }
 
 fn volume(shape: &[usize]) -> usize {
     shape.iter().product()
-}
-
-fn shape(graph: &Graph, value: ValueId) -> &[usize] {
-    &graph.values[value].shape
 }
 
 fn strides(shape: &[usize]) -> Vec<usize> {
@@ -72,11 +73,6 @@ pub fn each(shape: &[usize], mut of: impl FnMut(&[usize]) -> f32) -> Vec<f32> {
         .collect()
 }
 
-fn node_result(graph: &Graph, node: &Node, values: &[Vec<f32>]) -> Vec<f32> {
-    let inputs: Vec<_> = node.inputs.iter().map(|&input| (values[input].as_slice(), shape(graph, input))).collect();
-    apply(&node.op, &inputs, shape(graph, node.output))
-}
-
 /// What an operator makes of values in C order.
 pub fn apply(op: &Op, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
     let (x, from) = inputs[0];
@@ -113,6 +109,12 @@ pub fn apply(op: &Op, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
         Op::Reshape => x.to_vec(),
         Op::Permute { order } => read(&order.iter().map(|&axis| strides(from)[axis]).collect::<Vec<_>>(), 0),
         Op::Softmax { axis } => softmax(x, from, *axis),
+        Op::Expectation { axis } => {
+            let (shares, (weights, _)) = (softmax(x, from, *axis), inputs[1]);
+            let stride = strides(from)[*axis];
+            let places = offsets(to, &strides(from)).into_iter();
+            places.map(|at| weights.iter().enumerate().map(|(n, w)| w * shares[at + n * stride]).sum()).collect()
+        }
         Op::LayerNorm { epsilon } => layer_norm(inputs, *epsilon),
         Op::MatMul { scale } => multiply(inputs[0], inputs[1], *scale, to),
         Op::Reduce { reduce, axes } => reduced(*reduce, axes, inputs[0], to),
@@ -178,7 +180,7 @@ fn convolve(conv: &Conv, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
     let columns: Vec<(usize, usize, usize)> = (0..filter[3])
         .map(|kx| {
             let inside = (0..width).filter_map(|column| Some((column, window.place(1, column, kx, from[3])?)));
-            let (first, last) = (inside.clone().next(), inside.last());
+            let (first, last) = (inside.clone().next(), inside.clone().next_back());
             first.zip(last).map_or((0, 0, 0), |((first, at), (last, _))| (first, last + 1, at))
         })
         .collect();

@@ -90,8 +90,9 @@ impl Baker<'_> {
         } else {
             (self.readable(node.inputs[0])?, conv.window)
         };
-        if conv.groups > 1 && depth == 1 && outputs == conv.groups && !adds {
-            return self.depthwise(conv, &input, &to, copied.as_ref(), weight, bias);
+        if conv.groups > 1 && depth == 1 && outputs == conv.groups {
+            self.depthwise(conv, &input, &to, residual.as_ref(), weight, bias);
+            return copied.map_or(Ok(()), |place| self.copy(&to.shape, &to.place, &place.place));
         }
         if conv.groups == 1 && self.takes_winograd(conv, depth, outputs, to.shape[2] * to.shape[3]) {
             let (weights, bias) = self.pack_winograd(outputs, depth, weight, bias);
@@ -143,10 +144,10 @@ impl Baker<'_> {
         conv: &Conv,
         input: &Pictures,
         to: &Pictures,
-        copied: Option<&Pictures>,
+        residual: Option<&Pictures>,
         weight: impl Fn(usize, usize, usize) -> f32,
         bias: impl Fn(usize) -> f32,
-    ) -> Result<(), String> {
+    ) {
         let taps = conv.window.kernel[0] * conv.window.kernel[1];
         let weights = (0..taps).flat_map(|tap| (0..conv.groups).map(move |channel| (tap, channel)));
         let packed: Vec<f32> = weights.map(|(tap, channel)| weight(channel, 0, tap)).collect();
@@ -156,16 +157,13 @@ impl Baker<'_> {
             let step = Depthwise {
                 input: input.picture(self, image, 0..conv.groups),
                 output: to.picture(self, image, 0..conv.groups),
+                residual: residual.map(|from| from.picture(self, image, 0..conv.groups)),
                 window: conv.window,
-                activation: conv.finish.activation,
+                finish: conv.finish,
                 weights,
                 bias,
             };
             self.push(Step::Depthwise(step));
-        }
-        match copied {
-            Some(place) => self.copy(&to.shape, &to.place, &place.place),
-            None => Ok(()),
         }
     }
 

@@ -144,6 +144,7 @@ impl<'g> Baker<'g> {
             Op::Softmax { axis } => self.softmax(node, *axis),
             Op::Linear(finish) => self.linear(node, *finish),
             Op::MatMul { scale } => self.matmul(node, *scale),
+            Op::Expectation { axis } => self.expectation(node, *axis),
             Op::LayerNorm { epsilon } => self.layer_norm(node, *epsilon),
             Op::Broadcast => self.repeat(node),
             Op::Reduce { reduce, axes } => self.reduce(node, *reduce, axes),

@@ -86,25 +86,37 @@ impl Baker<'_> {
         if *made == place { Ok(()) } else { self.copy(&self.shape(value).to_vec(), made, &place) }
     }
 
+    /// A product of two values; of which the transposed one is made where that is how the result lies: `(a·b)ᵀ = bᵀ·aᵀ`.
     pub(super) fn matmul(&mut self, node: &Node, scale: f32) -> Result<(), String> {
         let shape = self.shape(node.output).to_vec();
         let batch = shape.len() - 2;
-        let a = self.in_last(node.inputs[0])?;
-        let to = self.out_last(node.output);
-        let b = if let Some(offset) = self.constant(node.inputs[1]) {
-            Operand { constant: true, offset, strides: c_order(self.shape(node.inputs[1])) }
-        } else {
-            let place = self.place(node.inputs[1]);
-            Operand { constant: false, offset: self.offset(&place), strides: place.strides }
+        let place = self.place(node.output);
+        let is_turned = shape[batch] > 1 && place.strides[batch] == 1 && place.strides[batch + 1] != 1;
+        let [left, right] = if is_turned { [node.inputs[1], node.inputs[0]] } else { [node.inputs[0], node.inputs[1]] };
+        let turn = |values: &[usize]| -> Vec<usize> {
+            let mut values = values.to_vec();
+            if is_turned {
+                let last = values.len() - 1;
+                values.swap(last - 1, last);
+            }
+            values
         };
-        let a = Operand { constant: false, offset: self.offset(&a), strides: a.strides };
-        let aligned = |operand: &Operand, of: &[usize]| -> Vec<usize> {
+        let (of_a, of_b, shape) = (turn(self.shape(left)), turn(self.shape(right)), turn(&shape));
+        let a = self.rows_of(left, is_turned)?;
+        let to = if is_turned { place.clone() } else { self.out_last(node.output) };
+        let b = if let Some(offset) = self.constant(right) {
+            Operand { constant: true, offset, strides: turn(&c_order(self.shape(right))) }
+        } else {
+            let place = self.place(right);
+            Operand { constant: false, offset: self.offset(&place), strides: turn(&place.strides) }
+        };
+        let aligned = |strides: &[usize], of: &[usize]| -> Vec<usize> {
             let missing = shape.len() - of.len();
-            let stride = |d: usize| if d < missing || of[d - missing] != shape[d] { 0 } else { operand.strides[d - missing] };
+            let stride = |d: usize| if d < missing || of[d - missing] != shape[d] { 0 } else { strides[d - missing] };
             (0..batch).map(stride).collect()
         };
-        let (of_a, of_b) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.inputs[1]).to_vec());
-        let strides = [to.strides[..batch].to_vec(), aligned(&a, &of_a), aligned(&b, &of_b)];
+        let to_strides = turn(&to.strides);
+        let strides = [to_strides[..batch].to_vec(), aligned(&a.strides, &of_a), aligned(&b.strides, &of_b)];
         let (dims, strides) = merged(&shape[..batch], &strides);
         let with = |which: usize, last: &[usize]| -> Vec<usize> {
             strides[which].iter().copied().chain(last[last.len() - 2..].iter().copied()).collect()
@@ -117,9 +129,28 @@ impl Baker<'_> {
             scale,
             a: Operand { strides: with(1, &a.strides), ..a },
             b: Operand { strides: with(2, &b.strides), ..b },
-            output: Strided { offset: self.offset(&to), strides: with(0, &to.strides) },
+            output: Strided { offset: self.offset(&to), strides: with(0, &to_strides) },
         };
         self.push(Step::MatMul(step));
-        self.settle(node.output, &to)
+        if is_turned { Ok(()) } else { self.settle(node.output, &to) }
+    }
+
+    /// A matrix whose rows lie together, or, turned, whose columns do: then it is seen transposed.
+    fn rows_of(&mut self, value: ValueId, is_turned: bool) -> Result<Operand, String> {
+        if !is_turned {
+            let place = self.in_last(value)?;
+            return Ok(Operand { constant: false, offset: self.offset(&place), strides: place.strides });
+        }
+        let shape = self.shape(value).to_vec();
+        let rank = shape.len();
+        let mut place = if self.graph.values[value].constant.is_some() { self.in_last(value)? } else { self.place(value) };
+        if shape[rank - 2] > 1 && place.strides[rank - 2] != 1 {
+            let order: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
+            let copy = self.in_order(&shape, &order);
+            self.copy(&shape, &place, &copy)?;
+            place = copy;
+        }
+        place.strides.swap(rank - 2, rank - 1);
+        Ok(Operand { constant: false, offset: self.offset(&place), strides: place.strides })
     }
 }

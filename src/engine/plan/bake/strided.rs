@@ -4,7 +4,7 @@ use super::Baker;
 use crate::engine::plan::graph::{self, Binary, Node, Unary, ValueId};
 use crate::engine::plan::layout::{Place, c_order};
 use crate::engine::plan::steps::{
-    self, BinaryMap, Copy, Gather, LayerNorm, Operand, Resample, Softmax, Step, Strided, Top, UnaryMap,
+    self, BinaryMap, Copy, Expectation, Gather, LayerNorm, Operand, Resample, Softmax, Step, Strided, Top, UnaryMap,
 };
 
 /// Dimensions from the farthest apart to the closest together in the first of these strides, with those that lie as one
@@ -138,14 +138,7 @@ impl Baker<'_> {
             (0..shape.len()).filter(|&d| d != axis).chain([axis]).collect()
         };
         let order = last(&shape);
-        let dense = |baker: &mut Self| {
-            let (mut strides, mut next) = (vec![0; shape.len()], 1);
-            for &d in order.iter().rev() {
-                strides[d] = next;
-                next *= shape[d];
-            }
-            Place { buffer: baker.temporary(next), offset: 0, strides }
-        };
+        let dense = |baker: &mut Self| baker.in_order(&shape, &order);
         let from = self.place(node.inputs[0]);
         let from = if in_rows(&from) {
             from
@@ -167,6 +160,34 @@ impl Baker<'_> {
         let input = Operand { constant: false, offset: self.offset(&from), strides: strides.pop().expect("two") };
         let output = Strided { offset: self.offset(&target), strides: strides.pop().expect("two") };
         Ok((rows, input, output, (target != to).then_some(target)))
+    }
+
+    pub(super) fn expectation(&mut self, node: &Node, axis: usize) -> Result<(), String> {
+        let (own, shape) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.output).to_vec());
+        let weights = self.constant(node.inputs[1]).ok_or("weights that are not constant")?;
+        let (to, mut from) = (self.place(node.output), self.place(node.inputs[0]));
+        if own[axis] > 1 && from.strides[axis] != 1 {
+            let order: Vec<usize> = (0..own.len()).filter(|&d| d != axis).chain([axis]).collect();
+            let copy = self.in_order(&own, &order);
+            self.copy(&own, &from, &copy)?;
+            from = copy;
+        }
+        let (dims, mut strides) = merged(&shape, &[to.strides.clone(), from.strides.clone()]);
+        strides[1].push(1);
+        let input = Operand { constant: false, offset: self.offset(&from), strides: strides.pop().expect("two") };
+        let output = Strided { offset: self.offset(&to), strides: strides.pop().expect("two") };
+        self.push(Step::Expectation(Expectation { shape: dims, length: own[axis], input, output, weights }));
+        Ok(())
+    }
+
+    /// A temporary place whose dimensions lie in this order, outermost first.
+    pub(super) fn in_order(&mut self, shape: &[usize], order: &[usize]) -> Place {
+        let (mut strides, mut next) = (vec![0; shape.len()], 1);
+        for &axis in order.iter().rev() {
+            strides[axis] = next;
+            next *= shape[axis];
+        }
+        Place { buffer: self.temporary(next), offset: 0, strides }
     }
 
     pub(super) fn layer_norm(&mut self, node: &Node, epsilon: f32) -> Result<(), String> {
@@ -210,12 +231,7 @@ impl Baker<'_> {
         let across = row && reduce != graph::Reduce::Min;
         if !across && !together(&from, &gone) {
             let order: Vec<usize> = kept.iter().chain(&gone).copied().collect();
-            let (mut strides, mut next) = (vec![0; shape.len()], 1);
-            for &axis in order.iter().rev() {
-                strides[axis] = next;
-                next *= shape[axis];
-            }
-            let place = Place { buffer: self.temporary(next), offset: 0, strides };
+            let place = self.in_order(&shape, &order);
             self.copy(&shape, &from, &place)?;
             from = place;
         }
@@ -280,12 +296,7 @@ impl Baker<'_> {
         } else {
             // Another dimension than the axis must lie together.
             let order: Vec<usize> = [axis].into_iter().chain((0..shape.len()).filter(|&d| d != axis)).collect();
-            let (mut strides, mut next) = (vec![0; shape.len()], 1);
-            for &d in order.iter().rev() {
-                strides[d] = next;
-                next *= shape[d];
-            }
-            Place { buffer: self.temporary(next), offset: 0, strides }
+            self.in_order(&shape, &order)
         };
         let own = self.shape(node.inputs[0]).to_vec();
         let row = (0..shape.len()).filter(|&d| d != axis && shape[d] > 1).min_by_key(|&d| target.strides[d]);
@@ -294,12 +305,7 @@ impl Baker<'_> {
         } else {
             let mut order: Vec<usize> = (0..shape.len()).collect();
             order.sort_by_key(|&d| std::cmp::Reverse(target.strides[d]));
-            let (mut strides, mut next) = (vec![0; shape.len()], 1);
-            for &d in order.iter().rev() {
-                strides[d] = next;
-                next *= own[d];
-            }
-            let place = Place { buffer: self.temporary(next), offset: 0, strides };
+            let place = self.in_order(&own, &order);
             self.copy(&own, &from, &place)?;
             place
         };

@@ -11,6 +11,7 @@ use super::vector::Vector;
 )]
 impl Vector for __m512 {
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -84,7 +85,7 @@ impl Vector for __m512 {
 
 // Pixels of a tile whose panel has this many vectors of 16 channels. With one vector each product needs a load of its
 // own, so that loads are the limit: many pixels, and four channels to a step, leave the fewest beside those.
-kernels!(AVX512, __m512, [target_feature(enable = "avx512f")], super::gemm::multiply, [(28, 1, 4), (12, 2, 1), (8, 3, 1), (6, 4, 1)]);
+kernels!(AVX512, __m512, [target_feature(enable = "avx512f")], super::gemm::multiply, [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]);
 
 #[cfg(test)]
 mod tests {

@@ -64,8 +64,8 @@ pub type FinishTile<V> = unsafe fn(tile: &Tile, sums: *const V, pixels: usize, v
 /// The CPU has the instruction set of `V`; the tile's pointers lead to what its fields say, for `PIXELS` pixels and
 /// `VECTORS` vectors of channels.
 ///
-/// `UNROLL` channels are taken in one step, pixel by pixel: where there are more pixels than registers for their
-/// pointers, each pointer is then read once a step and not once a channel.
+/// `UNROLL` channels are taken in one step: pixel by pixel where the registers hold the weights of all of them, so that
+/// pointers that found no register are read once a step and not once a channel; else one channel after the other.
 #[inline(always)]
 pub unsafe fn multiply<V: Vector, const PIXELS: usize, const VECTORS: usize, const UNROLL: usize>(
     tile: &Tile,
@@ -84,7 +84,14 @@ pub unsafe fn multiply<V: Vector, const PIXELS: usize, const VECTORS: usize, con
             unroll!(p < PIXELS, { inputs[p] = *tile.inputs.add(tap * PIXELS + p) });
             let steps = tile.depth / UNROLL * UNROLL;
             for channel in (0..steps).step_by(UNROLL) {
-                step::<V, PIXELS, VECTORS, UNROLL>(&mut sums, &inputs, channel, weights);
+                if PIXELS * VECTORS + VECTORS * UNROLL < V::REGISTERS {
+                    step::<V, PIXELS, VECTORS, UNROLL>(&mut sums, &inputs, channel, weights);
+                } else {
+                    for u in 0..UNROLL {
+                        let weights = weights.add(V::LANES * VECTORS * u);
+                        step::<V, PIXELS, VECTORS, 1>(&mut sums, &inputs, channel + u, weights);
+                    }
+                }
                 weights = weights.add(V::LANES * VECTORS * UNROLL);
             }
             if UNROLL > 1 {

@@ -1,6 +1,8 @@
 //! The micro-kernel for instruction sets that can multiply by one lane of a register: four channels of a pixel come with
 //! one load, and a product needs no broadcast.
 
+#![allow(clippy::needless_range_loop, reason = "plain indices are what the compiler turns into registers")]
+
 use super::gemm::{FinishTile, Tile, step, store, unroll};
 use super::vector::Vector;
 

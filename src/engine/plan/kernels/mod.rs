@@ -6,6 +6,7 @@ mod avx2;
 mod avx512;
 #[cfg(test)]
 mod check;
+pub mod depthwise;
 mod gemm;
 #[cfg(target_arch = "aarch64")]
 mod gemm_lanes;
@@ -22,7 +23,7 @@ pub mod winograd;
 pub use gemm::Tile;
 pub use isa::{Isa, Panel};
 
-use super::graph::{Activation, Binary, Unary};
+use super::graph::{Binary, Unary};
 
 /// All kernels of one instruction set.
 #[derive(Debug)]
@@ -40,21 +41,16 @@ pub struct Kernels {
     pub sum_rows: unsafe fn(rows: &[*const f32], scale: f32, to: *mut f32, count: usize),
     /// `to[i] = e^x[i] / Σ e^x`; `to` may be `x`.
     pub softmax: unsafe fn(x: *const f32, to: *mut f32, count: usize),
+    /// For each of `rows` rows of `count` values, `row` apart: the sum of `weights[i]` times the softmax of `x[i]`.
+    pub expectation:
+        unsafe fn(x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize),
     /// `to[i] = (x[i] - mean) / √(variance + epsilon) · scale[i] + bias[i]`; `to` may be `x`.
     pub layer_norm:
         unsafe fn(x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize),
     /// `to[i]` is the sum of `rows[0][i]`, `rows[1][i]`, … each times its weight.
     pub blend: unsafe fn(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize),
-    /// `to[i]` is the activation of `bias[i]` and the sum of `rows[t][i] · weights[t · count + i]`; a null row counts for
-    /// nothing.
-    pub depthwise: unsafe fn(
-        rows: &[*const f32],
-        weights: *const f32,
-        bias: *const f32,
-        activation: Activation,
-        to: *mut f32,
-        count: usize,
-    ),
+    /// Results of a convolution in which every channel has a filter of its own.
+    pub depthwise: unsafe fn(run: &depthwise::Run<'_>),
     /// The products of one tile of F(4×4, 3×3), `step` values from one to the next; `channels` are whole vectors.
     pub winograd_input: unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
     /// The results of one tile.
@@ -125,7 +121,7 @@ use enabled;
 macro_rules! kernels {
     ($isa:ident, $vector:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
         pub static KERNELS: super::Kernels = {
-            use super::{Activation, Binary, Kernels, Row, Tile, Unary, enabled, gemm, isa, rows, winograd};
+            use super::{Binary, Kernels, Row, Tile, Unary, depthwise, enabled, gemm, isa, rows, winograd};
             use $multiply as multiply;
             enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
                 unsafe { gemm::finish::<$vector>(tile, sums, pixels, vectors) }
@@ -137,6 +133,11 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn softmax(x: *const f32, to: *mut f32, count: usize) {
                 unsafe { rows::softmax::<$vector>(x, to, count) }
             } }
+            enabled! { $feature unsafe fn expectation(
+                x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize
+            ) {
+                unsafe { rows::expectation::<$vector>(x, row, weights, count, to, to_step, rows) }
+            } }
             enabled! { $feature unsafe fn layer_norm(
                 x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize
             ) {
@@ -145,11 +146,8 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn blend(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize) {
                 unsafe { rows::blend::<$vector>(rows, weights, to, count) }
             } }
-            enabled! { $feature unsafe fn depthwise(
-                rows: &[*const f32], weights: *const f32, bias: *const f32, activation: Activation, to: *mut f32,
-                count: usize
-            ) {
-                unsafe { rows::depthwise::<$vector>(rows, weights, bias, activation, to, count) }
+            enabled! { $feature unsafe fn depthwise(run: &depthwise::Run<'_>) {
+                unsafe { depthwise::run::<$vector>(run) }
             } }
             enabled! { $feature unsafe fn winograd_input(
                 pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize
@@ -184,6 +182,7 @@ macro_rules! kernels {
                 sum_rows,
                 softmax,
                 layer_norm,
+                expectation,
                 blend,
                 depthwise,
                 winograd_input,

@@ -12,6 +12,7 @@ use super::vector::Vector;
 )]
 impl Vector for float32x4_t {
     const LANES: usize = 4;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {

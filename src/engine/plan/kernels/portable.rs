@@ -22,6 +22,7 @@ fn zip(a: Lanes, b: Lanes, function: impl Fn(f32, f32) -> f32) -> Lanes {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "all rest on the trait's own promises")]
 impl Vector for Lanes {
     const LANES: usize = 4;
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {

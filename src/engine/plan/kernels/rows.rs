@@ -4,13 +4,13 @@
 //! written in, and each of its operations would be a call.
 
 use super::Row;
-use super::math::{activate, erf, exp, gelu, hard_swish, sigmoid, silu};
+use super::math::{erf, exp, gelu, hard_swish, sigmoid, silu};
 use super::vector::{LANES_MAX, Vector};
-use crate::engine::plan::graph::{Activation, Binary, Unary};
+use crate::engine::plan::graph::{Binary, Unary};
 
 /// The first `count` values of a vector that may end there; the rest is `neutral`.
 #[inline(always)]
-unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> V {
+pub(super) unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> V {
     let mut part = [neutral; LANES_MAX];
     // SAFETY: the caller has `count` values, fewer than a vector.
     unsafe {
@@ -20,7 +20,7 @@ unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> 
 }
 
 #[inline(always)]
-unsafe fn store_part<V: Vector>(vector: V, to: *mut f32, count: usize) {
+pub(super) unsafe fn store_part<V: Vector>(vector: V, to: *mut f32, count: usize) {
     // SAFETY: the caller has room for `count` values, fewer than a vector.
     unsafe { to.copy_from_nonoverlapping(vector.lanes().as_ptr(), count) }
 }
@@ -190,6 +190,55 @@ pub unsafe fn softmax<V: Vector>(x: *const f32, to: *mut f32, count: usize) {
     }
 }
 
+/// See [`super::Kernels::expectation`]. As many rows at once as a vector has lanes.
+#[inline(always)]
+pub unsafe fn expectation<V: Vector>(
+    x: *const f32,
+    row: usize,
+    weights: *const f32,
+    count: usize,
+    to: *mut f32,
+    to_step: usize,
+    rows: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut first = 0;
+        while first < rows {
+            // What is beyond the last row is the last row.
+            let last = rows - 1 - first;
+            let from = x.add(first * row);
+            let mut largest = V::splat(f32::MIN);
+            for at in 0..count {
+                largest = largest.max(column::<V>(from.add(at), row, last));
+            }
+            let (mut sum, mut weighted) = (V::splat(0.0), V::splat(0.0));
+            for at in 0..count {
+                let share = exp(column::<V>(from.add(at), row, last).sub(largest));
+                sum = sum.add(share);
+                weighted = share.mul_add(V::splat(*weights.add(at)), weighted);
+            }
+            let means = weighted.div(sum).lanes();
+            for (lane, mean) in means.into_iter().enumerate().take((last + 1).min(V::LANES)) {
+                *to.add((first + lane) * to_step) = mean;
+            }
+            first += V::LANES;
+        }
+    }
+}
+
+/// One value of each row; those beyond the last row are of the last one.
+#[inline(always)]
+unsafe fn column<V: Vector>(from: *const f32, row: usize, last: usize) -> V {
+    let mut lanes = [0.0; LANES_MAX];
+    for (lane, value) in lanes.iter_mut().enumerate().take(V::LANES) {
+        // SAFETY: the caller's promise.
+        *value = unsafe { *from.add(lane.min(last) * row) };
+    }
+    // SAFETY: the caller has the instruction set.
+    unsafe { V::load(lanes.as_ptr()) }
+}
+
 /// See [`super::Kernels::layer_norm`].
 #[inline(always)]
 pub unsafe fn layer_norm<V: Vector>(
@@ -242,43 +291,6 @@ pub unsafe fn blend<V: Vector>(rows: &[*const f32], weights: *const f32, to: *mu
         for at in at..count {
             let terms = rows.iter().enumerate().map(|(index, row)| *row.add(at) * *weights.add(index));
             *to.add(at) = terms.sum();
-        }
-    }
-}
-
-/// See [`super::Kernels::depthwise`].
-#[inline(always)]
-pub unsafe fn depthwise<V: Vector>(
-    rows: &[*const f32],
-    weights: *const f32,
-    bias: *const f32,
-    activation: Activation,
-    to: *mut f32,
-    count: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut at = 0;
-        while at + V::LANES <= count {
-            let mut sum = V::load(bias.add(at));
-            for (tap, row) in rows.iter().enumerate() {
-                if !row.is_null() {
-                    sum = V::load(row.add(at)).mul_add(V::load(weights.add(tap * count + at)), sum);
-                }
-            }
-            activate(activation, sum).store(to.add(at));
-            at += V::LANES;
-        }
-        if at < count {
-            let left = count - at;
-            let mut sum: V = load_part(bias.add(at), left, 0.0);
-            for (tap, row) in rows.iter().enumerate() {
-                if !row.is_null() {
-                    let x: V = load_part(row.add(at), left, 0.0);
-                    sum = x.mul_add(load_part(weights.add(tap * count + at), left, 0.0), sum);
-                }
-            }
-            store_part(activate(activation, sum), to.add(at), left);
         }
     }
 }

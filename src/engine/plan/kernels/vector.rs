@@ -6,6 +6,8 @@
 /// All functions need a CPU that has the instruction set; pointers must lead to [`Self::LANES`] values.
 pub trait Vector: Copy {
     const LANES: usize;
+    /// How many registers there are.
+    const REGISTERS: usize;
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;

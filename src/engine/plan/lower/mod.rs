@@ -34,6 +34,9 @@ use super::reference;
 /// Why a network has no plan: the operator that is not known, or is used in a way that is not.
 pub type Unsupported = String;
 
+/// Least and greatest.
+type Range = (i64, i64);
+
 /// Folds constants, and lets the resizes say what they do; all else stays as the file has it.
 pub fn simplify(mut model: TypedModel) -> TractResult<TypedModel> {
     Optimizer::prop_consts().optimize(&mut model)?;
@@ -80,7 +83,7 @@ struct Lowering<'m> {
     graph: Graph,
     values: HashMap<OutletId, ValueId>,
     /// Least and greatest of the values that are whole numbers.
-    ranges: HashMap<ValueId, (i64, i64)>,
+    ranges: HashMap<ValueId, Range>,
 }
 
 /// What is known about the model.
@@ -227,9 +230,9 @@ impl Lowering<'_> {
         if let Some(op) = node.op_as::<TypedBinOp>() {
             let inputs = self.inputs(node)?;
             if whole.contains(&true) {
-                return Ok(vec![self.reckoned(name, &op.0.name(), inputs[0], inputs[1])?]);
+                return Ok(vec![self.reckoned(name, op.0.name(), inputs[0], inputs[1])?]);
             }
-            return Ok(vec![self.emit(name, Op::Binary(binary(&op.0.name())?), &inputs, shape)]);
+            return Ok(vec![self.emit(name, Op::Binary(binary(op.0.name())?), &inputs, shape)]);
         }
         let x = self.first(node)?;
         if whole.contains(&true) {
@@ -342,7 +345,7 @@ fn last(length: usize) -> Result<i64, Unsupported> {
 }
 
 /// A constant's values, and their range if they are whole.
-fn numbers(tensor: &Tensor) -> Result<(Vec<f32>, Option<(i64, i64)>), Unsupported> {
+fn numbers(tensor: &Tensor) -> Result<(Vec<f32>, Option<Range>), Unsupported> {
     if !is_whole(tensor.datum_type()) {
         let singles = tensor.cast_to::<f32>().map_err(describe)?;
         return Ok((singles.to_plain_array_view::<f32>().map_err(describe)?.iter().copied().collect(), None));
@@ -357,7 +360,7 @@ fn numbers(tensor: &Tensor) -> Result<(Vec<f32>, Option<(i64, i64)>), Unsupporte
 }
 
 /// Whole numbers that an f32 holds exactly.
-fn fits((least, greatest): (i64, i64)) -> Result<(), Unsupported> {
+fn fits((least, greatest): Range) -> Result<(), Unsupported> {
     if least < -WHOLE_MAX || greatest > WHOLE_MAX {
         return Err(format!("whole numbers of {least} to {greatest}; up to {WHOLE_MAX} are exact"));
     }

@@ -6,10 +6,8 @@
 
 use tract_onnx::prelude::TypedNode;
 
-use super::{Lowering, Unsupported, fits};
+use super::{Lowering, Range, Unsupported, fits};
 use crate::engine::plan::graph::{Binary, Unary, ValueId};
-
-type Range = (i64, i64);
 
 impl Lowering<'_> {
     /// The range of a value that must be a whole number.

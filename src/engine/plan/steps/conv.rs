@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gemm::Rows;
 use super::{Context, Fault, Limits, Picture, Work};
-use crate::engine::plan::graph::{Finish, Residual, Window};
+use crate::engine::plan::graph::{Finish, Window};
 use crate::engine::plan::kernels::{Isa, Tile};
 
 /// Pixels of one item, about: their pointers under nine taps are 18 kB, which stay in the first cache beside a panel of
@@ -75,45 +75,111 @@ impl Conv {
         }
     }
 
-    /// Pointers of all tiles of an item.
+    /// Pointers of all tiles of an item, row by row of the picture: along a row they are as far apart as pixels.
     ///
     /// # Safety
     /// As [`Work::run`].
     unsafe fn gather(&self, pixels: &Range<usize>, tile: usize, arena: *mut f32, zeros: *const f32, rows: &Rows) {
-        let Window { kernel, stride, dilation, pad } = self.window;
-        let input = arena.wrapping_add(self.input.offset).cast_const();
-        let reach = [(kernel[0] - 1) * dilation[0], (kernel[1] - 1) * dilation[1]];
-        let (mut y, mut x) = (pixels.start / self.output.width, pixels.start % self.output.width);
-        for index in 0..pixels.len().next_multiple_of(tile) {
-            let (top, left) = ((y * stride[0]).wrapping_sub(pad[0]), (x * stride[1]).wrapping_sub(pad[1]));
-            let corner = top.wrapping_mul(self.input.row).wrapping_add(left.wrapping_mul(self.input.pixel));
-            let inside = |y: usize, x: usize| y < self.input.height && x < self.input.width;
-            let whole = inside(top, left) && inside(top + reach[0], left + reach[1]);
+        let width = self.output.width;
+        let mut index = 0;
+        while index < pixels.len() {
+            let (y, x) = ((pixels.start + index) / width, (pixels.start + index) % width);
+            // To the end of the row of the picture, of the tile, or of the item.
+            let count = (width - x).min(tile - index % tile).min(pixels.len() - index);
             // SAFETY: the scratch has room for a block and one more tile; pixels are inside their pictures.
             unsafe {
-                let mut at = rows.inputs.add(index / tile * tile * self.taps() + index % tile);
-                for dy in (0..=reach[0]).step_by(dilation[0]) {
-                    for dx in (0..=reach[1]).step_by(dilation[1]) {
-                        let visible = whole || inside(top.wrapping_add(dy), left.wrapping_add(dx));
-                        let offset = corner.wrapping_add(dy * self.input.row + dx * self.input.pixel);
-                        *at = if visible { input.wrapping_add(offset) } else { zeros };
-                        at = at.add(tile);
-                    }
-                }
-                let output = self.output.offset + y * self.output.row + x * self.output.pixel;
-                *rows.outputs.add(index) = arena.add(output);
+                let inputs = rows.inputs.add(index / tile * tile * self.taps() + index % tile);
+                self.gather_inputs(y, x, count, inputs, tile, arena.add(self.input.offset), zeros);
+                let output = arena.add(self.output.offset + y * self.output.row + x * self.output.pixel);
+                run_of(rows.outputs.add(index), count, output, self.output.pixel);
                 if let Some(residual) = &self.residual {
-                    *rows.residuals.add(index) = arena.add(residual.offset + y * residual.row + x * residual.pixel);
+                    let from = arena.add(residual.offset + y * residual.row + x * residual.pixel);
+                    run_of(rows.residuals.add(index), count, from, residual.pixel);
                 }
             }
-            // Beyond the last pixel it stands for them; what is computed there is thrown away.
-            if index + 1 < pixels.len() {
-                x += 1;
-                if x == self.output.width {
-                    (x, y) = (0, y + 1);
+            index += count;
+        }
+        // What is computed beyond the last pixel is thrown away; it reads what is there.
+        let last = index - 1;
+        for index in index..index.next_multiple_of(tile) {
+            // SAFETY: as above.
+            unsafe {
+                let tile_of = |index: usize| rows.inputs.add(index / tile * tile * self.taps() + index % tile);
+                for tap in 0..self.taps() {
+                    *tile_of(index).add(tap * tile) = *tile_of(last).add(tap * tile);
+                }
+                *rows.outputs.add(index) = *rows.outputs.add(last);
+                *rows.residuals.add(index) = *rows.residuals.add(last);
+            }
+        }
+    }
+
+    /// Pointers under every tap of some pixels of one row, from (`y`, `x`) on; `to` leads from tap to tap by `tile`.
+    ///
+    /// # Safety
+    /// As [`Conv::gather`].
+    #[expect(clippy::too_many_arguments, reason = "all of them change from call to call")]
+    unsafe fn gather_inputs(
+        &self,
+        y: usize,
+        x: usize,
+        count: usize,
+        to: *mut *const f32,
+        tile: usize,
+        input: *const f32,
+        zeros: *const f32,
+    ) {
+        let Window { kernel, stride, dilation, pad } = self.window;
+        let step = stride[1] * self.input.pixel;
+        let mut to = to;
+        for ky in 0..kernel[0] {
+            let row = (y * stride[0] + ky * dilation[0]).wrapping_sub(pad[0]);
+            for kx in 0..kernel[1] {
+                let first = (x * stride[1] + kx * dilation[1]).wrapping_sub(pad[1]);
+                let last = first.wrapping_add((count - 1) * stride[1]);
+                let at = row.wrapping_mul(self.input.row).wrapping_add(first.wrapping_mul(self.input.pixel));
+                let from = input.wrapping_add(at);
+                // SAFETY: inside the table, says the caller.
+                unsafe {
+                    if row >= self.input.height {
+                        (0..count).for_each(|p| *to.add(p) = zeros);
+                    } else if first < self.input.width && last < self.input.width {
+                        run_of(to, count, from.cast_mut(), step);
+                    } else {
+                        for p in 0..count {
+                            let inside = first.wrapping_add(p * stride[1]) < self.input.width;
+                            *to.add(p) = if inside { from.wrapping_add(p * step) } else { zeros };
+                        }
+                    }
+                    to = to.add(tile);
                 }
             }
         }
+    }
+}
+
+/// Pointers that are equally far apart.
+///
+/// # Safety
+/// `to` has room for `count`.
+#[inline(always)]
+unsafe fn run_of<T: From<Pointer>>(to: *mut T, count: usize, from: *mut f32, step: usize) {
+    // SAFETY: the caller's promise.
+    (0..count).for_each(|p| unsafe { to.add(p).write(Pointer(from.wrapping_add(p * step)).into()) });
+}
+
+/// A pointer to be written, or one to be read.
+struct Pointer(*mut f32);
+
+impl From<Pointer> for *mut f32 {
+    fn from(pointer: Pointer) -> Self {
+        pointer.0
+    }
+}
+
+impl From<Pointer> for *const f32 {
+    fn from(pointer: Pointer) -> Self {
+        pointer.0
     }
 }
 
@@ -123,16 +189,7 @@ impl Work for Conv {
         self.output.check_written(limits)?;
         self.input.check_apart(&self.output)?;
         self.window.check()?;
-        if self.residual.is_some() != (self.finish.residual != Residual::None) {
-            return Err(format!("{:?} with {:?}", self.finish, self.residual));
-        }
-        if let Some(residual) = &self.residual {
-            residual.check(limits)?;
-            residual.check_apart_or_same(&self.output)?;
-            if residual.strided().0 != self.output.strided().0 {
-                return Err(format!("{residual:?} is added to {:?}", self.output));
-            }
-        }
+        self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;
         let lanes: usize = isa.panels(self.output.channels).map(|panel| panel.lanes).sum();
         let weights = self.depth().checked_mul(lanes).and_then(|volume| volume.checked_add(self.weights));
         if weights.is_none_or(|end| end > limits.weights) || self.bias.saturating_add(lanes) > limits.weights {

@@ -1,20 +1,27 @@
 //! A convolution in which every channel has its own filter.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
-use super::gemm::POINTER;
 use super::window::Moving;
 use super::{Context, Fault, Limits, Picture, Work};
-use crate::engine::plan::graph::{Activation, Window};
+use crate::engine::plan::graph::{Finish, Window};
 use crate::engine::plan::kernels::Isa;
+use crate::engine::plan::kernels::depthwise::Run;
+
+/// Most taps of a filter: 15 × 15.
+const TAPS_MAX: usize = 225;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Depthwise {
     pub input: Picture,
     pub output: Picture,
+    /// What the finish adds.
+    pub residual: Option<Picture>,
     pub window: Window,
-    pub activation: Activation,
+    pub finish: Finish,
     /// Where the weights begin: `[tap][channel]`.
     pub weights: usize,
     /// Where the bias begins, one value a channel.
@@ -25,6 +32,51 @@ impl Depthwise {
     fn moving(&self) -> Moving<'_> {
         Moving { input: &self.input, output: &self.output, window: &self.window }
     }
+
+    /// The pixels of a row under which all columns of the window are inside.
+    fn inner(&self) -> Range<usize> {
+        let Window { kernel, stride, dilation, pad } = self.window;
+        let reach = (kernel[1] - 1) * dilation[1];
+        let first = pad[1].div_ceil(stride[1]).min(self.output.width);
+        let end = (self.input.width + pad[1]).saturating_sub(reach).div_ceil(stride[1]).min(self.output.width);
+        first..end.max(first)
+    }
+
+    /// Some pixels of a row, under all of which the same columns of the window are inside.
+    ///
+    /// # Safety
+    /// As [`Work::run`].
+    unsafe fn pixels(&self, y: usize, pixels: Range<usize>, context: &Context) {
+        let Window { kernel, stride, dilation, pad } = self.window;
+        let mut taps = [(std::ptr::null(), std::ptr::null()); TAPS_MAX];
+        let mut count = 0;
+        // SAFETY: check() has seen that pictures and weights are inside.
+        unsafe {
+            let weights = context.weights.add(self.weights);
+            for tap in 0..self.moving().taps() {
+                let row = (y * stride[0] + tap / kernel[1] * dilation[0]).wrapping_sub(pad[0]);
+                let column = (pixels.start * stride[1] + tap % kernel[1] * dilation[1]).wrapping_sub(pad[1]);
+                if row < self.input.height && column < self.input.width {
+                    let at = self.input.offset + row * self.input.row + column * self.input.pixel;
+                    taps[count] = (context.arena.add(at).cast_const(), weights.add(tap * self.input.channels));
+                    count += 1;
+                }
+            }
+            let at = |of: &Picture| context.arena.add(of.offset + y * of.row + pixels.start * of.pixel);
+            (context.kernels.depthwise)(&Run {
+                taps: &taps[..count],
+                step: stride[1] * self.input.pixel,
+                bias: context.weights.add(self.bias),
+                output: at(&self.output),
+                output_step: self.output.pixel,
+                residual: self.residual.as_ref().map_or(std::ptr::null(), |residual| at(residual).cast_const()),
+                residual_step: self.residual.map_or(0, |residual| residual.pixel),
+                finish: self.finish,
+                pixels: pixels.len(),
+                channels: self.input.channels,
+            });
+        }
+    }
 }
 
 impl Work for Depthwise {
@@ -32,6 +84,10 @@ impl Work for Depthwise {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
         self.moving().check()?;
+        self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;
+        if self.moving().taps() > TAPS_MAX {
+            return Err(format!("{:?}: at most {TAPS_MAX} taps", self.window));
+        }
         let weights = self.moving().taps() * self.input.channels;
         if self.weights.saturating_add(weights) > limits.weights
             || self.bias.saturating_add(self.input.channels) > limits.weights
@@ -45,21 +101,15 @@ impl Work for Depthwise {
         self.output.height
     }
 
-    fn scratch(&self, _: &Isa) -> usize {
-        self.moving().taps() * POINTER
-    }
-
     unsafe fn run(&self, item: usize, context: &Context) {
-        let rows: *mut *const f32 = context.scratch.cast();
-        // SAFETY: check() has seen that pictures and weights are inside; the scratch holds all taps.
+        let inner = self.inner();
+        // SAFETY: the caller's promise; at the edges pixel by pixel.
         unsafe {
-            let (weights, bias) = (context.weights.add(self.weights), context.weights.add(self.bias));
-            for x in 0..self.output.width {
-                self.moving().gather(item, x, context.arena, rows);
-                let all = std::slice::from_raw_parts(rows, self.moving().taps());
-                let to = context.arena.add(self.output.offset + item * self.output.row + x * self.output.pixel);
-                (context.kernels.depthwise)(all, weights, bias, self.activation, to, self.output.channels);
+            (0..inner.start).for_each(|x| self.pixels(item, x..x + 1, context));
+            if !inner.is_empty() {
+                self.pixels(item, inner.clone(), context);
             }
+            (inner.end..self.output.width).for_each(|x| self.pixels(item, x..x + 1, context));
         }
     }
 }

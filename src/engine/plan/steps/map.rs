@@ -28,6 +28,30 @@ pub struct BinaryMap {
     pub output: Strided,
 }
 
+/// Rows of fewer values take longer to hand over than to work on: the corners of a box are two.
+const SHORT: usize = 4;
+
+/// # Safety
+/// As for [`crate::engine::plan::kernels::Kernels::binary`].
+#[inline(always)]
+unsafe fn short_row(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) {
+    for at in 0..count {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [a, b] = [a, b].map(|row| *row.values.add(if row.single { 0 } else { at }));
+            *to.add(at) = match op {
+                Binary::Add => a + b,
+                Binary::Sub => a - b,
+                Binary::Mul => a * b,
+                Binary::Div => a / b,
+                Binary::Max => a.max(b),
+                Binary::Min => a.min(b),
+                Binary::Pow => a.powf(b),
+            };
+        }
+    }
+}
+
 /// Whether the last stride is one of these.
 pub(super) fn check_last(strides: &[usize], allowed: &[usize]) -> Result<(), Fault> {
     match strides.last() {
@@ -91,7 +115,12 @@ impl Work for BinaryMap {
                     Row { values, single }
                 };
                 let to = context.arena.add(self.output.offset + to + part.start);
-                (context.kernels.binary)(self.op, row(a, at_a), row(b, at_b), to, part.len());
+                let (a, b) = (row(a, at_a), row(b, at_b));
+                if part.len() < SHORT {
+                    short_row(self.op, a, b, to, part.len());
+                } else {
+                    (context.kernels.binary)(self.op, a, b, to, part.len());
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ pub use copy::Copy;
 pub use depthwise::Depthwise;
 pub use map::{BinaryMap, UnaryMap};
 pub use matmul::MatMul;
-pub use normalize::{LayerNorm, Softmax};
+pub use normalize::{Expectation, LayerNorm, Softmax};
 pub use place::{Operand, Picture, Strided};
 pub use pool::Pool;
 pub use reduce::Reduce;
@@ -95,6 +95,7 @@ pub enum Step {
     Binary(BinaryMap),
     Softmax(Softmax),
     LayerNorm(LayerNorm),
+    Expectation(Expectation),
     Reduce(Reduce),
     Top(Top),
     Gather(Gather),
@@ -116,6 +117,7 @@ impl Step {
             Self::Binary(step) => step,
             Self::Softmax(step) => step,
             Self::LayerNorm(step) => step,
+            Self::Expectation(step) => step,
             Self::Reduce(step) => step,
             Self::Top(step) => step,
             Self::Gather(step) => step,

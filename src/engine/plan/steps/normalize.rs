@@ -29,6 +29,21 @@ pub struct LayerNorm {
     pub bias: usize,
 }
 
+/// The mean of some weights under a softmax along the last dimension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// Of the output.
+    pub shape: Vec<usize>,
+    /// Values of a row.
+    pub length: usize,
+    /// Strides of the shape, then of a row, which is contiguous.
+    pub input: Operand,
+    pub output: Strided,
+    /// Where the weights begin, one value for each of a row.
+    pub weights: usize,
+}
+
 /// Whole rows of an item, as pointers.
 ///
 /// # Safety
@@ -102,6 +117,39 @@ impl Work for LayerNorm {
             rows(&self.shape, &self.input, &self.output, item, context, |x, to, count| {
                 (context.kernels.layer_norm)(x, scale, bias, self.epsilon, to, count);
             });
+        }
+    }
+}
+
+impl Work for Expectation {
+    fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
+        let all: Vec<usize> = self.shape.iter().copied().chain([self.length]).collect();
+        self.input.check(&all, limits)?;
+        self.output.check_written(&self.shape, limits)?;
+        self.input.check_apart_from(&all, &self.output, &self.shape)?;
+        check_last(&self.input.strides, &[1])?;
+        if self.shape.is_empty() || self.weights.saturating_add(self.length) > limits.weights {
+            return Err(format!("weights of {} leave the {} there are", self.length, limits.weights));
+        }
+        Ok(())
+    }
+
+    fn items(&self, _: &Isa) -> usize {
+        Share::costing(&self.shape, self.length).items()
+    }
+
+    unsafe fn run(&self, item: usize, context: &Context) {
+        let (rows, part) = Share::costing(&self.shape, self.length).item(item);
+        let last = self.shape.len() - 1;
+        let (step, to_step) = (self.input.strides[last], self.output.strides[last]);
+        for [x, to] in Places::new(&self.shape[..last], [&self.input.strides, &self.output.strides], rows) {
+            // SAFETY: check() has seen that all is inside.
+            unsafe {
+                let x = self.input.pointer(context).add(x + part.start * step);
+                let to = context.arena.add(self.output.offset + to + part.start * to_step);
+                let weights = context.weights.add(self.weights);
+                (context.kernels.expectation)(x, step, weights, self.length, to, to_step, part.len());
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Fault, Limits};
+use crate::engine::plan::graph::{Finish, Residual};
 
 /// A picture whose channels lie one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,23 @@ impl Picture {
         let from = View { offset: self.offset, shape: &shape, strides: &strides };
         let to = View { offset: written.offset, shape: &to, strides: &by };
         if from.is(to) { Ok(()) } else { from.check_apart(to) }
+    }
+}
+
+impl Picture {
+    /// Whether what a finish adds to this picture is there, and of its shape. It may lie where the result goes: each value
+    /// is read just before it is written.
+    pub fn check_residual(&self, residual: Option<&Self>, finish: Finish, limits: &Limits) -> Result<(), Fault> {
+        if residual.is_some() != (finish.residual != Residual::None) {
+            return Err(format!("{finish:?} with {residual:?}"));
+        }
+        let Some(residual) = residual else { return Ok(()) };
+        residual.check(limits)?;
+        residual.check_apart_or_same(self)?;
+        if residual.strided().0 != self.strided().0 {
+            return Err(format!("{residual:?} is added to {self:?}"));
+        }
+        Ok(())
     }
 }
 

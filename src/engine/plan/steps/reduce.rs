@@ -90,12 +90,17 @@ impl Work for Reduce {
             return;
         }
         let (&length, outer) = self.gone.split_last().expect("checked");
+        let short = length < context.kernels.isa.lanes && outer.is_empty();
         for [x, y] in Places::new(&self.kept, [kept_strides, &self.output.strides], range) {
             let rows = Places::new(outer, [gone_strides], 0..self.joined() / length);
             // SAFETY: as above.
             unsafe {
                 let rows = rows.map(|[row]| from.add(x + row));
                 *to.add(y) = match self.reduce {
+                    // Fewer than a vector: a call would take longer.
+                    graph::Reduce::Sum | graph::Reduce::Mean if short => {
+                        std::slice::from_raw_parts(from.add(x), length).iter().sum::<f32>() * scale
+                    }
                     graph::Reduce::Max => {
                         rows.fold(f32::NEG_INFINITY, |all, row| all.max((context.kernels.max_row)(row, length)))
                     }

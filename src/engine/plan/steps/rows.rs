@@ -19,9 +19,14 @@ pub struct Share {
 impl Share {
     /// Of all values of `shape`, whose last dimension is the row.
     pub fn of(shape: &[usize]) -> Self {
+        Self::costing(shape, 1)
+    }
+
+    /// As [`Share::of`], where each value takes as long as `cost`.
+    pub fn costing(shape: &[usize], cost: usize) -> Self {
         let (&length, outer) = shape.split_last().unwrap_or((&1, &[]));
-        let rows = outer.iter().product();
-        Self { rows, length, rows_each: (ITEM_VALUES / length).max(1), parts: length.div_ceil(ITEM_VALUES) }
+        let (rows, values) = (outer.iter().product(), (ITEM_VALUES / cost.max(1)).max(1));
+        Self { rows, length, rows_each: (values / length).max(1), parts: length.div_ceil(values) }
     }
 
     /// As [`Share::of`], but no row is cut.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gemm::{LANES_MAX, Rows};
 use super::{Context, Fault, Limits, Picture, Work};
-use crate::engine::plan::graph::{Finish, Residual};
+use crate::engine::plan::graph::Finish;
 use crate::engine::plan::kernels::winograd::{Output, PIXELS, PRODUCTS, RESULTS};
 use crate::engine::plan::kernels::{Isa, Tile};
 
@@ -122,16 +122,7 @@ impl Work for Winograd {
         if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > SCRATCH_MAX / PRODUCTS {
             return Err(format!("a padding of {:?}, or {} channels", self.pad, self.input.channels));
         }
-        if self.residual.is_some() != (self.finish.residual != Residual::None) {
-            return Err(format!("{:?} with {:?}", self.finish, self.residual));
-        }
-        if let Some(residual) = &self.residual {
-            residual.check(limits)?;
-            residual.check_apart_or_same(&self.output)?;
-            if residual.strided().0 != self.output.strided().0 {
-                return Err(format!("{residual:?} is added to {:?}", self.output));
-            }
-        }
+        self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;
         let lanes: usize = isa.panels(self.output.channels).map(|panel| panel.lanes).sum();
         let weights = (PRODUCTS * self.input.channels).checked_mul(lanes);
         let end = weights.and_then(|volume| volume.checked_add(self.weights));
