@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Error, golden_frame, open_package, print_line, shelf, threads};
 use crate::cache::{Cache, Package};
-use crate::engine::plan::file::{Compared, Head};
+use crate::engine::plan::file::{Head, Referee};
 use crate::engine::plan::{self, Failure, NATIVE, Shelf, Stage, Target};
 use crate::model;
 
@@ -48,9 +48,9 @@ struct Report {
 #[derive(Serialize)]
 struct Baked {
     input: [usize; 4],
-    /// The referee's; empty where this machine cannot run the plan.
-    outputs: Vec<Compared>,
-    bound: f32,
+    /// Without outputs where this machine cannot run the plan.
+    #[serde(flatten)]
+    referee: Referee,
     seconds: f64,
     bytes: u64,
     path: PathBuf,
@@ -131,8 +131,7 @@ fn bake(
             let Head { binding, referee, .. } = made.head;
             report.baked = Some(Baked {
                 input: binding.input,
-                outputs: referee.outputs,
-                bound: referee.bound,
+                referee,
                 seconds: (made.seconds * 1e3).round() / 1e3,
                 bytes,
                 path,
@@ -153,8 +152,8 @@ impl Report {
         let Some(baked) = &self.baked else {
             return format!("{} {}: no plan: {}", self.id, self.isa, self.why_not.as_deref().unwrap_or_default());
         };
-        let error = match baked.outputs.iter().map(|output| output.error).reduce(f32::max) {
-            Some(error) => format!("off by {error:.1e} of tract's answers (bound {:.0e})", baked.bound),
+        let error = match baked.referee.worst() {
+            Some(error) => format!("off by {error:.1e} of tract's answers (bound {:.0e})", baked.referee.bound),
             None => "not compared here: this machine cannot run it".into(),
         };
         format!(

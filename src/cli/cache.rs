@@ -88,7 +88,7 @@ impl PlanRow {
             let head = listed.head.ok()?;
             let (told, referee) = (plan::told(&head), &head.referee);
             Some(Self {
-                error: referee.outputs.iter().map(|output| output.error).reduce(f32::max),
+                error: referee.worst(),
                 bound: referee.bound,
                 bytes: listed.bytes,
                 path: listed.path.display().to_string(),

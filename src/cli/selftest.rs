@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{Error, embedded_package, golden_frame, open_package, print_line, refusal, shelf, threads};
 use crate::cache::{Cache, Package};
 use crate::demo;
-use crate::engine::{self, Engine, LoadOptions};
+use crate::engine::{self, Engine, LoadOptions, plan};
 use crate::frame::Frame;
-use crate::model::{Answer, Confidence, Detection, Model, Predictions, Request};
+use crate::model::{self, Answer, Confidence, Detection, Model, Predictions, Request};
 use crate::source::demo::{Conveyor, Detected, Score};
 
 /// The golden frame's bounds.
@@ -82,8 +82,10 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
                     eprintln!("{}: cannot run {}: {error}", engine.name(), package.id);
                     continue;
                 }
-                verdict => verdict.map_err(|error| error.to_string()),
+                verdict if engine.name() == REFEREE => verdict.map(|_| None),
+                verdict => verdict.and_then(|_| compared(package, &*engine, options).map(Some)),
             };
+            let verdict = verdict.map_err(|error| error.to_string());
             print_steady(package, &*engine, &verdict, args.json)?;
             if verdict.is_err() {
                 failed.push(format!("{} on {}", package.id, engine.name()));
@@ -93,7 +95,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     if failed.is_empty() { Ok(()) } else { Err(Error::Verification(format!("selftest failed: {}", failed.join(", ")))) }
 }
 
-/// A model of the cache has no truth here; it must load, and answer the golden frame twice the same.
+/// A model of the cache has no truth here; it must load, and answer the golden frame twice the same, and as the referee.
 fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<String, Error> {
     let mut model = Model::load_with(package, engine, options, Some(&golden_frame))?;
     let frame = golden_frame();
@@ -108,20 +110,35 @@ fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Resul
     if first == second { Ok(first) } else { Err(differ()) }
 }
 
+/// How far an engine is off the referee, at most.
+fn compared(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<f32, Error> {
+    let referee = model::with_network(package, Some(&golden_frame), |network| {
+        let mut session = engine.load(network, options)?;
+        plan::compare(&mut *session, network, options.threads)
+            .map_err(|failure| Error::Verification(failure.to_string()))
+    })??;
+    referee.worst().ok_or_else(|| Error::Verification("nothing was compared".into()))
+}
+
 fn print_steady(
     package: &Package,
     engine: &dyn Engine,
-    verdict: &Result<String, String>,
+    verdict: &Result<Option<f32>, String>,
     json: bool,
 ) -> Result<(), Error> {
     let name = engine.name();
     if json {
         let passed = verdict.is_ok();
         let why = verdict.as_ref().err();
-        return print_line(&json!({"engine": name, "model": package.id, "passed": passed, "why": why}).to_string());
+        let error = verdict.as_ref().ok().copied().flatten();
+        let line = json!({"engine": name, "model": package.id, "passed": passed, "error": error, "why": why});
+        return print_line(&line.to_string());
     }
     match verdict {
-        Ok(_) => print_line(&format!("{name}: {} answers, and twice the same", package.id)),
+        Ok(error) => {
+            let of_tract = error.map(|error| format!("; within {error:.1e} of {REFEREE}")).unwrap_or_default();
+            print_line(&format!("{name}: {} answers, and twice the same{of_tract}", package.id))
+        }
         Err(why) => print_line(&format!("{name}: {} FAILED: {why}", package.id)),
     }
 }

@@ -8,9 +8,10 @@ use super::file::{Binding, Head, Referee};
 use super::program::Program;
 use super::target::Target;
 use super::weights::Weights;
-use super::{bake, fuse, lower, referee, simplify};
+use super::bake::{self, Baked};
+use super::{fuse, lower, referee, simplify};
 use crate::engine::tract::{self, Tract};
-use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network};
+use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Session};
 
 /// What is being done, for who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +64,6 @@ pub struct Made {
     pub seconds: f64,
 }
 
-/// What a network becomes.
-#[derive(Debug)]
-struct Baked {
-    program: Program,
-    weights: Weights,
-}
-
 /// Makes the plan of a network for a target; where that runs on this CPU, it is compared with tract.
 ///
 /// # Errors
@@ -92,11 +86,13 @@ pub fn make(
         let baked = bake::bake(&graph, isa)?;
         let checked = baked.program.check(baked.weights.len(), isa);
         checked.map_err(|invalid| format!("{}: {}", invalid.part, invalid.fault))?;
-        let weights = Weights::in_memory(&baked.weights).map_err(|error| format!("no memory for its weights: {error}"))?;
-        Ok(Baked { program: baked.program, weights })
+        Ok(baked)
     });
     let tract::FrontEnd { declared, shape, f16_input, made } = made.map_err(Failure::Engine)?;
     let Baked { program, weights } = made.map_err(Failure::Refused)?;
+    // Another time there may be more.
+    let no_memory = |why: String| Failure::Engine(Error::Load { origin: network.origin.clone(), engine: "plan", why });
+    let weights = Weights::in_memory(&weights).map_err(|error| no_memory(format!("no memory for its weights: {error}")))?;
     let binding = Binding { model_sha256: sha256.into(), input: shape.dims(), isa: isa.name.into() };
     let DeclaredInput { batch, channels, height, width } = declared;
     let referee = Referee { bound: referee::BOUND, outputs: Vec::new() };
@@ -105,7 +101,7 @@ pub fn make(
         Some(kernels) => {
             stage(Stage::Compare);
             let session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
-            let mut session = session.map_err(Failure::Refused)?;
+            let mut session = session.map_err(no_memory)?;
             head.referee = compare(&mut session, network, threads)?;
             session.into_weights()
         }
@@ -126,8 +122,11 @@ pub fn outlook(network: &Network<'_>) -> Result<(), Failure> {
     lowered.map_err(Failure::Engine)?.made.map_err(Failure::Refused)
 }
 
-/// The referee's word on a session.
-fn compare(session: &mut PlanSession, network: &Network<'_>, threads: usize) -> Result<Referee, Failure> {
+/// The referee's word on a session of a network.
+///
+/// # Errors
+/// [`Failure::Refused`]: it is not within the bound; or tract cannot run the network.
+pub fn compare(session: &mut dyn Session, network: &Network<'_>, threads: usize) -> Result<Referee, Failure> {
     let mut tract = Tract.load(network, LoadOptions { threads }).map_err(Failure::Engine)?;
     let declared = tract.declared();
     let mut picture = network.picture.map(|picture| {
@@ -140,10 +139,7 @@ fn compare(session: &mut PlanSession, network: &Network<'_>, threads: usize) -> 
 /// How a made plan is told of.
 #[must_use]
 pub fn told(head: &Head) -> String {
-    let worst = head.referee.outputs.iter().map(|output| output.error).fold(None, |worst: Option<f32>, error| {
-        Some(worst.map_or(error, |worst| worst.max(error)))
-    });
-    match worst {
+    match head.referee.worst() {
         Some(worst) => format!("{} {worst:.1e}", head.binding.isa),
         None => format!("{} not compared here", head.binding.isa),
     }

@@ -27,6 +27,6 @@ mod weights;
 pub use engine::Plan;
 pub use fuse::fuse;
 pub use lower::{lower, simplify};
-pub use make::{Failure, Made, Stage, make, outlook, told};
+pub use make::{Failure, Made, Stage, compare, make, outlook, told};
 pub use shelf::{Found, Listed, Shelf};
 pub use target::{NATIVE, Target, native};

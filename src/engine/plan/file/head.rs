@@ -49,6 +49,14 @@ pub struct Referee {
     pub outputs: Vec<Compared>,
 }
 
+impl Referee {
+    /// The largest error of all outputs; none where nothing was compared.
+    #[must_use]
+    pub fn worst(&self) -> Option<f32> {
+        self.outputs.iter().map(|output| output.error).reduce(f32::max)
+    }
+}
+
 /// The largest error of one output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
