@@ -38,7 +38,12 @@ impl Arena {
 }
 
 impl<W: AsRef<[f32]>> Runner<W> {
+    /// # Panics
+    /// The program is not one for these weights and kernels: nothing that runs it asks again.
     pub fn new(program: Program, weights: W, kernels: &'static Kernels, threads: usize) -> Self {
+        if let Err(invalid) = program.check(weights.as_ref().len(), kernels.isa) {
+            panic!("a program that was not checked: {}: {}", invalid.part, invalid.fault);
+        }
         let scratch = program.steps.iter().map(|named| named.step.work().scratch(kernels.isa)).max().unwrap_or(0);
         let items = program.steps.iter().map(|named| named.step.work().items(kernels.isa)).collect();
         let arena = Arena::new(program.arena + SLACK);

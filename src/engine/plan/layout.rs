@@ -139,12 +139,16 @@ pub fn lay_out(graph: &Graph) -> Layout {
         let placed = layout.places[node.output].clone();
         match (&node.op, placed) {
             (Op::Reshape, None) => {
-                // If it cannot be a view of its input as that lies best, the input shall lie so that it can.
+                // If it cannot be a view of its input as that lies best, the input shall lie so that it can; nor need the
+                // pixels of a picture that a product makes be turned for the convolutions that read it.
                 let input = node.inputs[0];
                 let (from, to) = (shape(input), shape(node.output));
-                if layout.places[input].is_none() && !is_fixed(input) && reshaped(from, &best(input), to).is_none() {
-                    if let Some(strides) = reshaped(to, &best(node.output), from) {
-                        let place = layout.allocate(node.output, to, best(node.output));
+                let is_picture = to.len() == 4 && is_product(graph, input) && is_picture(graph, node.output);
+                let order = if is_picture { dense(to, [0, 2, 3, 1].into_iter()) } else { best(node.output) };
+                let turns = is_picture || reshaped(from, &best(input), to).is_none();
+                if layout.places[input].is_none() && !is_fixed(input) && turns {
+                    if let Some(strides) = reshaped(to, &order, from) {
+                        let place = layout.allocate(node.output, to, order);
                         layout.places[input] = Some(Place { strides, ..place });
                     }
                 }
@@ -185,6 +189,16 @@ pub fn lay_out(graph: &Graph) -> Layout {
         }
     }
     layout
+}
+
+/// Whether a value is a product of two computed ones, which can be made in either order.
+fn is_product(graph: &Graph, value: ValueId) -> bool {
+    graph.nodes.iter().any(|node| node.output == value && matches!(node.op, Op::MatMul { .. }))
+}
+
+/// Whether a convolution reads a value.
+fn is_picture(graph: &Graph, value: ValueId) -> bool {
+    graph.nodes.iter().any(|node| matches!(node.op, Op::Conv(_)) && node.inputs.contains(&value))
 }
 
 /// What a node that computes nothing makes of its input's place.

@@ -84,7 +84,9 @@ impl Baker<'_> {
         let (to, copied) = self.writable(node.output)?;
         let adds = conv.finish.residual != Residual::None;
         let residual = adds.then(|| self.readable(node.inputs[3])).transpose()?;
-        let merged = depth * kw <= MERGED_DEPTH_MAX && kw > 1 && conv.groups == 1 && conv.window.dilation[1] == 1;
+        let is_winograd = conv.groups == 1 && self.takes_winograd(conv, depth, outputs, to.shape[2] * to.shape[3]);
+        let is_narrow = depth * kw <= MERGED_DEPTH_MAX && kw > 1 && conv.window.dilation[1] == 1;
+        let merged = is_narrow && conv.groups == 1 && !is_winograd;
         let (input, window) = if merged {
             self.rows_of_taps(node.inputs[0], conv.window, to.shape[3])?
         } else {
@@ -94,7 +96,7 @@ impl Baker<'_> {
             self.depthwise(conv, &input, &to, residual.as_ref(), weight, bias);
             return copied.map_or(Ok(()), |place| self.copy(&to.shape, &to.place, &place.place));
         }
-        if conv.groups == 1 && self.takes_winograd(conv, depth, outputs, to.shape[2] * to.shape[3]) {
+        if is_winograd {
             let (weights, bias) = self.pack_winograd(outputs, depth, weight, bias);
             for image in 0..to.shape[0] {
                 let step = Winograd {
@@ -250,7 +252,7 @@ impl Baker<'_> {
     /// Whether Winograd's way is the faster one: it saves three quarters of the products, and costs four times the weights.
     fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, pixels: usize) -> bool {
         let Window { kernel, stride, dilation, .. } = conv.window;
-        let lanes = self.isa.lanes;
+        let lanes = self.isa.half;
         (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
             && depth % lanes == 0
             && outputs % lanes == 0

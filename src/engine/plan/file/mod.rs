@@ -4,8 +4,9 @@
 //! running it touches nothing but its own memory, or says what is wrong with them. May not know: graphs, the cache.
 //!
 //! Texts are read before they are checked, and belong to us from then on; weights stay in the page cache, where whoever
-//! may write the file can change them. Then results are wrong, but no weight is ever an offset or a size. Who shortens
-//! the file while it is mapped ends the process (SIGBUS): plans are replaced by renaming, never written in place.
+//! may write the file can change them. Then results are wrong, but nothing else: what tables among them point to is
+//! confined each time it is read. Who shortens the file while it is mapped ends the process (SIGBUS): plans are replaced
+//! by renaming, never written in place.
 
 mod head;
 mod sections;
@@ -275,8 +276,8 @@ impl<'p> Reader<'p> {
         let length = usize::try_from(section.length).map_err(|_| self.io(io::ErrorKind::OutOfMemory.into()))?;
         let mut options = MmapOptions::new();
         options.offset(section.offset).len(length);
-        // SAFETY: all of it is inside the file. Another process that writes to the file makes results wrong: no weight
-        // is ever an offset or a size, and plans are replaced by renaming.
+        // SAFETY: all of it is inside the file. Another process that writes to the file makes results wrong and no
+        // more: no weight is trusted as an offset or a size. Plans are replaced by renaming.
         let map = unsafe { options.map_copy_read_only(&self.file) }.map_err(|source| self.io(source))?;
         // All of it is about to be read; that this is only advice is no loss.
         let _ = map.advise(Advice::WillNeed);

@@ -48,7 +48,10 @@ pub struct Header {
 pub enum Fault {
     Magic,
     Version(u32),
-    Checksum { expected: u32, found: u32 },
+    Checksum {
+        expected: u32,
+        found: u32,
+    },
     /// It is as it was written, but says what no header says.
     Layout,
 }

@@ -9,28 +9,34 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Binding, Compared, Error, HEADER, Head, Header, Plan, Program, Referee, VERSION, open, read_head, read_texts};
+use super::{
+    Binding, Compared, Error, HEADER, Head, Header, Plan, Program, Referee, VERSION, open, read_head, read_texts,
+};
 use crate::engine::plan::bake::bake;
-use crate::engine::plan::graph::{Activation, Binary, Conv, Finish, Graph, Node, Op, Residual, Unary, ValueId, Window};
+use crate::engine::plan::graph::{
+    Activation, Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window,
+};
 use crate::engine::plan::kernels::{self, Isa};
+use crate::engine::plan::steps::Step;
 use crate::random::Random;
 
-/// Kernels to bake for. Only what runs them needs the CPU.
-fn isa() -> &'static Isa {
+/// Kernels to bake for.
+fn native() -> &'static Isa {
     kernels::native().isa
 }
 
 /// Graphs written by hand.
 struct Builder {
+    isa: &'static Isa,
     graph: Graph,
     random: Random,
 }
 
 impl Builder {
-    fn new(shape: &[usize]) -> Self {
+    fn new(isa: &'static Isa, shape: &[usize]) -> Self {
         let mut graph = Graph::default();
         graph.input = graph.value("images", shape, None);
-        Self { graph, random: Random::new(7) }
+        Self { isa, graph, random: Random::new(7) }
     }
 
     fn add(&mut self, op: Op, inputs: &[ValueId], shape: &[usize]) -> ValueId {
@@ -51,8 +57,7 @@ impl Builder {
     /// A square window, padded so that it is centred.
     fn conv(&mut self, from: ValueId, outputs: usize, kernel: usize, stride: usize, added: Option<ValueId>) -> ValueId {
         let [n, c, h, w] = self.shape(from)[..] else { panic!("no picture") };
-        let window =
-            Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pad: [(kernel - 1) / 2; 2] };
+        let window = Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pad: [(kernel - 1) / 2; 2] };
         let residual = if added.is_some() { Residual::After } else { Residual::None };
         let op = Op::Conv(Conv { window, groups: 1, finish: Finish { activation: Activation::Silu, residual } });
         let (filters, bias) = (self.constant(&[outputs, c, kernel, kernel]), self.constant(&[outputs]));
@@ -62,21 +67,21 @@ impl Builder {
 
     fn baked(mut self, outputs: &[ValueId]) -> (Program, Vec<f32>) {
         self.graph.outputs = outputs.to_vec();
-        let baked = bake(&self.graph, isa()).unwrap();
+        let baked = bake(&self.graph, self.isa).unwrap();
         (baked.program, baked.weights)
     }
 }
 
 /// One convolution: a file of a few thousand bytes.
-fn small() -> (Program, Vec<f32>) {
-    let mut graph = Builder::new(&[1, 3, 6, 6]);
+fn small(isa: &'static Isa) -> (Program, Vec<f32>) {
+    let mut graph = Builder::new(isa, &[1, 3, 6, 6]);
     let out = graph.conv(graph.graph.input, 4, 3, 1, None);
     graph.baked(&[out])
 }
 
 /// What networks are made of, large enough that most steps have several items.
-fn large() -> (Program, Vec<f32>) {
-    let mut graph = Builder::new(&[1, 3, 48, 48]);
+fn large(isa: &'static Isa) -> (Program, Vec<f32>) {
+    let mut graph = Builder::new(isa, &[1, 3, 48, 48]);
     let a = graph.conv(graph.graph.input, 16, 3, 2, None);
     let half = graph.add(Op::Slice { axis: 1, start: 8 }, &[a], &[1, 8, 24, 24]);
     let b = graph.conv(half, 8, 3, 1, Some(half));
@@ -96,19 +101,79 @@ fn large() -> (Program, Vec<f32>) {
     graph.baked(&[boxes, pooled])
 }
 
-fn binding(program: &Program) -> Binding {
-    let input = program.input.shape.clone().try_into().expect("a picture");
-    Binding { model_sha256: "5a".repeat(32), input, isa: isa().name.into() }
+/// All other steps.
+fn wide(isa: &'static Isa) -> (Program, Vec<f32>) {
+    let mut graph = Builder::new(isa, &[1, 16, 24, 24]);
+    let a = graph.conv(graph.graph.input, 16, 3, 1, None);
+    let a = graph.conv(a, 32, 3, 1, None);
+    let a = graph.conv(a, 32, 3, 1, Some(a));
+    let shape = [1, 32, 24, 24];
+    let window = Window { kernel: [3; 2], stride: [1; 2], dilation: [2; 2], pad: [2; 2] };
+    let (filters, bias) = (graph.constant(&[32, 1, 3, 3]), graph.constant(&[32]));
+    let b = graph.add(Op::Conv(Conv { window, groups: 32, finish: Finish::default() }), &[a, filters, bias], &shape);
+    let mean = graph.add(Op::Reduce { reduce: Reduce::Mean, axes: vec![2, 3] }, &[b], &[1, 32, 1, 1]);
+    let gate = graph.add(Op::Unary(Unary::Sigmoid), &[mean], &[1, 32, 1, 1]);
+    let c = graph.add(Op::Binary(Binary::Mul), &[b, gate], &shape);
+    let flat = graph.add(Op::Reshape, &[c], &[1, 32, 576]);
+    let rows = graph.add(Op::Permute { order: vec![0, 2, 1] }, &[flat], &[1, 576, 32]);
+    let (scale, shift) = (graph.constant(&[32]), graph.constant(&[32]));
+    let rows = graph.add(Op::LayerNorm { epsilon: 1e-5 }, &[rows, scale, shift], &[1, 576, 32]);
+    let (factors, bias) = (graph.constant(&[24, 32]), graph.constant(&[24]));
+    let keys = graph.add(Op::Linear(Finish::default()), &[rows, factors, bias], &[1, 576, 24]);
+    let turned = graph.add(Op::Permute { order: vec![0, 2, 1] }, &[keys], &[1, 24, 576]);
+    let alike = graph.add(Op::MatMul { scale: 0.25 }, &[turned, keys], &[1, 24, 24]);
+    let alike = graph.add(Op::Softmax { axis: 2 }, &[alike], &[1, 24, 24]);
+    let best = graph.add(Op::Reduce { reduce: Reduce::Max, axes: vec![2] }, &[rows], &[1, 576, 1]);
+    let best = graph.add(Op::Reshape, &[best], &[1, 576]);
+    let top = graph.add(Op::Top { axis: 1, largest: true }, &[best], &[1, 100]);
+    let top = graph.add(Op::Reshape, &[top], &[1, 100, 1]);
+    let top = graph.add(Op::Broadcast, &[top], &[1, 100, 32]);
+    let chosen = graph.add(Op::Gather { axis: 1 }, &[rows, top], &[1, 100, 32]);
+    let places = (0..40).flat_map(|at| [at / 2, (at / 2 + 1).min(23)]).map(|at| at as f32).collect();
+    let places = graph.graph.value("places", &[40, 2], Some(places));
+    let weights = graph.constant(&[40, 2]);
+    let taller = graph.add(Op::Resample { axis: 2 }, &[a, places, weights], &[1, 32, 40, 24]);
+    let grid = graph.add(Op::Slice { axis: 2, start: 0 }, &[rows], &[1, 576, 2]);
+    let grid = graph.add(Op::Reshape, &[grid], &[1, 24, 24, 2]);
+    let read = graph.add(Op::GridSample { align_corners: false }, &[taller, grid], &shape);
+    let (program, weights) = graph.baked(&[alike, chosen, read]);
+    let kinds: std::collections::BTreeSet<String> = program.steps.iter().map(|named| kind(&named.step)).collect();
+    for kind in [
+        "Winograd",
+        "Depthwise",
+        "Reduce",
+        "LayerNorm",
+        "Conv",
+        "MatMul",
+        "Softmax",
+        "Top",
+        "Gather",
+        "Resample",
+        "GridSample",
+    ] {
+        assert!(kinds.contains(kind), "{kind} is not in {kinds:?}");
+    }
+    (program, weights)
 }
 
-fn head(program: &Program) -> Head {
+fn kind(step: &Step) -> String {
+    format!("{step:?}").split('(').next().unwrap().to_owned()
+}
+
+fn binding(program: &Program, isa: &Isa) -> Binding {
+    let input = program.input.shape.clone().try_into().expect("a picture");
+    Binding { model_sha256: "5a".repeat(32), input, isa: isa.name.into() }
+}
+
+fn head(program: &Program, isa: &Isa) -> Head {
     let outputs = program.outputs.iter().map(|output| Compared { name: output.name.clone(), error: 1.25e-6 }).collect();
     let referee = Referee { bound: 1e-3, outputs };
-    Head::new(binding(program), [None, Some(3), None, None], isa(), referee)
+    Head::new(binding(program, isa), [None, Some(3), None, None], isa, referee)
 }
 
 /// A file in a folder that goes with it.
 struct Written {
+    isa: &'static Isa,
     folder: TempDir,
     program: Program,
     weights: Vec<f32>,
@@ -116,10 +181,22 @@ struct Written {
 
 impl Written {
     fn new((program, weights): (Program, Vec<f32>)) -> Self {
-        let written = Self { folder: TempDir::new().unwrap(), program, weights };
+        Self::of(native(), (program, weights))
+    }
+
+    fn of(isa: &'static Isa, (program, weights): (Program, Vec<f32>)) -> Self {
+        let written = Self { isa, folder: TempDir::new().unwrap(), program, weights };
         let mut file = File::create(written.path()).unwrap();
-        super::write(&mut file, &head(&written.program), &written.program, &written.weights).unwrap();
+        super::write(&mut file, &written.head(), &written.program, &written.weights).unwrap();
         written
+    }
+
+    fn binding(&self) -> Binding {
+        binding(&self.program, self.isa)
+    }
+
+    fn head(&self) -> Head {
+        head(&self.program, self.isa)
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -127,7 +204,7 @@ impl Written {
     }
 
     fn open(&self) -> Result<Plan, Error> {
-        open(&self.path(), &binding(&self.program), isa())
+        open(&self.path(), &self.binding(), self.isa)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -150,10 +227,10 @@ fn sections(bytes: &[u8]) -> Header {
 
 #[test]
 fn what_was_written_is_read() {
-    for parts in [small(), large()] {
+    for parts in [small(native()), large(native()), wide(native())] {
         let written = Written::new(parts);
         let plan = written.open().unwrap();
-        assert_eq!(plan.head, head(&written.program));
+        assert_eq!(plan.head, written.head());
         assert_eq!(plan.program, written.program);
         assert_eq!(plan.weights.as_ref(), written.weights);
         assert!(plan.weights.as_ref().as_ptr().addr().is_multiple_of(64));
@@ -164,15 +241,15 @@ fn what_was_written_is_read() {
 
 #[test]
 fn numbers_that_text_cannot_hold_are_not_written() {
-    let (program, weights) = small();
-    let mut head = head(&program);
+    let (program, weights) = small(native());
+    let mut head = head(&program, native());
     head.referee.outputs[0].error = f32::NAN;
     assert!(super::write(&mut Vec::new(), &head, &program, &weights).is_err());
 }
 
 #[test]
 fn a_file_cut_anywhere_is_recognised() {
-    let written = Written::new(small());
+    let written = Written::new(small(native()));
     let whole = written.bytes();
     let header = sections(&whole);
     let borders = header.sections.iter().flat_map(|section| [section.offset, section.offset + section.length]);
@@ -195,7 +272,7 @@ fn a_file_cut_anywhere_is_recognised() {
 
 #[test]
 fn every_flipped_bit_is_found() {
-    let written = Written::new(small());
+    let written = Written::new(small(native()));
     let whole = written.bytes();
     let file = File::options().write(true).open(written.path()).unwrap();
     let mut random = Random::new(2);
@@ -226,9 +303,9 @@ fn every_flipped_bit_is_found() {
 
 #[test]
 fn plans_for_others_are_refused() {
-    let written = Written::new(small());
-    let right = binding(&written.program);
-    let open = |binding: Binding| open(&written.path(), &binding, isa()).unwrap_err();
+    let written = Written::new(small(native()));
+    let right = written.binding();
+    let open = |binding: Binding| open(&written.path(), &binding, written.isa).unwrap_err();
     let error = open(Binding { model_sha256: "5b".repeat(32), ..right.clone() });
     assert!(matches!(error, Error::OtherModel { .. }), "{error}");
     let error = open(Binding { input: [1, 3, 8, 6], ..right.clone() });
@@ -236,19 +313,19 @@ fn plans_for_others_are_refused() {
     let error = open(Binding { isa: "neon".into(), ..right.clone() });
     assert!(matches!(error, Error::OtherIsa { .. }), "{error}");
     let text = error.to_string();
-    for part in [written.path().to_str().unwrap(), "neon", isa().name, "firstlight cache bake"] {
+    for part in [written.path().to_str().unwrap(), "neon", native().name, "firstlight cache bake"] {
         assert!(text.contains(part), "{text}");
     }
 
     // The same instruction set, whose tiles were other ones.
     let program = serde_json::to_vec(&written.program).unwrap();
-    let mut other = head(&written.program);
+    let mut other = written.head();
     other.tiles[0][1] += 1;
     written.reassemble(VERSION, &serde_json::to_vec(&other).unwrap(), &program, &written.weights);
     let error = open(right.clone());
     assert!(matches!(error, Error::OtherIsa { .. }), "{error}");
 
-    let text = serde_json::to_vec(&head(&written.program)).unwrap();
+    let text = serde_json::to_vec(&written.head()).unwrap();
     for (version, age) in [(VERSION + 1, "newer"), (VERSION - 1, "older"), (u32::MAX, "newer")] {
         written.reassemble(version, &text, &program, &written.weights);
         let error = open(right.clone());
@@ -265,7 +342,7 @@ fn plans_for_others_are_refused() {
 
 #[test]
 fn what_is_no_file_of_ours_is_refused() {
-    let written = Written::new(small());
+    let written = Written::new(small(native()));
     for bytes in [&b"ONNX, or anything else"[..], &[0; 4096], b"\x89PNG\r\n\x1a\n"] {
         written.replace(bytes);
         assert!(matches!(written.open(), Err(Error::NotAPlan { .. })));
@@ -282,8 +359,8 @@ fn what_is_no_file_of_ours_is_refused() {
 
 #[test]
 fn texts_are_bounded() {
-    let written = Written::new(small());
-    let (head, program) = (serde_json::to_vec(&head(&written.program)).unwrap(), serde_json::to_vec(&written.program).unwrap());
+    let written = Written::new(small(native()));
+    let (head, program) = (serde_json::to_vec(&written.head()).unwrap(), serde_json::to_vec(&written.program).unwrap());
     let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
     let long = [br#"{"arena":1,"input":{"name":"#.as_slice(), &vec![b' '; 33 << 20]].concat();
     for text in [deep.as_slice(), b"", b"null", b"\xff\xfe", &head] {

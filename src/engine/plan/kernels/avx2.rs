@@ -77,7 +77,7 @@ impl Vector for __m256 {
 
 // Pixels of a tile whose panel has this many vectors of 8 channels. Wider panels than two vectors would leave the
 // compiler no register free, and it then keeps sums in memory: half the speed.
-kernels!(AVX2, __m256, [target_feature(enable = "avx2,fma")], super::gemm::multiply, [(12, 1, 1), (6, 2, 2)]);
+kernels!(AVX2, __m256, __m256, [target_feature(enable = "avx2,fma")], super::gemm::multiply, [(12, 1, 1), (6, 2, 2)]);
 
 #[cfg(test)]
 mod tests {

@@ -6,14 +6,16 @@ pub struct Isa {
     pub name: &'static str,
     /// Numbers of a vector.
     pub lanes: usize,
+    /// Numbers of the smaller vector that some kernels fall back to, or as many.
+    pub half: usize,
     /// Pixels of a tile whose panel has one vector, two, and so on.
     pub pixels: &'static [usize],
 }
 
-pub const AVX512: Isa = Isa { name: "avx512", lanes: 16, pixels: &[26, 12, 8, 6] };
-pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, pixels: &[12, 6] };
-pub const NEON: Isa = Isa { name: "neon", lanes: 4, pixels: &[14, 10, 7, 6] };
-pub const PORTABLE: Isa = Isa { name: "portable", lanes: 4, pixels: &[10, 5, 3, 2] };
+pub const AVX512: Isa = Isa { name: "avx512", lanes: 16, half: 8, pixels: &[26, 12, 8, 6] };
+pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, half: 8, pixels: &[12, 6] };
+pub const NEON: Isa = Isa { name: "neon", lanes: 4, half: 4, pixels: &[14, 10, 7, 6] };
+pub const PORTABLE: Isa = Isa { name: "portable", lanes: 4, half: 4, pixels: &[10, 5, 3, 2] };
 
 /// All that plans can be baked for.
 pub const ALL: [&Isa; 4] = [&AVX512, &AVX2, &NEON, &PORTABLE];

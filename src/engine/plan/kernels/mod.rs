@@ -51,7 +51,8 @@ pub struct Kernels {
     pub blend: unsafe fn(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize),
     /// Results of a convolution in which every channel has a filter of its own.
     pub depthwise: unsafe fn(run: &depthwise::Run<'_>),
-    /// The products of one tile of F(4×4, 3×3), `step` values from one to the next; `channels` are whole vectors.
+    /// The products of one tile of F(4×4, 3×3), `step` values from one to the next; `channels` are whole vectors of
+    /// [`Isa::half`].
     pub winograd_input: unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
     /// The results of one tile.
     pub winograd_output: unsafe fn(tile: &winograd::Output<'_>),
@@ -84,7 +85,7 @@ pub struct Row {
 fn tables() -> Vec<(&'static Kernels, bool)> {
     #[cfg(target_arch = "x86_64")]
     return vec![
-        (&avx512::KERNELS, is_x86_feature_detected!("avx512f")),
+        (&avx512::KERNELS, is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
         (&avx2::KERNELS, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
         (&portable::KERNELS, true),
     ];
@@ -116,10 +117,10 @@ macro_rules! enabled {
 }
 use enabled;
 
-/// The table of an instruction set: its vector, what the CPU must have, its micro-kernel, and its tiles as pixels ×
+/// The table of an instruction set: its vector, the smaller one for what is no whole vector, what the CPU must have, its micro-kernel, and its tiles as pixels ×
 /// vectors, from one vector upwards, with the channels of a step.
 macro_rules! kernels {
-    ($isa:ident, $vector:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
+    ($isa:ident, $vector:ty, $half:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
         pub static KERNELS: super::Kernels = {
             use super::{Binary, Kernels, Row, Tile, Unary, depthwise, enabled, gemm, isa, rows, winograd};
             use $multiply as multiply;
@@ -152,10 +153,18 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn winograd_input(
                 pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize
             ) {
-                unsafe { winograd::input::<$vector>(pixels, to, step, channels) }
+                if channels % isa::$isa.lanes == 0 {
+                    unsafe { winograd::input::<$vector>(pixels, to, step, channels) }
+                } else {
+                    unsafe { winograd::input::<$half>(pixels, to, step, channels) }
+                }
             } }
             enabled! { $feature unsafe fn winograd_output(tile: &winograd::Output<'_>) {
-                unsafe { winograd::output::<$vector>(tile) }
+                if tile.channels % isa::$isa.lanes == 0 {
+                    unsafe { winograd::output::<$vector>(tile) }
+                } else {
+                    unsafe { winograd::output::<$half>(tile) }
+                }
             } }
             enabled! { $feature unsafe fn sum_row(x: *const f32, count: usize) -> f32 {
                 unsafe { rows::sum_row::<$vector>(x, count) }

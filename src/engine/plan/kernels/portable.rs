@@ -92,7 +92,7 @@ impl Vector for Lanes {
 
 // Pixels of a tile whose panel has this many vectors of 4 channels. One of the 16 registers holds the product before it
 // is added, and the compiler needs another.
-kernels!(PORTABLE, Lanes, [], super::gemm::multiply, [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)]);
+kernels!(PORTABLE, Lanes, Lanes, [], super::gemm::multiply, [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)]);
 
 #[cfg(test)]
 mod tests {

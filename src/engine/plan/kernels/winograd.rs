@@ -25,7 +25,7 @@ pub struct Output<'a> {
     /// What is added to each result, where the finish says so.
     pub residuals: &'a [*const f32; RESULTS * RESULTS],
     pub finish: Finish,
-    /// A multiple of a vector.
+    /// Whole vectors of [`super::Isa::half`].
     pub channels: usize,
 }
 

@@ -115,7 +115,7 @@ impl Work for Winograd {
         self.input.check(limits)?;
         self.output.check_written(limits)?;
         self.input.check_apart(&self.output)?;
-        let lanes = isa.lanes;
+        let lanes = isa.half;
         if self.input.channels % lanes != 0 || self.output.channels % lanes != 0 {
             return Err(format!("{} channels to {}: not whole vectors", self.input.channels, self.output.channels));
         }
