@@ -11,8 +11,12 @@ use super::{Context, Fault, Limits, Operand, Strided, Work};
 use crate::engine::plan::graph::Finish;
 use crate::engine::plan::kernels::{Isa, Kernels, Tile};
 
-/// Rows of an item: enough that packing the other matrix is paid back.
-const BLOCK_ROWS: usize = 192;
+/// Items that there should be, so that threads share them evenly.
+const ITEMS: usize = 8;
+/// Rows of an item, at least: fewer would not pay back that each item packs the other matrix.
+const BLOCK_ROWS_MIN: usize = 64;
+/// Rows of an item, at most: their pointers stay in the first cache.
+const BLOCK_ROWS_MAX: usize = 1024;
 /// Values of a packed matrix, at most: 16 MB.
 const PACKED_MAX: usize = 1 << 22;
 
@@ -35,7 +39,14 @@ pub struct MatMul {
 
 impl MatMul {
     fn blocks(&self) -> usize {
-        self.rows.div_ceil(BLOCK_ROWS)
+        let batch = self.batch.iter().product::<usize>();
+        let shared = ITEMS.div_ceil(batch).min(self.rows.div_ceil(BLOCK_ROWS_MIN));
+        shared.max(self.rows.div_ceil(BLOCK_ROWS_MAX))
+    }
+
+    /// Rows of an item, at most.
+    fn block(&self) -> usize {
+        self.rows.div_ceil(self.blocks())
     }
 
     fn packed(&self, isa: &Isa) -> usize {
@@ -84,8 +95,8 @@ impl MatMul {
         let [a_row, to_row] = [self.a.strides[self.batch.len()], self.output.strides[self.batch.len()]];
         // SAFETY: inside, as check() has seen.
         unsafe {
-            let rows = Rows::new(scratch, BLOCK_ROWS, 1);
-            let bias = scratch.add(Rows::scratch(BLOCK_ROWS, 1));
+            let rows = Rows::new(scratch, self.block(), 1);
+            let bias = scratch.add(Rows::scratch(self.block(), 1));
             bias.write_bytes(0, LANES_MAX);
             let (mut first, mut gathered, mut packed) = (0, 0, packed);
             for panel in kernels.isa.panels(self.columns) {
@@ -133,7 +144,7 @@ impl Work for MatMul {
     }
 
     fn scratch(&self, isa: &Isa) -> usize {
-        Rows::scratch(BLOCK_ROWS, 1) + LANES_MAX + self.packed(isa)
+        Rows::scratch(self.block(), 1) + LANES_MAX + self.packed(isa)
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
@@ -143,7 +154,7 @@ impl Work for MatMul {
         for [a, b, to] in Places::new(&self.batch, strides, batch..batch + 1) {
             // SAFETY: check() has seen that all is inside.
             unsafe {
-                let packed = context.scratch.add(Rows::scratch(BLOCK_ROWS, 1) + LANES_MAX);
+                let packed = context.scratch.add(Rows::scratch(self.block(), 1) + LANES_MAX);
                 self.pack(self.b.pointer(context).add(b), packed, context.kernels.isa);
                 let (a, to) = (self.a.pointer(context).add(a), context.arena.add(self.output.offset + to));
                 self.multiply(&block, a, packed, to, context.scratch, context.kernels);
