@@ -295,7 +295,7 @@ mod tests {
         let found = [640.0, 320.0, 10.0, 0.5, 0.1, 0.01];
         assert!((error(&[1, 2, 3], &found, &expected) - 0.02).abs() < 1e-6);
         // The same values as three rows of two channels.
-        assert!((error(&[1, 3, 2], &[640.0, 320.0, 10.0, 0.5, 0.1, 0.64], &expected) - 0.002).abs() < 1e-3);
+        assert!((error(&[1, 3, 2], &[640.0, 320.0, 10.0, 0.5, 0.1, 0.16], &expected) - 5e-4).abs() < 1e-6);
     }
 
     #[test]
