@@ -23,7 +23,7 @@ fn with_nothing_said_it_sees_the_demo_and_shows_it() {
     assert_eq!(status["state"], "running");
     assert_eq!(status["model"]["id"], "parts/1");
     assert_eq!(status["model"]["sha256"], "5dafbdb7061121dab5f4f6a11e4308d87730f9e86af555ffbccd5972a273eeb9");
-    assert_eq!(status["engine"]["name"], "tract");
+    assert_eq!(status["engine"]["name"], "plan");
     assert!(status["loop"]["frames"].as_u64().unwrap() > 0);
     assert!(status["boot"]["first_inference_ms"].as_u64().is_some());
     assert!(status["board"]["memory_rss_mb"].as_u64().unwrap() > 0);
