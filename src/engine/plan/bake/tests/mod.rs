@@ -97,6 +97,11 @@ fn agrees(draft: &mut Draft, what: &str) {
     draft.graph.sweep();
     runs(&draft.graph, &expected, &format!("{what}, as drawn"));
     fuse(&mut draft.graph);
+    let values = reference::run(&draft.graph, &expected.picture);
+    for (&output, (wanted, bound)) in draft.graph.outputs.iter().zip(&expected.outputs) {
+        let off = difference(&values[output], wanted);
+        assert!(off <= *bound, "{what}: fused wrongly: {output} is off by {off}: {}", described(&draft.graph));
+    }
     runs(&draft.graph, &expected, &format!("{what}, fused"));
 }
 
