@@ -5,9 +5,10 @@ use crate::random::Random;
 
 /// Values of the network's input, from which all others are made.
 const INPUT: usize = 4096;
-/// Values of a result, at most, and products of a sum of many: a network answers within a millisecond.
+/// Values of a result, at most, where a test wants no more: a network answers within a millisecond.
 const VOLUME_MAX: usize = 1 << 13;
-const PRODUCTS_MAX: usize = 1 << 20;
+/// Products for each of them, at most, on an average.
+const PRODUCTS_MAX: usize = 1 << 7;
 
 /// A network being written.
 pub struct Draft {
@@ -15,6 +16,8 @@ pub struct Draft {
     pub random: Random,
     /// Whether each value is computed without rounding. Only of such may be asked which is greater, or what is below.
     pub exact: Vec<bool>,
+    /// Values of a result, at most, about.
+    pub largest: usize,
 }
 
 /// Adds an operator that reads a value; `None` when that cannot be.
@@ -29,7 +32,7 @@ impl Draft {
     pub fn new(seed: u64, shape: &[usize]) -> Self {
         let mut graph = Graph::default();
         graph.input = graph.value("input", shape, None);
-        Self { graph, random: Random::new(seed), exact: vec![true] }
+        Self { graph, random: Random::new(seed), exact: vec![true], largest: VOLUME_MAX }
     }
 
     /// One whose input is a row, cut up at will.
@@ -332,7 +335,7 @@ pub fn binary(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
             _ => {}
         }
     }
-    if volume(&to) > VOLUME_MAX {
+    if volume(&to) > draft.largest {
         return None;
     }
     let y = if is_plain && draft.one_in(6) { x } else { draft.operand(&other) };
@@ -350,7 +353,7 @@ pub fn binary(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
 fn broadcast(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let mut shape = draft.of(x);
     shape.iter_mut().for_each(|size| *size = if *size == 1 { 1 + draft.random.below(5) } else { *size });
-    (volume(&shape) <= VOLUME_MAX && shape != draft.of(x)).then(|| draft.add(Op::Broadcast, &[x], &shape))
+    (volume(&shape) <= draft.largest && shape != draft.of(x)).then(|| draft.add(Op::Broadcast, &[x], &shape))
 }
 
 pub fn concat(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
@@ -377,7 +380,7 @@ pub fn concat(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
         parts.insert(at, part);
     }
     let all: usize = parts.iter().map(|&part| volume(&draft.of(part))).sum();
-    (all <= 2 * VOLUME_MAX).then(|| draft.concat_of(axis, &parts))
+    (all <= 2 * draft.largest).then(|| draft.concat_of(axis, &parts))
 }
 
 /// Cut into parts, which come together again in their order or another, some of them changed.
@@ -514,7 +517,7 @@ fn gather(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
             _ => {}
         }
     }
-    if volume(&to) > VOLUME_MAX {
+    if volume(&to) > draft.largest {
         return None;
     }
     let places = if draft.one_in(3) {
@@ -545,7 +548,7 @@ fn resample(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let places = draft.known(&[results, terms], places);
     let weights = draft.weights(&[results, terms], terms);
     shape[axis] = results;
-    (volume(&shape) <= VOLUME_MAX).then(|| draft.add(Op::Resample { axis }, &[x, places, weights], &shape))
+    (volume(&shape) <= draft.largest).then(|| draft.add(Op::Resample { axis }, &[x, places, weights], &shape))
 }
 
 fn linear(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
@@ -553,7 +556,7 @@ fn linear(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let (last, rank) = (shape[shape.len() - 1], shape.len());
     let outputs = if draft.one_in(4) { draft.size(70) } else { draft.size(20) };
     shape[rank - 1] = outputs;
-    if volume(&shape) > VOLUME_MAX || volume(&shape) * last > PRODUCTS_MAX {
+    if volume(&shape) > draft.largest || volume(&shape) * last > PRODUCTS_MAX * draft.largest {
         return None;
     }
     let (weights, bias) = (draft.weights(&[outputs, last], last), draft.constant(&[outputs], 1.0));
@@ -583,7 +586,7 @@ fn product(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let of_other = if is_left { [depth, free] } else { [free, depth] };
     other[rank - 2..].copy_from_slice(&of_other);
     to[rank - 2..].copy_from_slice(&if is_left { [kept, free] } else { [free, kept] });
-    if volume(&to).max(volume(&other)) > VOLUME_MAX || volume(&to) * depth > PRODUCTS_MAX {
+    if volume(&to).max(volume(&other)) > draft.largest || volume(&to) * depth > PRODUCTS_MAX * draft.largest {
         return None;
     }
     let other = draft.operand(&other);
@@ -672,7 +675,7 @@ pub fn convolved(
     let (depth, outputs, [kh, kw]) = (from[1] / groups, groups * each, window.kernel);
     let to = [from[0], outputs, h, w];
     let all = depth * kh * kw;
-    if volume(&to) > 4 * VOLUME_MAX || volume(&to) * all > 8 * PRODUCTS_MAX {
+    if volume(&to) > 4 * draft.largest || volume(&to) * all > 8 * PRODUCTS_MAX * draft.largest {
         return None;
     }
     let (filters, bias) = (draft.weights(&[outputs, depth, kh, kw], all), draft.constant(&[outputs], 1.0));
@@ -691,7 +694,7 @@ fn upsample(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let [n, c, h, w] = draft.of(x)[..] else { return None };
     let [height, width] = [draft.size(3), draft.size(3)];
     let shape = [n, c, h * height, w * width];
-    (volume(&shape) <= VOLUME_MAX).then(|| draft.add(Op::Upsample { height, width }, &[x], &shape))
+    (volume(&shape) <= draft.largest).then(|| draft.add(Op::Upsample { height, width }, &[x], &shape))
 }
 
 fn grid_sample(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
