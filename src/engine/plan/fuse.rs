@@ -303,7 +303,11 @@ impl Fusion {
         if self.shape(x)[axis] != 1 || self.shape(constant)[axis] == 1 {
             return None;
         }
+        // Places may be as long as the constant, or longer, where it has length 1.
         let mut shape = self.shape(constant).to_vec();
+        if let Some((_, places)) = places {
+            shape.iter_mut().zip(places).for_each(|(size, &places)| *size = places.max(*size));
+        }
         shape[axis] = self.result(index)[axis];
         let views: Vec<_> =
             [Some((self.known(constant)?, self.shape(constant))), places].into_iter().flatten().collect();

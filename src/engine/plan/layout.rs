@@ -133,7 +133,10 @@ pub fn lay_out(graph: &Graph) -> Layout {
     let shape = |value: ValueId| graph.values[value].shape.as_slice();
     let is_fixed = |value: ValueId| graph.values[value].constant.is_some() || value == graph.input;
     for &value in graph.outputs.iter().chain([&graph.input]) {
-        layout.allocate(value, shape(value), c_order(shape(value)));
+        // One that is named twice is one.
+        if layout.places[value].is_none() {
+            layout.allocate(value, shape(value), c_order(shape(value)));
+        }
     }
     for node in graph.nodes.iter().rev() {
         let placed = layout.places[node.output].clone();

@@ -1,7 +1,7 @@
 //! Convolutions and pooling: pictures as steps want them, and packed weights.
 
 use super::Baker;
-use crate::engine::plan::graph::{Conv, Node, Residual, Window};
+use crate::engine::plan::graph::{Conv, Node, Residual, ValueId, Window};
 use crate::engine::plan::kernels::winograd::{self, PRODUCTS};
 use crate::engine::plan::layout::Place;
 use crate::engine::plan::steps::{self, Depthwise, GridSample, Operand, Picture, Pool, Step, Winograd};
@@ -40,12 +40,9 @@ impl Pictures {
 }
 
 impl Baker<'_> {
-    fn pictures(&self, value: usize) -> Result<Pictures, String> {
+    fn pictures(&mut self, value: ValueId) -> Result<Pictures, String> {
         let shape: [usize; 4] = self.shape(value).try_into().map_err(|_| "not a picture of N, C, H, W")?;
-        if self.graph.values[value].constant.is_some() {
-            return Err("a picture that is constant".into());
-        }
-        Ok(Pictures { place: self.place(value), shape })
+        Ok(Pictures { place: self.in_arena(value)?, shape })
     }
 
     /// A temporary place for pictures, channels last.
@@ -56,7 +53,7 @@ impl Baker<'_> {
     }
 
     /// The pictures as they are, or a copy whose channels lie together.
-    fn readable(&mut self, value: usize) -> Result<Pictures, String> {
+    fn readable(&mut self, value: ValueId) -> Result<Pictures, String> {
         let found = self.pictures(value)?;
         if found.channels_together() {
             return Ok(found);
@@ -67,7 +64,7 @@ impl Baker<'_> {
     }
 
     /// Where to write, and from where it must be copied if channels do not lie together there.
-    fn writable(&mut self, value: usize) -> Result<(Pictures, Option<Pictures>), String> {
+    fn writable(&mut self, value: ValueId) -> Result<(Pictures, Option<Pictures>), String> {
         let found = self.pictures(value)?;
         if found.channels_together() {
             return Ok((found, None));
@@ -172,17 +169,14 @@ impl Baker<'_> {
     pub(super) fn grid_sample(&mut self, node: &Node, align_corners: bool) -> Result<(), String> {
         let (to, copied) = self.writable(node.output)?;
         let from = self.readable(node.inputs[0])?;
-        if self.graph.values[node.inputs[1]].constant.is_some() {
-            return Err("a grid that is constant".into());
-        }
-        let grid = self.place(node.inputs[1]);
+        let grid = self.seen_as(node.inputs[1], &self.shape(node.inputs[1]).to_vec());
         for image in 0..to.shape[0] {
             let step = GridSample {
                 input: from.picture(self, image, 0..from.shape[1]),
                 output: to.picture(self, image, 0..to.shape[1]),
                 grid: Operand {
-                    constant: false,
-                    offset: self.offset(&grid) + image * grid.strides[0],
+                    constant: grid.constant,
+                    offset: grid.offset + image * grid.strides[0],
                     strides: grid.strides[1..].to_vec(),
                 },
                 align_corners,
@@ -197,7 +191,7 @@ impl Baker<'_> {
 
     /// The input, channels last, with its columns of padding, and a window of one column whose taps hold all that lies
     /// under a row of the window.
-    fn rows_of_taps(&mut self, value: usize, window: Window, columns: usize) -> Result<(Pictures, Window), String> {
+    fn rows_of_taps(&mut self, value: ValueId, window: Window, columns: usize) -> Result<(Pictures, Window), String> {
         let from = self.pictures(value)?;
         let [n, c, h, w] = from.shape;
         let (left, kw, stride) = (window.pad[1], window.kernel[1], window.stride[1]);

@@ -3,13 +3,15 @@
 use crate::engine::plan::arena::{self, Span};
 use crate::engine::plan::graph::{Graph, Node, Op, ValueId};
 use crate::engine::plan::kernels::Isa;
-use crate::engine::plan::layout::{Layout, Place, lay_out, view};
+use crate::engine::plan::layout::{Layout, Place, c_order, lay_out, reshaped, view};
 use crate::engine::plan::program::{Named, Program, Tensor};
 use crate::engine::plan::steps::{Operand, Step};
 
 mod conv;
 mod product;
 mod strided;
+#[cfg(test)]
+mod tests;
 
 /// What is being baked.
 pub struct Baker<'g> {
@@ -80,11 +82,27 @@ impl<'g> Baker<'g> {
 
     /// Makes the steps of all nodes.
     fn steps(mut self) -> Result<Self, String> {
+        self.constant_outputs()?;
         for (index, node) in self.graph.nodes.iter().enumerate() {
             self.at = index;
             self.node(node).map_err(|why| format!("{}: {why}", self.graph.values[node.output].name))?;
         }
         Ok(self)
+    }
+
+    /// Outputs that no node makes are written before the first one, which may read them.
+    fn constant_outputs(&mut self) -> Result<(), String> {
+        let graph = self.graph;
+        for (index, &output) in graph.outputs.iter().enumerate() {
+            if graph.outputs[..index].contains(&output) {
+                continue;
+            }
+            if let Some(offset) = self.constant(output) {
+                let (shape, to) = (self.shape(output).to_vec(), self.place(output));
+                self.copy_operand(&shape, Operand { constant: true, offset, strides: c_order(&shape) }, &to)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where a place begins in the arena.
@@ -98,6 +116,17 @@ impl<'g> Baker<'g> {
 
     fn place(&self, value: ValueId) -> Place {
         self.layout.places[value].clone().expect("every value that is not constant is laid out")
+    }
+
+    /// Where a value lies in the arena; a constant is brought there.
+    fn in_arena(&mut self, value: ValueId) -> Result<Place, String> {
+        if self.layout.places[value].is_some() {
+            return Ok(self.place(value));
+        }
+        let (shape, offset) = (self.shape(value).to_vec(), self.constant(value).ok_or("neither computed nor constant")?);
+        let place = self.dense(&shape);
+        self.copy_operand(&shape, Operand { constant: true, offset, strides: c_order(&shape) }, &place)?;
+        Ok(place)
     }
 
     /// A buffer for this node alone.
@@ -128,8 +157,9 @@ impl<'g> Baker<'g> {
     }
 
     fn push(&mut self, step: Step) {
-        let node = self.graph.values[self.graph.nodes[self.at].output].name.clone();
-        self.steps.push(Named { node, step });
+        // A network without nodes may still have outputs that are constant.
+        let value = self.graph.nodes.get(self.at).map_or(self.graph.outputs[0], |node| node.output);
+        self.steps.push(Named { node: self.graph.values[value].name.clone(), step });
     }
 
     fn node(&mut self, node: &Node) -> Result<(), String> {
@@ -160,15 +190,12 @@ impl<'g> Baker<'g> {
     fn look(&mut self, node: &Node) -> Result<(), String> {
         let (input, to) = (node.inputs[0], self.place(node.output));
         let (from, shape) = (self.shape(input).to_vec(), self.shape(node.output).to_vec());
-        if self.graph.values[input].constant.is_some() {
-            return Err("a view of a constant".into());
-        }
-        let place = self.place(input);
+        let place = self.in_arena(input)?;
         match view(&node.op, &place, &from, &shape) {
             Some(seen) if seen == to => Ok(()),
             Some(seen) => self.copy(&shape, &seen, &to),
             // The other way round: the output seen in the input's dimensions.
-            None => match crate::engine::plan::layout::reshaped(&shape, &to.strides, &from) {
+            None => match reshaped(&shape, &to.strides, &from) {
                 Some(strides) => self.copy(&from, &place, &Place { strides, ..to }),
                 None => {
                     let dense = self.dense(&from);
@@ -183,7 +210,7 @@ impl<'g> Baker<'g> {
     /// A temporary place, in C order.
     fn dense(&mut self, shape: &[usize]) -> Place {
         let buffer = self.temporary(shape.iter().product());
-        Place { buffer, offset: 0, strides: crate::engine::plan::layout::c_order(shape) }
+        Place { buffer, offset: 0, strides: c_order(shape) }
     }
 
     fn concat(&mut self, node: &Node, axis: usize) -> Result<(), String> {
@@ -193,7 +220,7 @@ impl<'g> Baker<'g> {
             let shape = self.shape(input).to_vec();
             let part = Place { offset, ..to.clone() };
             if let Some(at) = self.constant(input) {
-                let operand = Operand { constant: true, offset: at, strides: crate::engine::plan::layout::c_order(&shape) };
+                let operand = Operand { constant: true, offset: at, strides: c_order(&shape) };
                 self.copy_operand(&shape, operand, &part)?;
             } else if self.place(input) != part {
                 self.copy(&shape, &self.place(input), &part)?;

@@ -6,18 +6,20 @@ use crate::engine::plan::graph::{Finish, Node, Residual, ValueId, Window};
 use crate::engine::plan::layout::{Place, c_order};
 use crate::engine::plan::steps::{self, Attention, MatMul, Operand, Picture, Step, Strided};
 
+/// A place in which a dimension lies together, if it does. A single value leads nowhere, by whichever stride.
+fn together(shape: &[usize], axis: usize, place: &Place) -> Option<Place> {
+    let mut place = place.clone();
+    if shape[axis] == 1 {
+        place.strides[axis] = 1;
+    }
+    (place.strides[axis] == 1).then_some(place)
+}
+
 impl Baker<'_> {
     /// A value whose last dimension lies together: as it is, or a copy.
     fn in_last(&mut self, value: ValueId) -> Result<Place, String> {
-        let shape = self.shape(value).to_vec();
-        if let Some(offset) = self.constant(value) {
-            let place = self.dense(&shape);
-            let operand = Operand { constant: true, offset, strides: c_order(&shape) };
-            self.copy_operand(&shape, operand, &place)?;
-            return Ok(place);
-        }
-        let place = self.place(value);
-        if shape.last() == Some(&1) || place.strides.last() == Some(&1) {
+        let (shape, place) = (self.shape(value).to_vec(), self.in_arena(value)?);
+        if let Some(place) = together(&shape, shape.len() - 1, &place) {
             return Ok(place);
         }
         let copy = self.dense(&shape);
@@ -28,7 +30,7 @@ impl Baker<'_> {
     /// Where to write a value whose last dimension must lie together; it is copied from there if it does not.
     fn out_last(&mut self, value: ValueId) -> Place {
         let (shape, place) = (self.shape(value).to_vec(), self.place(value));
-        if shape.last() == Some(&1) || place.strides.last() == Some(&1) { place } else { self.dense(&shape) }
+        together(&shape, shape.len() - 1, &place).unwrap_or_else(|| self.dense(&shape))
     }
 
     pub(super) fn linear(&mut self, node: &Node, finish: Finish) -> Result<(), String> {
@@ -174,13 +176,16 @@ impl Baker<'_> {
         }
         let shape = self.shape(value).to_vec();
         let rank = shape.len();
-        let mut place = if self.graph.values[value].constant.is_some() { self.in_last(value)? } else { self.place(value) };
-        if shape[rank - 2] > 1 && place.strides[rank - 2] != 1 {
-            let order: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
-            let copy = self.in_order(&shape, &order);
-            self.copy(&shape, &place, &copy)?;
-            place = copy;
-        }
+        let place = self.in_arena(value)?;
+        let mut place = match together(&shape, rank - 2, &place) {
+            Some(place) => place,
+            None => {
+                let order: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
+                let copy = self.in_order(&shape, &order);
+                self.copy(&shape, &place, &copy)?;
+                copy
+            }
+        };
         place.strides.swap(rank - 2, rank - 1);
         Ok(Operand { constant: false, offset: self.offset(&place), strides: place.strides })
     }

@@ -139,7 +139,7 @@ impl Baker<'_> {
         };
         let order = last(&shape);
         let dense = |baker: &mut Self| baker.in_order(&shape, &order);
-        let from = self.place(node.inputs[0]);
+        let from = self.in_arena(node.inputs[0])?;
         let from = if in_rows(&from) {
             from
         } else {
@@ -165,7 +165,7 @@ impl Baker<'_> {
     pub(super) fn expectation(&mut self, node: &Node, axis: usize) -> Result<(), String> {
         let (own, shape) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.output).to_vec());
         let weights = self.constant(node.inputs[1]).ok_or("weights that are not constant")?;
-        let (to, mut from) = (self.place(node.output), self.place(node.inputs[0]));
+        let (to, mut from) = (self.place(node.output), self.in_arena(node.inputs[0])?);
         if own[axis] > 1 && from.strides[axis] != 1 {
             let order: Vec<usize> = (0..own.len()).filter(|&d| d != axis).chain([axis]).collect();
             let copy = self.in_order(&own, &order);
@@ -207,7 +207,7 @@ impl Baker<'_> {
     }
 
     /// A value in the dimensions of another, where it is.
-    fn seen_as(&mut self, value: ValueId, shape: &[usize]) -> Operand {
+    pub(super) fn seen_as(&mut self, value: ValueId, shape: &[usize]) -> Operand {
         let own = self.shape(value).to_vec();
         if let Some(offset) = self.constant(value) {
             return Operand { constant: true, offset, strides: broadcast(&own, &c_order(&own), shape) };
@@ -218,10 +218,7 @@ impl Baker<'_> {
 
     pub(super) fn reduce(&mut self, node: &Node, reduce: graph::Reduce, axes: &[usize]) -> Result<(), String> {
         let (shape, to) = (self.shape(node.inputs[0]).to_vec(), self.place(node.output));
-        if self.graph.values[node.inputs[0]].constant.is_some() {
-            return Err("of a constant".into());
-        }
-        let mut from = self.place(node.inputs[0]);
+        let mut from = self.in_arena(node.inputs[0])?;
         let split = |keep: bool| (0..shape.len()).filter(|axis| axes.contains(axis) != keep).collect::<Vec<usize>>();
         let (kept, gone) = (split(true), split(false));
         let pick = |values: &[usize], axes: &[usize]| -> Vec<usize> { axes.iter().map(|&axis| values[axis]).collect() };
@@ -288,7 +285,7 @@ impl Baker<'_> {
         let (places, weights) = (self.constant(node.inputs[1]), self.constant(node.inputs[2]));
         let (Some(places), Some(weights)) = (places, weights) else { return Err("a table that is not constant".into()) };
         let length = self.shape(node.inputs[0])[axis];
-        let from = self.place(node.inputs[0]);
+        let from = self.in_arena(node.inputs[0])?;
         let mut across = shape.clone();
         across[axis] = 1;
         let target = if (0..shape.len()).any(|d| d != axis && shape[d] > 1 && to.strides[d] == 1) {
@@ -303,8 +300,9 @@ impl Baker<'_> {
         let from = if row.is_none_or(|row| from.strides[row] == 1) {
             from
         } else {
+            // A result of length 1 along the axis may have any stride there; what it is made of must not come last.
             let mut order: Vec<usize> = (0..shape.len()).collect();
-            order.sort_by_key(|&d| std::cmp::Reverse(target.strides[d]));
+            order.sort_by_key(|&d| (Some(d) == row, std::cmp::Reverse(target.strides[d])));
             let place = self.in_order(&own, &order);
             self.copy(&own, &from, &place)?;
             place
@@ -328,7 +326,7 @@ impl Baker<'_> {
     /// Each pixel read as often as it is repeated.
     pub(super) fn upsample(&mut self, node: &Node, [tall, wide]: [usize; 2]) -> Result<(), String> {
         let [n, c, h, w] = self.shape(node.inputs[0])[..] else { return Err("no picture".into()) };
-        let (from, to) = (self.place(node.inputs[0]), self.place(node.output));
+        let (from, to) = (self.in_arena(node.inputs[0])?, self.place(node.output));
         let shape = [n, c, h, tall, w, wide];
         let [a, b, y, x] = from.strides[..] else { return Err("no picture".into()) };
         let input = Operand { constant: false, offset: self.offset(&from), strides: vec![a, b, y, 0, x, 0] };

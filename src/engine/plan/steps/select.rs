@@ -26,6 +26,19 @@ pub struct Top {
     pub output: Strided,
 }
 
+impl Top {
+    /// The greater, the better. Zeros of either sign are equal, and what is no number is never among the best.
+    fn rank(&self, x: f32) -> f32 {
+        if x.is_nan() {
+            f32::NEG_INFINITY
+        } else if self.largest {
+            x + 0.0
+        } else {
+            0.0 - x
+        }
+    }
+}
+
 impl Work for Top {
     fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         let shape = |last: usize| -> Vec<usize> { self.outer.iter().copied().chain([last]).collect() };
@@ -56,11 +69,9 @@ impl Work for Top {
                 let places: *mut u32 = context.scratch.cast();
                 (0..self.length).for_each(|place| places.add(place).write(place as u32));
                 let places = std::slice::from_raw_parts_mut(places, self.length);
-                let value = |place: u32| *from.add(place as usize * step);
-                let better = |a: &u32, b: &u32| -> Ordering {
-                    let by_value = value(*b).total_cmp(&value(*a));
-                    (if self.largest { by_value } else { by_value.reverse() }).then(a.cmp(b))
-                };
+                let value = |place: u32| self.rank(*from.add(place as usize * step));
+                let better =
+                    |a: &u32, b: &u32| -> Ordering { value(*b).total_cmp(&value(*a)).then(a.cmp(b)) };
                 if self.wanted < self.length {
                     places.select_nth_unstable_by(self.wanted - 1, better);
                 }
