@@ -82,13 +82,6 @@ impl Vector for __m512 {
     unsafe fn scale(self, exponent: Self) -> Self {
         unsafe { _mm512_scalef_ps(self, exponent) }
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        unsafe {
-            let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(test, _mm512_setzero_ps());
-            _mm512_mask_blend_ps(negative, other, self)
-        }
-    }
 }
 
 /// The mask of the first `count` of 16 lanes.

@@ -47,8 +47,6 @@ pub trait Vector: Copy {
     unsafe fn round(self) -> Self;
     /// `self · 2^exponent` for whole exponents from -126 to 127.
     unsafe fn scale(self, exponent: Self) -> Self;
-    /// `self` where `test` is below zero, else `other`.
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self;
 
     /// The lanes, and zeros up to the widest vector there is.
     #[inline(always)]
