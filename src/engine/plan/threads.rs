@@ -179,7 +179,8 @@ impl Progress {
     fn take(&self, run: u32, items: u32) -> Option<u32> {
         let mut next = self.next.load(Acquire);
         loop {
-            let item = next as u32;
+            // The lower half.
+            let item = u32::try_from(next & u64::from(u32::MAX)).expect("32 bits");
             if next >> 32 != u64::from(run) || item >= items {
                 return None;
             }

@@ -85,7 +85,8 @@ impl Baker<'_> {
     /// Copies a value to its place from where it was made, if that is another.
     pub(super) fn settle(&mut self, value: ValueId, made: &Place) -> Result<(), String> {
         let place = self.place(value);
-        if *made == place { Ok(()) } else { self.copy(&self.shape(value).to_vec(), made, &place) }
+        let shape = self.shape(value).to_vec();
+        if *made == place { Ok(()) } else { self.copy(&shape, made, &place) }
     }
 
     /// A product of two values; of which the transposed one is made where that is how the result lies: `(a·b)ᵀ = bᵀ·aᵀ`.

@@ -87,7 +87,7 @@ impl Vector for __m512 {
 /// The mask of the first `count` of 16 lanes.
 #[inline(always)]
 fn first(count: usize) -> __mmask16 {
-    ((1u32 << count) - 1) as __mmask16
+    !(__mmask16::MAX << count)
 }
 
 

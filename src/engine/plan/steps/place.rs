@@ -187,7 +187,7 @@ pub fn disjoint(a: View<'_>, b: View<'_>) -> bool {
     let mut modulus = 0;
     strides.into_iter().take_while(|&stride| stride > 0).any(|stride| {
         modulus = gcd(modulus, stride);
-        let inner = |stride: usize| stride % modulus != 0;
+        let inner = |stride: usize| !stride.is_multiple_of(modulus);
         // From where the one begins to where the other does, around the circle.
         let ahead = (b.offset % modulus + modulus - a.offset % modulus) % modulus;
         a.reach(inner) < ahead && ahead + b.reach(inner) < modulus

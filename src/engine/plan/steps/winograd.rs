@@ -116,7 +116,7 @@ impl Work for Winograd {
         self.output.check_written(limits)?;
         self.input.check_apart(&self.output)?;
         let lanes = isa.half;
-        if self.input.channels % lanes != 0 || self.output.channels % lanes != 0 {
+        if !self.input.channels.is_multiple_of(lanes) || !self.output.channels.is_multiple_of(lanes) {
             return Err(format!("{} channels to {}: not whole vectors", self.input.channels, self.output.channels));
         }
         if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > SCRATCH_MAX / PRODUCTS {
