@@ -275,7 +275,9 @@ fn remove_abandoned(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.take(NAMES_MAX).flatten() {
         let old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-        if entry.file_name().to_string_lossy().ends_with(durable::TEMPORARY) && old().is_some_and(|old| old > WRITING_MAX) {
+        if entry.file_name().to_string_lossy().ends_with(durable::TEMPORARY)
+            && old().is_some_and(|old| old > WRITING_MAX)
+        {
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -75,7 +75,9 @@ impl Baker<'_> {
     pub(super) fn conv(&mut self, node: &Node, conv: &Conv) -> Result<(), String> {
         let filters = self.graph.values[node.inputs[1]].constant.as_ref().ok_or("filters that are not constant")?;
         let bias = self.graph.values[node.inputs[2]].constant.as_ref().ok_or("a bias that is not constant")?;
-        let [outputs, depth, kh, kw] = self.shape(node.inputs[1])[..] else { return Err("filters of other than OIHW".into()) };
+        let [outputs, depth, kh, kw] = self.shape(node.inputs[1])[..] else {
+            return Err("filters of other than OIHW".into());
+        };
         let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
         let weight = |output: usize, channel: usize, tap: usize| filters[(output * depth + channel) * kh * kw + tap];
         let (to, copied) = self.writable(node.output)?;
@@ -113,9 +115,21 @@ impl Baker<'_> {
         for group in 0..conv.groups {
             let first = group * each;
             let (packed, sums) = if merged {
-                self.pack(each, depth * kw, kh, |output, channel, ky| weight(first + output, channel % depth, ky * kw + channel / depth), |output| bias(first + output))
+                self.pack(
+                    each,
+                    depth * kw,
+                    kh,
+                    |output, channel, ky| weight(first + output, channel % depth, ky * kw + channel / depth),
+                    |output| bias(first + output),
+                )
             } else {
-                self.pack(each, depth, kh * kw, |output, channel, tap| weight(first + output, channel, tap), |output| bias(first + output))
+                self.pack(
+                    each,
+                    depth,
+                    kh * kw,
+                    |output, channel, tap| weight(first + output, channel, tap),
+                    |output| bias(first + output),
+                )
             };
             let channels = if merged { 0..depth * kw } else { group * depth..(group + 1) * depth };
             for image in 0..to.shape[0] {
@@ -274,7 +288,8 @@ impl Baker<'_> {
         let (to, copied) = self.writable(node.output)?;
         let from = self.readable(node.inputs[0])?;
         for image in 0..to.shape[0] {
-            let (input, output) = (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
+            let (input, output) =
+                (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
             self.push(Step::Pool(Pool { input, output, window }));
         }
         match copied {

@@ -34,7 +34,8 @@ pub(super) fn merged(shape: &[usize], strides: &[Vec<usize>]) -> (Vec<usize>, Ve
 /// Strides of a value of `shape` read as one of `to`: zero where it is repeated.
 fn broadcast(shape: &[usize], strides: &[usize], to: &[usize]) -> Vec<usize> {
     let missing = to.len() - shape.len();
-    let stride = |axis: usize| if axis < missing || shape[axis - missing] != to[axis] { 0 } else { strides[axis - missing] };
+    let stride =
+        |axis: usize| if axis < missing || shape[axis - missing] != to[axis] { 0 } else { strides[axis - missing] };
     (0..to.len()).map(stride).collect()
 }
 
@@ -134,9 +135,7 @@ impl Baker<'_> {
     fn rows(&mut self, node: &Node, axis: usize) -> Result<(Vec<usize>, Operand, Strided, Option<Place>), String> {
         let (shape, to) = (self.shape(node.output).to_vec(), self.place(node.output));
         let in_rows = |place: &Place| shape[axis] == 1 || place.strides[axis] == 1;
-        let last = |shape: &[usize]| -> Vec<usize> {
-            (0..shape.len()).filter(|&d| d != axis).chain([axis]).collect()
-        };
+        let last = |shape: &[usize]| -> Vec<usize> { (0..shape.len()).filter(|&d| d != axis).chain([axis]).collect() };
         let order = last(&shape);
         let dense = |baker: &mut Self| baker.in_order(&shape, &order);
         let from = self.in_arena(node.inputs[0])?;
@@ -232,8 +231,7 @@ impl Baker<'_> {
             self.copy(&shape, &from, &place)?;
             from = place;
         }
-        let (stay, mut strides) =
-            merged(&pick(&shape, &kept), &[pick(&to.strides, &kept), pick(&from.strides, &kept)]);
+        let (stay, mut strides) = merged(&pick(&shape, &kept), &[pick(&to.strides, &kept), pick(&from.strides, &kept)]);
         let (go, gone_strides) = merged(&pick(&shape, &gone), &[pick(&from.strides, &gone)]);
         let input = Operand {
             constant: false,
@@ -281,9 +279,13 @@ impl Baker<'_> {
 
     pub(super) fn resample(&mut self, node: &Node, axis: usize) -> Result<(), String> {
         let (shape, to) = (self.shape(node.output).to_vec(), self.place(node.output));
-        let [_, terms] = self.shape(node.inputs[1])[..] else { return Err("a table of other than two dimensions".into()) };
+        let [_, terms] = self.shape(node.inputs[1])[..] else {
+            return Err("a table of other than two dimensions".into());
+        };
         let (places, weights) = (self.constant(node.inputs[1]), self.constant(node.inputs[2]));
-        let (Some(places), Some(weights)) = (places, weights) else { return Err("a table that is not constant".into()) };
+        let (Some(places), Some(weights)) = (places, weights) else {
+            return Err("a table that is not constant".into());
+        };
         let length = self.shape(node.inputs[0])[axis];
         let from = self.in_arena(node.inputs[0])?;
         let mut across = shape.clone();

@@ -42,8 +42,15 @@ pub struct Kernels {
     /// `to[i] = e^x[i] / Σ e^x`; `to` may be `x`.
     pub softmax: unsafe fn(x: *const f32, to: *mut f32, count: usize),
     /// For each of `rows` rows of `count` values, `row` apart: the sum of `weights[i]` times the softmax of `x[i]`.
-    pub expectation:
-        unsafe fn(x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize),
+    pub expectation: unsafe fn(
+        x: *const f32,
+        row: usize,
+        weights: *const f32,
+        count: usize,
+        to: *mut f32,
+        to_step: usize,
+        rows: usize,
+    ),
     /// `to[i] = (x[i] - mean) / √(variance + epsilon) · scale[i] + bias[i]`; `to` may be `x`.
     pub layer_norm:
         unsafe fn(x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize),
@@ -53,7 +60,8 @@ pub struct Kernels {
     pub depthwise: unsafe fn(run: &depthwise::Run<'_>),
     /// The products of one tile of F(4×4, 3×3), `step` values from one to the next; `channels` are whole vectors of
     /// [`Isa::half`].
-    pub winograd_input: unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
+    pub winograd_input:
+        unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
     /// The results of one tile.
     pub winograd_output: unsafe fn(tile: &winograd::Output<'_>),
     /// The sum of a row.
@@ -85,7 +93,10 @@ pub struct Row {
 fn tables() -> Vec<(&'static Kernels, bool)> {
     #[cfg(target_arch = "x86_64")]
     return vec![
-        (&avx512::KERNELS, is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
+        (
+            &avx512::KERNELS,
+            is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        ),
         (&avx2::KERNELS, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
         (&portable::KERNELS, true),
     ];
@@ -127,10 +138,10 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
                 gemm::finish::<$vector>(tile, sums, pixels, vectors)
             } }
-            enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { unsafe { rows::unary::<$vector>(op, x, to, count) } } }
-            enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { unsafe { rows::binary::<$vector>(op, a, b, to, count) } } }
-            enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { unsafe { rows::max_rows::<$vector>(rows, to, count) } } }
-            enabled! { $feature unsafe fn sum_rows(rows: &[*const f32], scale: f32, to: *mut f32, count: usize) { unsafe { rows::sum_rows::<$vector>(rows, scale, to, count) } } }
+            enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { rows::unary::<$vector>(op, x, to, count) } }
+            enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { rows::binary::<$vector>(op, a, b, to, count) } }
+            enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { rows::max_rows::<$vector>(rows, to, count) } }
+            enabled! { $feature unsafe fn sum_rows(rows: &[*const f32], scale: f32, to: *mut f32, count: usize) { rows::sum_rows::<$vector>(rows, scale, to, count) } }
             enabled! { $feature unsafe fn softmax(x: *const f32, to: *mut f32, count: usize) {
                 rows::softmax::<$vector>(x, to, count)
             } }
@@ -172,7 +183,7 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn max_row(x: *const f32, count: usize) -> f32 {
                 rows::max_row::<$vector>(x, count)
             } }
-            enabled! { $feature unsafe fn peak(rounds: usize) -> u64 { unsafe { super::peak::peak::<$vector>(rounds) } } }
+            enabled! { $feature unsafe fn peak(rounds: usize) -> u64 { super::peak::peak::<$vector>(rounds) } }
             Kernels {
                 isa: &isa::$isa,
                 gemm: &[$({

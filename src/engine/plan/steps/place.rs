@@ -224,9 +224,10 @@ fn within(offset: usize, shape: &[usize], strides: &[usize], limit: usize) -> Re
     if strides.iter().any(|&stride| stride > limit) {
         return Err(format!("strides {strides:?} beyond the {limit} values there are"));
     }
-    let last = shape.iter().zip(strides).try_fold(offset, |last, (&length, &stride)| {
-        last.checked_add((length - 1).checked_mul(stride)?)
-    });
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(offset, |last, (&length, &stride)| last.checked_add((length - 1).checked_mul(stride)?));
     match last {
         Some(last) if last < limit => Ok(()),
         _ => Err(format!("{shape:?} by {strides:?} from {offset} on leave the {limit} values there are")),

@@ -90,8 +90,7 @@ impl GridSample {
     /// The pixel before a place between -1 and 1, and how far beyond it the place lies.
     fn pixel(&self, at: f32, length: usize) -> (f32, f32) {
         let length = length as f32;
-        let at =
-            if self.align_corners { (at + 1.0) / 2.0 * (length - 1.0) } else { ((at + 1.0) * length - 1.0) / 2.0 };
+        let at = if self.align_corners { (at + 1.0) / 2.0 * (length - 1.0) } else { ((at + 1.0) * length - 1.0) / 2.0 };
         (at.floor(), at - at.floor())
     }
 }

@@ -70,8 +70,7 @@ impl Work for Top {
                 (0..).zip(0..self.length).for_each(|(number, place)| places.add(place).write(number));
                 let places = std::slice::from_raw_parts_mut(places, self.length);
                 let value = |place: u32| self.rank(*from.add(place as usize * step));
-                let better =
-                    |a: &u32, b: &u32| -> Ordering { value(*b).total_cmp(&value(*a)).then(a.cmp(b)) };
+                let better = |a: &u32, b: &u32| -> Ordering { value(*b).total_cmp(&value(*a)).then(a.cmp(b)) };
                 if self.wanted < self.length {
                     places.select_nth_unstable_by(self.wanted - 1, better);
                 }
@@ -84,7 +83,11 @@ impl Work for Top {
 }
 
 /// The place that a number names, of `length`: below zero, and what is no number, is the first; what is beyond, the last.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a conversion that saturates is what is meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a conversion that saturates is what is meant"
+)]
 pub(super) fn place(number: f32, length: usize) -> usize {
     (number as usize).min(length - 1)
 }
