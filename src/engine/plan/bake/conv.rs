@@ -89,7 +89,7 @@ impl Baker<'_> {
         } else {
             (self.readable(node.inputs[0])?, conv.window)
         };
-        if conv.groups > 1 && depth == 1 && outputs == conv.groups {
+        if conv.groups > 1 && depth == 1 && outputs == conv.groups && kh * kw <= Depthwise::TAPS_MAX {
             self.depthwise(conv, &input, &to, residual.as_ref(), weight, bias);
             return copied.map_or(Ok(()), |place| self.copy(&to.shape, &to.place, &place.place));
         }
@@ -245,9 +245,11 @@ impl Baker<'_> {
 
     /// Whether Winograd's way is the faster one: it saves three quarters of the products, and costs four times the weights.
     fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, pixels: usize) -> bool {
-        let Window { kernel, stride, dilation, .. } = conv.window;
+        let Window { kernel, stride, dilation, pad } = conv.window;
         let lanes = self.isa.half;
-        (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
+        depth <= Winograd::CHANNELS_MAX
+            && pad.iter().all(|&pad| pad <= winograd::PIXELS)
+            && (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
             && depth % lanes == 0
             && outputs % lanes == 0
             && pixels >= WINOGRAD_PIXELS_MIN

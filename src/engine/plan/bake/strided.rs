@@ -225,7 +225,8 @@ impl Baker<'_> {
         let together = |place: &Place, axes: &[usize]| axes.iter().any(|&d| shape[d] > 1 && place.strides[d] == 1);
         // Rows that stay rows are joined value by value; else the values of rows are joined.
         let row = kept.iter().any(|&d| shape[d] > 1 && from.strides[d] == 1 && to.strides[d] == 1);
-        let across = row && reduce != graph::Reduce::Min;
+        let joined: usize = pick(&shape, &gone).iter().product();
+        let across = row && reduce != graph::Reduce::Min && joined <= steps::Reduce::ROWS_MAX;
         if !across && !together(&from, &gone) {
             let order: Vec<usize> = kept.iter().chain(&gone).copied().collect();
             let place = self.in_order(&shape, &order);
