@@ -240,7 +240,7 @@ mod tests {
             let ledger = Ledger::new(&items);
             let mut team = Team::new(workers, items);
             assert_eq!(team.workers(), workers);
-            for run in 1..=1000 {
+            for run in 1..=250 {
                 team.run(&|worker, step, item| {
                     assert!(worker < workers);
                     // So that others come between whatever can be between.
