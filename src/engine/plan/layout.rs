@@ -194,9 +194,14 @@ pub fn lay_out(graph: &Graph) -> Layout {
     layout
 }
 
-/// Whether a value is a product of two computed ones, which can be made in either order.
+/// Whether a value is a product of computed ones, which can be made in either order, or one turned.
 fn is_product(graph: &Graph, value: ValueId) -> bool {
-    graph.nodes.iter().any(|node| node.output == value && matches!(node.op, Op::MatMul { .. }))
+    let maker = graph.nodes.iter().find(|node| node.output == value);
+    maker.is_some_and(|node| match node.op {
+        Op::MatMul { .. } | Op::Attention { .. } => true,
+        Op::Permute { .. } => is_product(graph, node.inputs[0]),
+        _ => false,
+    })
 }
 
 /// Whether a convolution reads a value.

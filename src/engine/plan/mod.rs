@@ -5,6 +5,7 @@
 
 mod arena;
 mod bake;
+mod engine;
 mod exec;
 pub mod file;
 mod fuse;
@@ -12,10 +13,20 @@ pub mod graph;
 mod kernels;
 mod layout;
 mod lower;
+mod make;
+mod profile;
 mod program;
 mod reference;
+mod referee;
+mod shelf;
 mod steps;
+mod target;
 mod threads;
+mod weights;
 
+pub use engine::Plan;
 pub use fuse::fuse;
 pub use lower::{lower, simplify};
+pub use make::{Failure, Made, Stage, compare, make, outlook, told};
+pub use shelf::{Found, Listed, Shelf};
+pub use target::{NATIVE, Target, native};

@@ -76,11 +76,6 @@ impl Team {
         Self { board, threads }
     }
 
-    /// Workers, this thread among them.
-    pub fn workers(&self) -> usize {
-        self.threads.len() + 1
-    }
-
     /// Runs all items of all steps, step by step.
     ///
     /// # Panics

@@ -178,6 +178,7 @@ impl<'g> Baker<'g> {
             Op::Linear(finish) => self.linear(node, *finish),
             Op::MatMul { scale } => self.matmul(node, *scale),
             Op::Expectation { axis } => self.expectation(node, *axis),
+            Op::Attention { scale } => self.attention(node, *scale),
             Op::LayerNorm { epsilon } => self.layer_norm(node, *epsilon),
             Op::Broadcast => self.repeat(node),
             Op::Reduce { reduce, axes } => self.reduce(node, *reduce, axes),

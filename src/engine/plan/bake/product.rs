@@ -4,7 +4,7 @@ use super::Baker;
 use super::strided::merged;
 use crate::engine::plan::graph::{Finish, Node, Residual, ValueId, Window};
 use crate::engine::plan::layout::{Place, c_order};
-use crate::engine::plan::steps::{self, MatMul, Operand, Picture, Step, Strided};
+use crate::engine::plan::steps::{self, Attention, MatMul, Operand, Picture, Step, Strided};
 
 /// A place in which a dimension lies together, if it does. A single value leads nowhere, by whichever stride.
 fn together(shape: &[usize], axis: usize, place: &Place) -> Option<Place> {
@@ -135,6 +135,37 @@ impl Baker<'_> {
         };
         self.push(Step::MatMul(step));
         if is_turned { Ok(()) } else { self.settle(node.output, &to) }
+    }
+
+    pub(super) fn attention(&mut self, node: &Node, scale: f32) -> Result<(), String> {
+        let (shape, batch) = (self.shape(node.output).to_vec(), self.shape(node.output).len() - 2);
+        let (of_q, of_k) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.inputs[1]).to_vec());
+        if node.inputs.iter().any(|&input| self.graph.values[input].constant.is_some()) {
+            return Err("of a constant".into());
+        }
+        let (q, to) = (self.in_last(node.inputs[0])?, self.out_last(node.output));
+        let (k, v) = (self.place(node.inputs[1]), self.place(node.inputs[2]));
+        let places = [&to, &q, &k, &v];
+        let (dims, strides) = merged(&shape[..batch], &places.map(|place| place.strides[..batch].to_vec()));
+        let with = |which: usize| -> Vec<usize> {
+            strides[which].iter().chain(&places[which].strides[batch..]).copied().collect()
+        };
+        let operand =
+            |which: usize| Operand { constant: false, offset: self.offset(places[which]), strides: with(which) };
+        let step = Attention {
+            batch: dims,
+            rows: shape[batch],
+            depth: of_q[batch + 1],
+            keys: of_k[batch + 1],
+            columns: shape[batch + 1],
+            scale,
+            q: operand(1),
+            k: operand(2),
+            v: operand(3),
+            output: Strided { offset: self.offset(&to), strides: with(0) },
+        };
+        self.push(Step::Attention(step));
+        self.settle(node.output, &to)
     }
 
     /// A matrix whose rows lie together, or, turned, whose columns do: then it is seen transposed.

@@ -69,10 +69,6 @@ impl Vector for __m256 {
             _mm256_mul_ps(self, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
         }
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        unsafe { _mm256_blendv_ps(other, self, _mm256_cmp_ps::<_CMP_LT_OQ>(test, _mm256_setzero_ps())) }
-    }
 }
 
 // Pixels of a tile whose panel has this many vectors of 8 channels. Wider panels than two vectors would leave the

@@ -26,6 +26,14 @@ impl Vector for __m512 {
         unsafe { _mm512_storeu_ps(to, self) }
     }
     #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize, neutral: f32) -> Self {
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(neutral), first(count), from) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self) }
+    }
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         unsafe { _mm512_add_ps(self, other) }
     }
@@ -74,14 +82,14 @@ impl Vector for __m512 {
     unsafe fn scale(self, exponent: Self) -> Self {
         unsafe { _mm512_scalef_ps(self, exponent) }
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        unsafe {
-            let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(test, _mm512_setzero_ps());
-            _mm512_mask_blend_ps(negative, other, self)
-        }
-    }
 }
+
+/// The mask of the first `count` of 16 lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count) - 1) as __mmask16
+}
+
 
 // Pixels of a tile whose panel has this many vectors of 16 channels. With one vector each product needs a load of its
 // own, so that loads are the limit: many pixels, and four channels to a step, leave the fewest beside those.

@@ -224,7 +224,7 @@ pub unsafe fn functions<V: Vector>() {
             let (vb, vc) = (V::load(b.as_ptr()), V::load(c.as_ptr()));
             let whole = |x: f32| x.round_ties_even().clamp(-126.0, 127.0);
             let exponents: [f32; LANES_MAX] = b.map(whole);
-            let found: [(&str, [f32; LANES_MAX], [f32; LANES_MAX]); 11] = [
+            let found: [(&str, [f32; LANES_MAX], [f32; LANES_MAX]); 10] = [
                 ("splat", on::<V>(&a, |_| V::splat(a[0])), [a[0]; LANES_MAX]),
                 ("add", on::<V>(&a, |a| a.add(vb)), std::array::from_fn(|i| a[i] + b[i])),
                 ("sub", on::<V>(&a, |a| a.sub(vb)), std::array::from_fn(|i| a[i] - b[i])),
@@ -238,11 +238,6 @@ pub unsafe fn functions<V: Vector>() {
                     "scale",
                     on::<V>(&a, |a| a.scale(V::load(exponents.as_ptr()))),
                     std::array::from_fn(|i| (f64::from(a[i]) * f64::from(exponents[i]).exp2()) as f32),
-                ),
-                (
-                    "where_negative",
-                    on::<V>(&a, |a| a.where_negative(vb, vc)),
-                    std::array::from_fn(|i| if b[i] < 0.0 { a[i] } else { c[i] }),
                 ),
             ];
             for (name, found, wanted) in found {

@@ -14,6 +14,7 @@ pub mod isa;
 mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod peak;
 mod portable;
 mod rows;
 mod vector;
@@ -59,6 +60,17 @@ pub struct Kernels {
     pub sum_row: unsafe fn(x: *const f32, count: usize) -> f32,
     /// The largest value of a row.
     pub max_row: unsafe fn(x: *const f32, count: usize) -> f32,
+    /// Nothing but multiplications with additions, in registers; how many of both it did.
+    pub peak: unsafe fn(rounds: usize) -> u64,
+}
+
+/// Runs the peak loop of some kernels; the multiplications and additions it did.
+///
+/// # Safety
+/// They run on this CPU.
+pub unsafe fn peak_flops(kernels: &Kernels, rounds: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (kernels.peak)(rounds) }
 }
 
 /// One row of an operand.
@@ -160,6 +172,7 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn max_row(x: *const f32, count: usize) -> f32 {
                 unsafe { rows::max_row::<$vector>(x, count) }
             } }
+            enabled! { $feature unsafe fn peak(rounds: usize) -> u64 { unsafe { super::peak::peak::<$vector>(rounds) } } }
             Kernels {
                 isa: &isa::$isa,
                 gemm: &[$({
@@ -185,6 +198,7 @@ macro_rules! kernels {
                 winograd_output,
                 sum_row,
                 max_row,
+                peak,
             }
         };
     };

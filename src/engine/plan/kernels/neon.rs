@@ -70,10 +70,6 @@ impl Vector for float32x4_t {
             vmulq_f32(self, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
         }
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        unsafe { vbslq_f32(vcltzq_f32(test), self, other) }
-    }
 }
 
 #[allow(
