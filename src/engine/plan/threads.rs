@@ -76,6 +76,11 @@ impl Team {
         Self { board, threads }
     }
 
+    /// Workers, this thread among them: as many as were wanted, unless the system had no more.
+    pub fn workers(&self) -> usize {
+        self.threads.len() + 1
+    }
+
     /// Runs all items of all steps, step by step.
     ///
     /// # Panics

@@ -89,7 +89,7 @@ impl Baker<'_> {
         } else {
             (self.readable(node.inputs[0])?, conv.window)
         };
-        if conv.groups > 1 && depth == 1 && outputs == conv.groups && kh * kw <= Depthwise::TAPS_MAX {
+        if conv.groups > 1 && depth == 1 && outputs == conv.groups {
             self.depthwise(conv, &input, &to, residual.as_ref(), weight, bias);
             return copied.map_or(Ok(()), |place| self.copy(&to.shape, &to.place, &place.place));
         }

@@ -140,11 +140,8 @@ impl Baker<'_> {
     pub(super) fn attention(&mut self, node: &Node, scale: f32) -> Result<(), String> {
         let (shape, batch) = (self.shape(node.output).to_vec(), self.shape(node.output).len() - 2);
         let (of_q, of_k) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.inputs[1]).to_vec());
-        if node.inputs.iter().any(|&input| self.graph.values[input].constant.is_some()) {
-            return Err("of a constant".into());
-        }
         let (q, to) = (self.in_last(node.inputs[0])?, self.out_last(node.output));
-        let (k, v) = (self.place(node.inputs[1]), self.place(node.inputs[2]));
+        let (k, v) = (self.in_arena(node.inputs[1])?, self.in_arena(node.inputs[2])?);
         let places = [&to, &q, &k, &v];
         let (dims, strides) = merged(&shape[..batch], &places.map(|place| place.strides[..batch].to_vec()));
         let with = |which: usize| -> Vec<usize> {

@@ -29,9 +29,6 @@ pub struct Depthwise {
 }
 
 impl Depthwise {
-    /// See [`TAPS_MAX`].
-    pub const TAPS_MAX: usize = TAPS_MAX;
-
     fn moving(&self) -> Moving<'_> {
         Moving { input: &self.input, output: &self.output, window: &self.window }
     }

@@ -210,7 +210,7 @@ fn places() {
 
 #[test]
 fn products() {
-    kinds(&["linear", "product", "attention"], 60);
+    kinds(&["linear", "product", "attention", "attention of anything"], 60);
 }
 
 #[test]
