@@ -22,7 +22,8 @@ pub struct Layout {
 }
 
 /// Strides of a dense value whose dimensions lie in this order, the last one closest together.
-fn dense(shape: &[usize], order: impl DoubleEndedIterator<Item = usize>) -> Vec<usize> {
+#[must_use]
+pub fn dense(shape: &[usize], order: impl DoubleEndedIterator<Item = usize>) -> Vec<usize> {
     let (mut strides, mut next) = (vec![0; shape.len()], 1);
     for axis in order.rev() {
         strides[axis] = next;
@@ -149,11 +150,10 @@ pub fn lay_out(graph: &Graph) -> Layout {
                 let is_picture = to.len() == 4 && is_product(graph, input) && is_picture(graph, node.output);
                 let order = if is_picture { dense(to, [0, 2, 3, 1].into_iter()) } else { best(node.output) };
                 let turns = is_picture || reshaped(from, &best(input), to).is_none();
-                if layout.places[input].is_none() && !is_fixed(input) && turns {
-                    if let Some(strides) = reshaped(to, &order, from) {
-                        let place = layout.allocate(node.output, to, order);
-                        layout.places[input] = Some(Place { strides, ..place });
-                    }
+                let is_free = layout.places[input].is_none() && !is_fixed(input);
+                if let Some(strides) = reshaped(to, &order, from).filter(|_| is_free && turns) {
+                    let place = layout.allocate(node.output, to, order);
+                    layout.places[input] = Some(Place { strides, ..place });
                 }
             }
             (Op::Slice { .. } | Op::Permute { .. }, None) => {}
@@ -170,7 +170,7 @@ pub fn lay_out(graph: &Graph) -> Layout {
             (Op::Concat { axis }, placed) => {
                 let place = placed
                     .unwrap_or_else(|| layout.allocate(node.output, shape(node.output), best(node.output)));
-                layout.into_concat(graph, node, *axis, &place);
+                layout.place_in_concat(graph, node, *axis, &place);
             }
             (_, Some(_)) => {}
             (_, None) => {
@@ -239,7 +239,7 @@ impl Layout {
     }
 
     /// Places the inputs of a concatenation inside it, where nothing else has placed them.
-    fn into_concat(&mut self, graph: &Graph, node: &Node, axis: usize, place: &Place) {
+    fn place_in_concat(&mut self, graph: &Graph, node: &Node, axis: usize, place: &Place) {
         let mut at = 0;
         let mut index = 0;
         while index < node.inputs.len() {

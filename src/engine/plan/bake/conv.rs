@@ -241,7 +241,8 @@ impl<'g> Baker<'g> {
     pub(super) fn grid_sample(&mut self, node: &Node, align_corners: bool) -> Result<(), String> {
         let (to, copied) = self.writable(node.output)?;
         let from = self.readable(node.inputs[0])?;
-        let grid = self.seen_as(node.inputs[1], &self.shape(node.inputs[1]).to_vec());
+        let of_grid = self.shape(node.inputs[1]).to_vec();
+        let grid = self.seen_as(node.inputs[1], &of_grid);
         for image in 0..to.shape[0] {
             let step = GridSample {
                 input: from.picture(self, image, 0..from.shape[1]),
@@ -319,8 +320,8 @@ impl<'g> Baker<'g> {
         depth <= Winograd::CHANNELS_MAX
             && pad.iter().all(|&pad| pad <= winograd::PIXELS)
             && (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
-            && depth % lanes == 0
-            && outputs % lanes == 0
+            && depth.is_multiple_of(lanes)
+            && outputs.is_multiple_of(lanes)
             && pixels >= WINOGRAD_PIXELS_MIN
     }
 

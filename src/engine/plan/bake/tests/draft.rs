@@ -456,7 +456,7 @@ fn neg(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
 /// A picture cut into windows, as attention over windows does it.
 fn windows(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let [n, c, h, w] = draft.of(x)[..] else { return None };
-    let divisor = |draft: &mut Draft, of: usize| (1..=of).filter(|d| of % d == 0).nth(draft.below(2)).unwrap_or(of);
+    let divisor = |draft: &mut Draft, of: usize| (1..=of).filter(|d| of.is_multiple_of(*d)).nth(draft.below(2)).unwrap_or(of);
     let [y, z] = [divisor(draft, h), divisor(draft, w)];
     let cut = draft.reshaped(x, &[n, c, y, h / y, z, w / z]);
     let order = draft.pick(&[[0, 2, 4, 3, 5, 1], [0, 2, 4, 1, 3, 5], [2, 4, 0, 3, 5, 1]]);
