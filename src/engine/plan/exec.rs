@@ -47,8 +47,9 @@ impl<W: AsRef<[f32]>> Runner<W> {
         let scratch = program.steps.iter().map(|named| named.step.work().scratch(kernels.isa)).max().unwrap_or(0);
         let items = program.steps.iter().map(|named| named.step.work().items(kernels.isa)).collect();
         let arena = Arena::new(program.arena + SLACK);
-        let scratch = (0..threads).map(|_| Arena::new(scratch)).collect();
-        Self { program, weights, kernels, arena, scratch, team: Team::new(threads, items) }
+        let team = Team::new(threads, items);
+        let scratch = (0..team.workers()).map(|_| Arena::new(scratch)).collect();
+        Self { program, weights, kernels, arena, scratch, team }
     }
 
     pub fn into_weights(self) -> W {

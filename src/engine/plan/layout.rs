@@ -22,7 +22,8 @@ pub struct Layout {
 }
 
 /// Strides of a dense value whose dimensions lie in this order, the last one closest together.
-fn dense(shape: &[usize], order: impl DoubleEndedIterator<Item = usize>) -> Vec<usize> {
+#[must_use]
+pub fn dense(shape: &[usize], order: impl DoubleEndedIterator<Item = usize>) -> Vec<usize> {
     let (mut strides, mut next) = (vec![0; shape.len()], 1);
     for axis in order.rev() {
         strides[axis] = next;

@@ -4,7 +4,7 @@ use crate::engine::plan::arena::{self, Span};
 use crate::engine::plan::graph::{Graph, Node, Op, ValueId};
 use crate::engine::plan::kernels::Isa;
 use crate::engine::plan::layout::{Layout, Place, c_order, lay_out, reshaped, view};
-use crate::engine::plan::program::{Named, Program, Tensor};
+use crate::engine::plan::program::{Invalid, Named, Program, Tensor};
 use crate::engine::plan::steps::{Operand, Step};
 
 mod conv;
@@ -39,7 +39,7 @@ pub struct Baked {
 /// Bakes a fused graph for an instruction set.
 ///
 /// # Errors
-/// An operator, or a use of one, that no step knows.
+/// An operator, or a use of one, that no step knows, or one beyond what steps may be: what is baked has been checked.
 pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
     let layout = lay_out(graph);
     // Only when all steps are known is it known which memory they need; then they are made again, with their offsets.
@@ -56,6 +56,9 @@ pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
     };
     let outputs = graph.outputs.iter().map(|&output| tensor(output)).collect();
     let program = Program { arena, input: tensor(graph.input), outputs, steps: baker.steps };
+    if let Err(Invalid { part, fault }) = program.check(baker.weights.len(), isa) {
+        return Err(format!("{part}: {fault}"));
+    }
     Ok(Baked { program, weights: baker.weights })
 }
 

@@ -30,6 +30,9 @@ pub struct Reduce {
 }
 
 impl Reduce {
+    /// See [`ROWS_MAX`].
+    pub const ROWS_MAX: usize = ROWS_MAX;
+
     fn joined(&self) -> usize {
         self.gone.iter().product()
     }

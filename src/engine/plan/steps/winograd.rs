@@ -32,6 +32,9 @@ pub struct Winograd {
 }
 
 impl Winograd {
+    /// Most channels: one tile's products of them fit.
+    pub const CHANNELS_MAX: usize = SCRATCH_MAX / PRODUCTS;
+
     fn across(&self) -> usize {
         self.output.width.div_ceil(RESULTS)
     }
@@ -127,7 +130,7 @@ impl Work for Winograd {
         if !self.input.channels.is_multiple_of(lanes) || !self.output.channels.is_multiple_of(lanes) {
             return Err(format!("{} channels to {}: not whole vectors", self.input.channels, self.output.channels));
         }
-        if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > SCRATCH_MAX / PRODUCTS {
+        if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > Self::CHANNELS_MAX {
             return Err(format!("a padding of {:?}, or {} channels", self.pad, self.input.channels));
         }
         self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;

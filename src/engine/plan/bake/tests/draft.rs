@@ -272,7 +272,7 @@ fn is_exact(op: &Op) -> bool {
 }
 
 /// All kinds of operators, and whether they want a picture.
-pub const KINDS: [(&str, Kind, bool); 27] = [
+pub const KINDS: [(&str, Kind, bool); 28] = [
     ("unary", unary, false),
     ("binary", binary, false),
     ("binary", binary, false),
@@ -294,6 +294,7 @@ pub const KINDS: [(&str, Kind, bool); 27] = [
     ("linear", linear, false),
     ("product", product, false),
     ("attention", attention, false),
+    ("attention of anything", attend, false),
     ("conv", conv, true),
     ("conv", conv, true),
     ("depthwise", depthwise, true),
@@ -658,6 +659,33 @@ fn attention(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
         draft.reshaped(mixed, &[1, heads * width, 1, tokens])
     };
     if draft.one_in(2) { conv(draft, joined).or(Some(joined)) } else { Some(joined) }
+}
+
+/// As one operator, of queries, keys and values that lie anyhow.
+fn attend(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
+    let shape = draft.of(x);
+    let (rank, wanted) = (shape.len(), draft.below(3));
+    if rank < 2 {
+        return None;
+    }
+    let sizes: [usize; 4] = [0; 4].map(|_| if draft.one_in(4) { draft.size(70) } else { draft.size(12) });
+    let [mut rows, mut depth, mut keys, mut columns] = sizes;
+    // The operand that `x` is says what some of them are.
+    let ends = [shape[rank - 2], shape[rank - 1]];
+    match wanted {
+        0 => [rows, depth] = ends,
+        1 => [depth, keys] = ends,
+        _ => [keys, columns] = ends,
+    }
+    let with = |ends: [usize; 2]| [&shape[..rank - 2], &ends].concat();
+    let (to, shapes) = (with([rows, columns]), [with([rows, depth]), with([depth, keys]), with([keys, columns])]);
+    if shapes.iter().chain([&to, &with([rows, keys])]).any(|shape| volume(shape) > draft.largest) {
+        return None;
+    }
+    let inputs: Vec<ValueId> =
+        (0..3).map(|index| if index == wanted { x } else { draft.operand(&shapes[index]) }).collect();
+    let scale = 1.0 / (depth as f32).sqrt();
+    Some(draft.add(Op::Attention { scale }, &inputs, &to))
 }
 
 pub fn conv(draft: &mut Draft, x: ValueId) -> Option<ValueId> {

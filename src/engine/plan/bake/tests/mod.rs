@@ -208,7 +208,7 @@ fn places() {
 
 #[test]
 fn products() {
-    kinds(&["linear", "product", "attention"], 60);
+    kinds(&["linear", "product", "attention", "attention of anything"], 60);
 }
 
 #[test]
@@ -252,6 +252,40 @@ fn many_items() {
             agrees(&mut draft, &format!("{name} of many values, seed {seed}"));
         }
     }
+}
+
+/// What is too large for the step that is the best otherwise is given to another one.
+#[test]
+fn beyond_the_limits_of_a_step() {
+    let mut draft = Draft::of_row(1);
+    let x = draft.computed(&[1, 2, 161, 160], 0);
+    let picture = draft.add(Op::MaxPool(Window::POINT), &[x], &[1, 2, 161, 160]);
+    for reduce in [Reduce::Max, Reduce::Min, Reduce::Mean] {
+        let all = draft.add(Op::Reduce { reduce, axes: vec![2, 3] }, &[picture], &[1, 2, 1, 1]);
+        draft.graph.outputs.push(all);
+    }
+    assert!(agrees(&mut draft, "a reduction of a large picture"));
+
+    let mut draft = Draft::of_row(2);
+    draft.largest = 1 << 14;
+    let x = draft.computed(&[1, 5, 20, 20], 0);
+    let window = Window { kernel: [17; 2], pad: [8; 2], ..Window::POINT };
+    let y = convolved(&mut draft, x, 5, 1, window, [20, 20]).unwrap();
+    let window = Window { kernel: [3; 2], pad: [7, 2], ..Window::POINT };
+    let x = draft.computed(&[1, 16, 12, 20], 0);
+    let z = convolved(&mut draft, x, 1, 8, window, [24, 22]).unwrap();
+    draft.graph.outputs = vec![y, z];
+    assert!(agrees(&mut draft, "windows of 17 × 17, and padding of 7"));
+}
+
+#[test]
+fn what_no_step_can_do_is_an_error() {
+    let mut draft = Draft::new(1, &[1, 1, 200, 200]);
+    let window = Window { kernel: [200; 2], ..Window::POINT };
+    let all = draft.add(Op::MaxPool(window), &[0], &[1, 1, 1, 1]);
+    draft.graph.outputs = vec![all];
+    let why = bake(&draft.graph, &isa::AVX2).err().unwrap();
+    assert!(why.contains("node 0") && why.contains("in a window"), "{why}");
 }
 
 /// The way of bugs: ten to twenty operators on whatever is there.
