@@ -83,7 +83,11 @@ fn json(run: &Run) -> Value {
 fn a_plan_is_baked_listed_and_mapped() {
     let place = Place::new();
     let run = place.run(&["cache", "bake", "parts/1"]);
-    assert!(run.stdout.starts_with("parts/1 ") && run.stdout.contains("of tract's answers (bound 1e-3)"), "{}", run.stdout);
+    assert!(
+        run.stdout.starts_with("parts/1 ") && run.stdout.contains("of tract's answers (bound 1e-3)"),
+        "{}",
+        run.stdout
+    );
     let plan = place.plan();
     assert!(run.stdout.contains(plan.to_str().unwrap()), "{}", run.stdout);
     let name = plan.file_name().unwrap().to_str().unwrap();

@@ -91,7 +91,9 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let failed = if args.all { failed } else { failed + refused };
     match failed {
         0 => Ok(()),
-        failed => Err(Error::Failed(format!("{failed} of {} models have no plan; their lines say why", packages.len()))),
+        failed => {
+            Err(Error::Failed(format!("{failed} of {} models have no plan; their lines say why", packages.len())))
+        }
     }
 }
 
@@ -129,13 +131,8 @@ fn bake(
                 .map_err(|error| Error::Failed(error.to_string()))?;
             let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
             let Head { binding, referee, .. } = made.head;
-            report.baked = Some(Baked {
-                input: binding.input,
-                referee,
-                seconds: (made.seconds * 1e3).round() / 1e3,
-                bytes,
-                path,
-            });
+            report.baked =
+                Some(Baked { input: binding.input, referee, seconds: (made.seconds * 1e3).round() / 1e3, bytes, path });
             None
         }
         Err(failure) => {

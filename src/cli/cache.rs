@@ -265,12 +265,10 @@ fn verdict(cache: &Cache, entry: Entry, engines: &Engines, options: LoadOptions,
         (State::Broken(_), _) if !faults.is_empty() => {}
         (State::Broken(why), _) => faults.push(why),
         (State::Ready, package) => {
-            let ran = package
-                .map_err(|error| error.to_string())
-                .and_then(|package| {
-                    let ran = engines.first(|engine| Ok(model::verify(&package, engine, options, Some(&golden_frame))?));
-                    ran.map_err(|error| error.to_string())
-                });
+            let ran = package.map_err(|error| error.to_string()).and_then(|package| {
+                let ran = engines.first(|engine| Ok(model::verify(&package, engine, options, Some(&golden_frame))?));
+                ran.map_err(|error| error.to_string())
+            });
             faults.extend(ran.err());
         }
     }

@@ -264,10 +264,7 @@ const PLANS_OF_CACHE: &str = ".firstlight/plans";
 
 /// Where plans are kept and looked for: the state directory, then beside the models.
 fn shelf(cache: &Cache) -> Shelf {
-    Shelf {
-        own: crate::env::state_dir().map(|dir| dir.join("plans")),
-        others: vec![cache.root().join(PLANS_OF_CACHE)],
-    }
+    Shelf { own: crate::env::state_dir().map(|dir| dir.join("plans")), others: vec![cache.root().join(PLANS_OF_CACHE)] }
 }
 
 /// The engine that runs a network.
@@ -314,10 +311,7 @@ impl Engines {
     /// What the first engine makes that can; what the others say is said aloud.
     ///
     /// An engine may say no to a network that another one runs. Anything else that is wrong is wrong for all of them.
-    fn first<T>(
-        &self,
-        make: impl Fn(&dyn Engine) -> Result<T, Error>,
-    ) -> Result<(T, Chosen), Error> {
+    fn first<T>(&self, make: impl Fn(&dyn Engine) -> Result<T, Error>) -> Result<(T, Chosen), Error> {
         let mut rejected = self.rejected.clone();
         let mut last = None;
         for (index, engine) in self.usable.iter().enumerate() {

@@ -4,10 +4,10 @@ use super::exec::Runner;
 use super::file::Head;
 use super::kernels::{Kernels, native};
 use super::make::{self, Failure, Made, Stage, file_name, told};
+use super::profile;
 use super::program::Program;
 use super::shelf::{self, Found, Shelf};
 use super::weights::Weights;
-use super::profile;
 use crate::engine::tract::{fence, half};
 use crate::engine::{
     DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Profile, Session, TensorInfo, TensorView,
@@ -29,7 +29,13 @@ impl Plan {
     }
 
     /// Makes the plan of a network and keeps it, in place of one that is there. What cannot be kept is run from memory.
-    fn make(&self, network: &Network<'_>, sha256: &str, kernels: &'static Kernels, threads: usize) -> Result<PlanSession, Error> {
+    fn make(
+        &self,
+        network: &Network<'_>,
+        sha256: &str,
+        kernels: &'static Kernels,
+        threads: usize,
+    ) -> Result<PlanSession, Error> {
         let origin = network.origin.display();
         let out_of_memory = |why| refused(network, why);
         let made = make::make(network, sha256, kernels.into(), threads, &mut |_: Stage| {});
@@ -91,7 +97,10 @@ impl Engine for Plan {
         match self.shelf.find(&sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
             Found::Plan(plan, path) => {
                 if plan.head.referee.outputs.is_empty() {
-                    log::say(&format!("plan {} was made on another machine and never compared with tract", file_name(&path)));
+                    log::say(&format!(
+                        "plan {} was made on another machine and never compared with tract",
+                        file_name(&path)
+                    ));
                 }
                 let weights = Weights::File(plan.weights);
                 let session = PlanSession::new(&plan.head, plan.program, weights, kernels, threads);
@@ -146,7 +155,8 @@ impl PlanSession {
         threads: usize,
     ) -> Result<Self, String> {
         let [batch, channels, height, width] = head.binding.input;
-        let info = |tensor: &super::program::Tensor| TensorInfo { name: tensor.name.clone(), shape: tensor.shape.clone() };
+        let info =
+            |tensor: &super::program::Tensor| TensorInfo { name: tensor.name.clone(), shape: tensor.shape.clone() };
         let infos = program.outputs.iter().map(info).collect();
         Ok(Self {
             runner: fence::catch(|| Runner::new(program, weights, kernels, threads))?,

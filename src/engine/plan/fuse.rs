@@ -701,7 +701,8 @@ impl Fusion {
 
     /// The one weighted sum over what a softmax shares out.
     fn expectation(&mut self, index: usize) -> Option<()> {
-        let (&Op::Conv(Conv { window: Window::POINT, groups: 1, finish }), &[shares, filters, bias]) = self.node(index) else {
+        let (&Op::Conv(Conv { window: Window::POINT, groups: 1, finish }), &[shares, filters, bias]) = self.node(index)
+        else {
             return None;
         };
         let is_plain = finish == Finish::default() && self.known(bias)?.iter().all(|&bias| bias == 0.0);

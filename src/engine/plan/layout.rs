@@ -46,9 +46,11 @@ fn orders(graph: &Graph) -> Vec<Vec<usize>> {
         let shape = graph.values[node.output].shape.as_slice();
         let rank = shape.len();
         // The operand that decides: the first of full size that is not constant.
-        let main = node.inputs.iter().copied().find(|&input| {
-            graph.values[input].constant.is_none() && graph.values[input].shape.len() == rank
-        });
+        let main = node
+            .inputs
+            .iter()
+            .copied()
+            .find(|&input| graph.values[input].constant.is_none() && graph.values[input].shape.len() == rank);
         let inherited = main.map_or_else(|| (0..rank).collect(), |main| orders[main].clone());
         orders[node.output] = match &node.op {
             Op::Conv(_) | Op::MaxPool(_) | Op::Upsample { .. } | Op::GridSample { .. } => vec![0, 2, 3, 1],
@@ -168,8 +170,8 @@ pub fn lay_out(graph: &Graph) -> Layout {
                 }
             }
             (Op::Concat { axis }, placed) => {
-                let place = placed
-                    .unwrap_or_else(|| layout.allocate(node.output, shape(node.output), best(node.output)));
+                let place =
+                    placed.unwrap_or_else(|| layout.allocate(node.output, shape(node.output), best(node.output)));
                 layout.place_in_concat(graph, node, *axis, &place);
             }
             (_, Some(_)) => {}
@@ -183,7 +185,8 @@ pub fn lay_out(graph: &Graph) -> Layout {
             continue;
         }
         let input = node.inputs[0];
-        let view = layout.places[input].as_ref().and_then(|place| view(&node.op, place, shape(input), shape(node.output)));
+        let view =
+            layout.places[input].as_ref().and_then(|place| view(&node.op, place, shape(input), shape(node.output)));
         match view {
             Some(view) => layout.places[node.output] = Some(view),
             None => {

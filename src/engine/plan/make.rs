@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::bake::{self, Baked};
 use super::engine::PlanSession;
 use super::file::{Binding, Head, Referee};
 use super::program::Program;
 use super::target::Target;
 use super::weights::Weights;
-use super::bake::{self, Baked};
 use super::{fuse, lower, referee, simplify};
 use crate::engine::tract::{self, Tract};
 use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Session};
@@ -92,7 +92,8 @@ pub fn make(
     let Baked { program, weights } = made.map_err(Failure::Refused)?;
     // Another time there may be more.
     let no_memory = |why: String| Failure::Engine(Error::Load { origin: network.origin.clone(), engine: "plan", why });
-    let weights = Weights::in_memory(&weights).map_err(|error| no_memory(format!("no memory for its weights: {error}")))?;
+    let weights =
+        Weights::in_memory(&weights).map_err(|error| no_memory(format!("no memory for its weights: {error}")))?;
     let binding = Binding { model_sha256: sha256.into(), input: shape.dims(), isa: isa.name.into() };
     let DeclaredInput { batch, channels, height, width } = declared;
     let referee = Referee { bound: referee::BOUND, outputs: Vec::new() };
@@ -129,10 +130,10 @@ pub fn outlook(network: &Network<'_>) -> Result<(), Failure> {
 pub fn compare(session: &mut dyn Session, network: &Network<'_>, threads: usize) -> Result<Referee, Failure> {
     let mut tract = Tract.load(network, LoadOptions { threads }).map_err(Failure::Engine)?;
     let declared = tract.declared();
-    let mut picture = network.picture.map(|picture| {
-        move |shape: InputShape, values: &mut [f32]| picture(&declared, &shape, values)
-    });
-    let picture = picture.as_mut().map(|picture| picture as &mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), String>);
+    let mut picture =
+        network.picture.map(|picture| move |shape: InputShape, values: &mut [f32]| picture(&declared, &shape, values));
+    let picture =
+        picture.as_mut().map(|picture| picture as &mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), String>);
     referee::compare(session, &mut *tract, picture).map_err(Failure::Refused)
 }
 

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::exec::Runner;
-use super::kernels::{Kernels, peak_flops};
 use super::graph::Window;
+use super::kernels::{Kernels, peak_flops};
 use super::steps::{Picture, Step};
 use crate::engine::{Profile, StepTime};
 

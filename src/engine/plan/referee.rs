@@ -51,7 +51,7 @@ pub fn answers(session: &dyn Session) -> Vec<Answer> {
 pub fn compare(
     plan: &mut dyn Session,
     tract: &mut dyn Session,
-    picture: Option<&mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), String>>,
+    picture: Option<Picture<'_>>,
 ) -> Result<Referee, String> {
     let shape = tract.input_shape();
     let mut values = vec![0.0; shape.volume()];
@@ -82,6 +82,9 @@ pub fn compare(
     }
     Ok(Referee { bound: BOUND, outputs: worst })
 }
+
+/// Fills an input with the golden frame.
+pub type Picture<'p> = &'p mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), String>;
 
 /// What an input has shown.
 enum Verdict {
@@ -308,7 +311,7 @@ mod tests {
 
     #[test]
     fn candidates_that_swapped_are_the_same_candidates() {
-        let expected: Vec<f32> = (0..8).flat_map(|row| [f32::from(row as u8), 10.0, 0.9]).collect();
+        let expected: Vec<f32> = (0..8u8).flat_map(|row| [f32::from(row), 10.0, 0.9]).collect();
         let mut swapped = expected.clone();
         swapped.rotate_left(3);
         assert_eq!(error(&[1, 8, 3], &swapped, &expected), 0.0);

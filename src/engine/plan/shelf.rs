@@ -162,7 +162,7 @@ impl Shelf {
         let binding = &head.binding;
         let path = folder.join(name(&binding.model_sha256, &binding.isa, binding.input, PLAN));
         remove_abandoned(folder);
-        let free = statvfs(folder).map(|stat| u64::from(stat.blocks_available()) * u64::from(stat.fragment_size()));
+        let free = statvfs(folder).map(|stat| stat.blocks_available() * stat.fragment_size());
         if free.is_ok_and(|free| free / 2 < size_of_val(weights) as u64) {
             let cause = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Err(durable::Error::io(&path, "written: half of what is free there is too little")(cause));
@@ -275,7 +275,9 @@ fn remove_abandoned(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.take(NAMES_MAX).flatten() {
         let old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-        if entry.file_name().to_string_lossy().ends_with(durable::TEMPORARY) && old().is_some_and(|old| old > WRITING_MAX) {
+        if entry.file_name().to_string_lossy().ends_with(durable::TEMPORARY)
+            && old().is_some_and(|old| old > WRITING_MAX)
+        {
             let _ = fs::remove_file(entry.path());
         }
     }

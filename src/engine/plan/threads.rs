@@ -4,7 +4,10 @@
 //! keeps from running holds up at most the one item it has in hand, and finds its way when it is back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::{Acquire, Relaxed, Release}};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -185,7 +188,8 @@ impl Progress {
     fn take(&self, run: u32, items: u32) -> Option<u32> {
         let mut next = self.next.load(Acquire);
         loop {
-            let item = next as u32;
+            // The lower half.
+            let item = u32::try_from(next & u64::from(u32::MAX)).expect("32 bits");
             if next >> 32 != u64::from(run) || item >= items {
                 return None;
             }
@@ -199,8 +203,8 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::SeqCst;
     use std::sync::atomic::AtomicI32;
+    use std::sync::atomic::Ordering::SeqCst;
     use std::time::{Duration, Instant};
 
     use super::*;

@@ -221,9 +221,8 @@ impl<'g> Baker<'g> {
                 };
                 (0..depth * width, self.pack(each, depth * width, height, weight, bias))
             } else {
-                let weight = |output: usize, channel: usize, tap: usize| {
-                    filters.weight(outputs.start + output, channel, tap)
-                };
+                let weight =
+                    |output: usize, channel: usize, tap: usize| filters.weight(outputs.start + output, channel, tap);
                 (group * depth..(group + 1) * depth, self.pack(each, depth, filters.taps(), weight, bias))
             };
             let Made { window, finish, .. } = *made;
@@ -329,7 +328,8 @@ impl<'g> Baker<'g> {
         let (to, copied) = self.writable(node.output)?;
         let from = self.readable(node.inputs[0])?;
         for image in 0..to.shape[0] {
-            let (input, output) = (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
+            let (input, output) =
+                (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
             self.push(Step::Pool(Pool { input, output, window }));
         }
         self.unload(&to, copied)

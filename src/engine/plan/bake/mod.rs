@@ -48,7 +48,11 @@ pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
     let baker = Baker::new(graph, layout, isa, offsets).steps()?;
     let tensor = |value: ValueId| {
         let place = baker.place(value);
-        Tensor { name: graph.values[value].name.clone(), shape: baker.shape(value).to_vec(), offset: baker.offset(&place) }
+        Tensor {
+            name: graph.values[value].name.clone(),
+            shape: baker.shape(value).to_vec(),
+            offset: baker.offset(&place),
+        }
     };
     let outputs = graph.outputs.iter().map(|&output| tensor(output)).collect();
     let program = Program { arena, input: tensor(graph.input), outputs, steps: baker.steps };
@@ -126,7 +130,8 @@ impl<'g> Baker<'g> {
         if self.layout.places[value].is_some() {
             return Ok(self.place(value));
         }
-        let (shape, offset) = (self.shape(value).to_vec(), self.constant(value).ok_or("neither computed nor constant")?);
+        let (shape, offset) =
+            (self.shape(value).to_vec(), self.constant(value).ok_or("neither computed nor constant")?);
         let place = self.dense(&shape);
         self.copy_operand(&shape, Operand { constant: true, offset, strides: c_order(&shape) }, &place)?;
         Ok(place)

@@ -45,7 +45,8 @@ fn with_last(rank: usize, axis: usize) -> Vec<usize> {
 /// Strides of a value of `shape` read as one of `to`: zero where it is repeated.
 fn broadcast(shape: &[usize], strides: &[usize], to: &[usize]) -> Vec<usize> {
     let missing = to.len() - shape.len();
-    let stride = |axis: usize| if axis < missing || shape[axis - missing] != to[axis] { 0 } else { strides[axis - missing] };
+    let stride =
+        |axis: usize| if axis < missing || shape[axis - missing] != to[axis] { 0 } else { strides[axis - missing] };
     (0..to.len()).map(stride).collect()
 }
 
@@ -263,9 +264,13 @@ impl Baker<'_> {
 
     pub(super) fn resample(&mut self, node: &Node, axis: usize) -> Result<(), String> {
         let (shape, to) = (self.shape(node.output).to_vec(), self.place(node.output));
-        let [_, terms] = self.shape(node.inputs[1])[..] else { return Err("a table of other than two dimensions".into()) };
+        let [_, terms] = self.shape(node.inputs[1])[..] else {
+            return Err("a table of other than two dimensions".into());
+        };
         let (places, weights) = (self.constant(node.inputs[1]), self.constant(node.inputs[2]));
-        let (Some(places), Some(weights)) = (places, weights) else { return Err("a table that is not constant".into()) };
+        let (Some(places), Some(weights)) = (places, weights) else {
+            return Err("a table that is not constant".into());
+        };
         let length = self.shape(node.inputs[0])[axis];
         let mut from = self.in_arena(node.inputs[0])?;
         let mut across = shape.clone();

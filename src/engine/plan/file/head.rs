@@ -36,7 +36,14 @@ impl Head {
     /// Of a plan baked by this program for these kernels.
     #[must_use]
     pub fn new(binding: Binding, declared: [Option<usize>; 4], isa: &Isa, referee: Referee) -> Self {
-        Self { binding, declared, f16_input: false, made_by: env!("CARGO_PKG_VERSION").into(), tiles: isa.tiles(), referee }
+        Self {
+            binding,
+            declared,
+            f16_input: false,
+            made_by: env!("CARGO_PKG_VERSION").into(),
+            tiles: isa.tiles(),
+            referee,
+        }
     }
 }
 

@@ -87,13 +87,19 @@ impl Vector for __m512 {
 /// The mask of the first `count` of 16 lanes.
 #[inline(always)]
 fn first(count: usize) -> __mmask16 {
-    ((1u32 << count) - 1) as __mmask16
+    !(__mmask16::MAX << count)
 }
-
 
 // Pixels of a tile whose panel has this many vectors of 16 channels. With one vector each product needs a load of its
 // own, so that loads are the limit: many pixels, and four channels to a step, leave the fewest beside those.
-kernels!(AVX512, __m512, __m256, [target_feature(enable = "avx512f,avx2,fma")], super::gemm::multiply, [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]);
+kernels!(
+    AVX512,
+    __m512,
+    __m256,
+    [target_feature(enable = "avx512f,avx2,fma")],
+    super::gemm::multiply,
+    [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]
+);
 
 #[cfg(test)]
 mod tests {

@@ -108,12 +108,8 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
             // Odd to the number of finishes, so that each comes with each depth modulo eight.
             case += if depth == DEPTH_MAX { 2 } else { 1 };
 
-            let (x, w, b, r) = (
-                x.last(ROWS * depth),
-                w.last(taps * depth * width),
-                b.last(width),
-                r.last(ROWS * width),
-            );
+            let (x, w, b, r) =
+                (x.last(ROWS * depth), w.last(taps * depth * width), b.last(width), r.last(ROWS * width));
             b.fill_with(|| random.number());
             for number in x.iter_mut().chain(w.iter_mut()).chain(r.iter_mut()) {
                 *number = random.number();

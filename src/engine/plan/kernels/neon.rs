@@ -2,8 +2,8 @@
 
 use std::arch::aarch64::*;
 
-use super::kernels;
 use super::gemm_lanes::LaneVector;
+use super::kernels;
 use super::vector::Vector;
 
 #[allow(
@@ -84,7 +84,14 @@ impl LaneVector for float32x4_t {
 }
 
 // Pixels of a tile whose panel has this many vectors of 4 channels: as many as fit 32 registers beside their sums.
-kernels!(NEON, float32x4_t, float32x4_t, [target_feature(enable = "neon")], super::gemm_lanes::multiply, [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]);
+kernels!(
+    NEON,
+    float32x4_t,
+    float32x4_t,
+    [target_feature(enable = "neon")],
+    super::gemm_lanes::multiply,
+    [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]
+);
 
 #[cfg(test)]
 mod tests {

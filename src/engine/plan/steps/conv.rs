@@ -72,10 +72,7 @@ impl Conv {
         let tile = isa.panels(self.output.channels).next().map_or(1, |panel| panel.pixels);
         let (pixels, tiles) = (self.output.pixels(), self.output.pixels().div_ceil(tile));
         let from = |block: usize| (block * tiles / blocks * tile).min(pixels);
-        Part {
-            pixels: from(block)..from(block + 1),
-            panels: group * panels / groups..(group + 1) * panels / groups,
-        }
+        Part { pixels: from(block)..from(block + 1), panels: group * panels / groups..(group + 1) * panels / groups }
     }
 
     /// Pointers of all tiles of an item, row by row of the picture: along a row they are as far apart as pixels.

@@ -83,7 +83,15 @@ impl Winograd {
     ///
     /// # Safety
     /// As [`Work::run`].
-    unsafe fn write(&self, tiles: &Range<usize>, products: *const f32, bias: *const f32, first: usize, lanes: usize, context: &Context) {
+    unsafe fn write(
+        &self,
+        tiles: &Range<usize>,
+        products: *const f32,
+        bias: *const f32,
+        first: usize,
+        lanes: usize,
+        context: &Context,
+    ) {
         for (index, tile) in tiles.clone().enumerate() {
             let (top, left) = (tile / self.across() * RESULTS, tile % self.across() * RESULTS);
             let mut results = [std::ptr::null_mut(); RESULTS * RESULTS];
@@ -119,7 +127,7 @@ impl Work for Winograd {
         self.output.check_written(limits)?;
         self.input.check_apart(&self.output)?;
         let lanes = isa.half;
-        if self.input.channels % lanes != 0 || self.output.channels % lanes != 0 {
+        if !self.input.channels.is_multiple_of(lanes) || !self.output.channels.is_multiple_of(lanes) {
             return Err(format!("{} channels to {}: not whole vectors", self.input.channels, self.output.channels));
         }
         if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > Self::CHANNELS_MAX {

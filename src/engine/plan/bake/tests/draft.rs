@@ -304,7 +304,9 @@ pub const KINDS: [(&str, Kind, bool); 28] = [
 ];
 
 pub fn unary(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
-    use Unary::{Abs, Cos, Erf, Exp, Floor, Gelu, HardSwish, Log, Neg, Reciprocal, Relu, Sigmoid, Silu, Sin, Sqrt, Tanh};
+    use Unary::{
+        Abs, Cos, Erf, Exp, Floor, Gelu, HardSwish, Log, Neg, Reciprocal, Relu, Sigmoid, Silu, Sin, Sqrt, Tanh,
+    };
     let op = draft.pick(&[
         Relu, Silu, HardSwish, Gelu, Sigmoid, Tanh, Erf, Exp, Log, Sqrt, Reciprocal, Neg, Abs, Floor, Sin, Cos,
     ]);
@@ -332,7 +334,12 @@ pub fn binary(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     for axis in (0..shape.len()).filter(|_| !is_plain) {
         match draft.below(4) {
             0 | 1 => other[axis] = 1,
-            2 if shape[axis] == 1 => (other[axis], to[axis]) = { let size = draft.size(5); (size, size) },
+            2 if shape[axis] == 1 => {
+                (other[axis], to[axis]) = {
+                    let size = draft.size(5);
+                    (size, size)
+                }
+            }
             _ => {}
         }
     }
@@ -456,7 +463,8 @@ fn neg(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
 /// A picture cut into windows, as attention over windows does it.
 fn windows(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let [n, c, h, w] = draft.of(x)[..] else { return None };
-    let divisor = |draft: &mut Draft, of: usize| (1..=of).filter(|d| of.is_multiple_of(*d)).nth(draft.below(2)).unwrap_or(of);
+    let divisor =
+        |draft: &mut Draft, of: usize| (1..=of).filter(|d| of.is_multiple_of(*d)).nth(draft.below(2)).unwrap_or(of);
     let [y, z] = [divisor(draft, h), divisor(draft, w)];
     let cut = draft.reshaped(x, &[n, c, y, h / y, z, w / z]);
     let order = draft.pick(&[[0, 2, 4, 3, 5, 1], [0, 2, 4, 1, 3, 5], [2, 4, 0, 3, 5, 1]]);
@@ -510,11 +518,19 @@ fn gather(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let (mut from, axis) = (draft.of(x), draft.below(draft.graph.values[x].shape.len()));
     let length = from[axis];
     let (mut at, mut to) = (from.clone(), from.clone());
-    (at[axis], to[axis]) = { let size = draft.size(6); (size, size) };
+    (at[axis], to[axis]) = {
+        let size = draft.size(6);
+        (size, size)
+    };
     for other in (0..from.len()).filter(|&other| other != axis) {
         match draft.below(3) {
             0 => at[other] = 1,
-            1 if from[other] == 1 => (at[other], to[other]) = { let size = draft.size(4); (size, size) },
+            1 if from[other] == 1 => {
+                (at[other], to[other]) = {
+                    let size = draft.size(4);
+                    (size, size)
+                }
+            }
             _ => {}
         }
     }
@@ -578,7 +594,12 @@ fn product(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     for axis in 0..rank - 2 {
         match draft.below(4) {
             0 => other[axis] = 1,
-            1 if shape[axis] == 1 => (other[axis], to[axis]) = { let size = draft.size(3); (size, size) },
+            1 if shape[axis] == 1 => {
+                (other[axis], to[axis]) = {
+                    let size = draft.size(3);
+                    (size, size)
+                }
+            }
             _ => {}
         }
     }

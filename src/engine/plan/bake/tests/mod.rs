@@ -7,9 +7,7 @@ use draft::{Draft, KINDS, Kind, convolved};
 
 use super::*;
 use crate::engine::plan::exec::Runner;
-use crate::engine::plan::graph::{
-    Activation, Binary, Conv, Finish, Reduce, Residual, Unary, Window,
-};
+use crate::engine::plan::graph::{Activation, Binary, Conv, Finish, Reduce, Residual, Unary, Window};
 use crate::engine::plan::kernels::{self, isa};
 use crate::engine::plan::{fuse, reference};
 use crate::random::Random;

@@ -185,6 +185,9 @@ fn changed(change: impl Fn(&mut Program)) -> Error {
     written.open().expect_err("a program that must be refused")
 }
 
+/// Makes a program one that must be refused.
+type Spoil = Box<dyn Fn(&mut Program)>;
+
 #[test]
 fn each_danger_is_named() {
     macro_rules! first {
@@ -196,7 +199,7 @@ fn each_danger_is_named() {
                 .unwrap()
         };
     }
-    let refused: [(&str, Box<dyn Fn(&mut Program)>); 24] = [
+    let refused: [(&str, Spoil); 24] = [
         ("an arena larger than memory", Box::new(|p| p.arena = usize::MAX)),
         ("an arena of 2 GiB", Box::new(|p| p.arena = 1 << 29)),
         ("an arena without values", Box::new(|p| p.arena = 0)),
