@@ -358,19 +358,21 @@ mod tests {
     fn a_team_that_has_nothing_to_do_takes_no_time_and_ends_when_it_is_dropped() {
         let mut team = Team::new(3, vec![3]);
         let threads = numbers(&mut team)[1..].to_vec();
-        // Until they sleep.
-        let started = Instant::now();
         let times = || threads.iter().map(|&thread| time_of(thread)).collect::<Vec<_>>();
-        loop {
+        let wait_until = |what: &str, is_so: &dyn Fn() -> bool| {
+            let started = Instant::now();
+            while !is_so() {
+                assert!(started.elapsed() < PATIENCE, "they never {what}");
+            }
+        };
+        wait_until("sleep", &|| {
             let before = times();
             std::thread::sleep(Duration::from_millis(50));
-            if times() == before {
-                break;
-            }
-            assert!(started.elapsed() < PATIENCE, "they never sleep");
-        }
+            times() == before
+        });
         drop(team);
-        assert_eq!(times(), [None, None]);
+        // They have ended, but it takes the system a moment to forget them.
+        wait_until("end", &|| times() == [None, None]);
     }
 
     #[test]
