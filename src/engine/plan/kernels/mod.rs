@@ -115,6 +115,9 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
                 unsafe { gemm::finish::<$vector>(tile, sums, pixels, vectors) }
             } }
+            enabled! { $feature unsafe fn finish_half(tile: &Tile, sums: *const $half, pixels: usize, vectors: usize) {
+                unsafe { gemm::finish::<$half>(tile, sums, pixels, vectors) }
+            } }
             enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { unsafe { rows::unary::<$vector>(op, x, to, count) } } }
             enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { unsafe { rows::binary::<$vector>(op, a, b, to, count) } } }
             enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { unsafe { rows::max_rows::<$vector>(rows, to, count) } } }
@@ -149,9 +152,9 @@ macro_rules! kernels {
             } }
             enabled! { $feature unsafe fn winograd_output(tile: &winograd::Output<'_>) {
                 if tile.channels % isa::$isa.lanes == 0 {
-                    unsafe { winograd::output::<$vector>(tile) }
+                    unsafe { winograd::output::<$vector>(tile, finish) }
                 } else {
-                    unsafe { winograd::output::<$half>(tile) }
+                    unsafe { winograd::output::<$half>(tile, finish_half) }
                 }
             } }
             enabled! { $feature unsafe fn sum_row(x: *const f32, count: usize) -> f32 {
