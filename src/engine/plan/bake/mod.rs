@@ -10,6 +10,8 @@ use crate::engine::plan::steps::{Operand, Step};
 mod conv;
 mod product;
 mod strided;
+#[cfg(test)]
+mod tests;
 
 /// What is being baked.
 pub struct Baker<'g> {
