@@ -64,7 +64,11 @@ fn check(graph: &Graph, random: &mut Random) -> Vec<Step> {
         runner.run();
         for (at, (found, expected)) in runner.output(0).iter().zip(expected).enumerate() {
             let name = table.isa.name;
-            assert!((found - expected).abs() <= ERROR_MAX * scale, "{name}: {found} for {expected} at {at} of {:?}", graph.nodes);
+            assert!(
+                (found - expected).abs() <= ERROR_MAX * scale,
+                "{name}: {found} for {expected} at {at} of {:?}",
+                graph.nodes
+            );
         }
     }
     steps

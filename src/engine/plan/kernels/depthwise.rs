@@ -88,7 +88,8 @@ unsafe fn store<V: Vector>(run: &Run<'_>, activation: Activation, pixel: usize, 
     // SAFETY: the caller's promise; without a residual its pointer is not read.
     unsafe {
         let residual = run.residual.wrapping_add(pixel * run.residual_step + channel);
-        finish(Finish { activation, residual: run.finish.residual }, sum, residual).store(run.output.add(pixel * run.output_step + channel));
+        finish(Finish { activation, residual: run.finish.residual }, sum, residual)
+            .store(run.output.add(pixel * run.output_step + channel));
     }
 }
 

@@ -153,7 +153,11 @@ pub unsafe fn output<V: Vector>(tile: &Output<'_>, finish: FinishTile<V>) {
         }
         count += 1;
     }
-    let rows = Tile { outputs: outputs.as_ptr(), residuals: residuals.as_ptr(), ..Tile::new(0, 0, tile.bias, tile.bias, 0, tile.finish) };
+    let rows = Tile {
+        outputs: outputs.as_ptr(),
+        residuals: residuals.as_ptr(),
+        ..Tile::new(0, 0, tile.bias, tile.bias, 0, tile.finish)
+    };
     // SAFETY: the sums of `count` results have been written, one place after the other.
     unsafe { finish(&rows, sums, count, vectors) };
 }

@@ -86,7 +86,15 @@ impl Winograd {
     ///
     /// # Safety
     /// As [`Work::run`].
-    unsafe fn write(&self, tiles: &Range<usize>, products: *const f32, bias: *const f32, first: usize, lanes: usize, context: &Context) {
+    unsafe fn write(
+        &self,
+        tiles: &Range<usize>,
+        products: *const f32,
+        bias: *const f32,
+        first: usize,
+        lanes: usize,
+        context: &Context,
+    ) {
         for (index, tile) in tiles.clone().enumerate() {
             let (top, left) = (tile / self.across() * RESULTS, tile % self.across() * RESULTS);
             let mut results = [std::ptr::null_mut(); RESULTS * RESULTS];
