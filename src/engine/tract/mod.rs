@@ -15,10 +15,7 @@ use std::time::Duration;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::SimpleState;
-use tract_onnx::tract_core::runtime::RunOptions;
 use tract_onnx::tract_hir::infer::Factoid;
-
-use tract_linalg::multithread::Executor;
 
 use super::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView};
 
@@ -46,24 +43,21 @@ impl Engine for Tract {
         Ok(())
     }
 
-    fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
+    fn load(&self, network: &Network<'_>, _: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let origin = || network.origin.clone();
         let admitted = admission::admit(network.bytes)
             .map_err(|why| Error::Malformed { origin: origin(), why: why.to_string() })?;
         let admission::Admitted { mut proto, declared } = admitted;
         let shape = (network.shape)(&declared);
         admission::check_shape(&declared, &shape).map_err(|why| Error::Malformed { origin: origin(), why })?;
-        let threads = options.threads.max(1);
-        let (plan, rounding) =
-            fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&mut proto, shape, threads)).map_err(
-                |failure| match failure {
-                    fence::Failure::Timeout => {
-                        Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
-                    }
-                    fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
-                },
-            )?;
-        let session = TractSession::new(plan, rounding, declared, shape, threads).map_err(|why| Error::Load {
+        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&mut proto, shape))
+            .map_err(|failure| match failure {
+            fence::Failure::Timeout => {
+                Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
+            }
+            fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
+        })?;
+        let session = TractSession::new(plan, rounding, declared, shape).map_err(|why| Error::Load {
             origin: origin(),
             engine: self.name(),
             why,
@@ -124,7 +118,7 @@ pub(super) fn front_end<T: Send + 'static>(
 }
 
 /// Parses, types, declutters and optimises the network at one shape.
-fn build(proto: &mut ModelProto, shape: InputShape, threads: usize) -> Result<(Plan, Rounding), String> {
+fn build(proto: &mut ModelProto, shape: InputShape) -> Result<(Plan, Rounding), String> {
     let rounding = if half::widen(proto) { Rounding::ToHalf } else { Rounding::None };
     let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let optimize = || -> TractResult<Plan> {
@@ -138,8 +132,7 @@ fn build(proto: &mut ModelProto, shape: InputShape, threads: usize) -> Result<(P
         let mut model = model.into_typed()?.into_decluttered()?;
         grid_sample::replace(&mut model);
         let model = model.into_optimized()?;
-        let executor = if threads > 1 { Executor::multithread(threads) } else { Executor::SingleThread };
-        TypedSimplePlan::new_with_options(model, &RunOptions { executor: Some(executor), ..RunOptions::default() })
+        TypedSimplePlan::new(model)
     };
     optimize().map(|plan| (plan, rounding)).map_err(|error| one_line(&format!("{error:#}")))
 }
@@ -149,7 +142,6 @@ struct TractSession {
     state: State,
     declared: DeclaredInput,
     shape: InputShape,
-    threads: usize,
     rounding: Rounding,
     input_type: DatumType,
     /// Filled by the caller; handed to tract by reference count, so it is not copied when the network takes f32.
@@ -160,18 +152,12 @@ struct TractSession {
 
 impl std::fmt::Debug for TractSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TractSession({:?}, {} threads)", self.shape, self.threads)
+        write!(f, "TractSession({:?})", self.shape)
     }
 }
 
 impl TractSession {
-    fn new(
-        plan: Plan,
-        rounding: Rounding,
-        declared: DeclaredInput,
-        shape: InputShape,
-        threads: usize,
-    ) -> Result<Self, String> {
+    fn new(plan: Plan, rounding: Rounding, declared: DeclaredInput, shape: InputShape) -> Result<Self, String> {
         let describe = |error: TractError| one_line(&format!("{error:#}"));
         let model = plan.model();
         let input_type = model.input_fact(0).map_err(describe)?.datum_type;
@@ -189,17 +175,7 @@ impl TractSession {
         }
         let state = State::new(&plan).map_err(describe)?;
         let input = Tensor::zero::<f32>(&shape.dims()).map_err(describe)?;
-        Ok(Self {
-            state,
-            declared,
-            shape,
-            threads,
-            rounding,
-            input_type,
-            input: Arc::new(input),
-            infos,
-            outputs: tvec!(),
-        })
+        Ok(Self { state, declared, shape, rounding, input_type, input: Arc::new(input), infos, outputs: tvec!() })
     }
 
     fn infer(&mut self) -> TractResult<()> {
@@ -243,7 +219,8 @@ impl Session for TractSession {
     }
 
     fn threads(&self) -> usize {
-        self.threads
+        // Its threads inside a product cost 2.5 MB of code; it is the referee, and what is left when there is no plan.
+        1
     }
 
     fn input_mut(&mut self) -> &mut [f32] {

@@ -105,7 +105,7 @@ pub unsafe fn input<V: Vector>(pixels: &[*const f32; PRODUCTS], to: *mut f32, st
 
 /// The results of a tile before they are finished, `[result][vector]`.
 #[repr(align(64))]
-struct Sums([f32; RESULTS * RESULTS * CHANNELS_MAX]);
+struct Sums(#[expect(dead_code, reason = "written and read through pointers")] [f32; RESULTS * RESULTS * CHANNELS_MAX]);
 
 /// See [`super::Kernels::winograd_output`]. What follows the sums is `finish`'s, as for every other convolution: in a loop
 /// of its own, the constants of an activation keep their registers.
