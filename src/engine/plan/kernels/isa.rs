@@ -10,15 +10,29 @@ pub struct Isa {
     pub half: usize,
     /// Pixels of a tile whose panel has one vector, two, and so on.
     pub pixels: &'static [usize],
+    /// How it multiplies bytes, if it does.
+    pub int8: Option<Int8>,
 }
 
-pub const AVX512: Isa = Isa { name: "avx512", lanes: 16, half: 8, pixels: &[26, 12, 8, 6] };
-pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, half: 8, pixels: &[12, 6] };
-pub const NEON: Isa = Isa { name: "neon", lanes: 4, half: 4, pixels: &[14, 10, 7, 6] };
-pub const PORTABLE: Isa = Isa { name: "portable", lanes: 4, half: 4, pixels: &[10, 5, 3, 2] };
+/// How an instruction set multiplies bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Int8 {
+    /// The least byte: that many below the 256 there are, they are signed.
+    pub low: i32,
+}
+
+pub const AVX512: Isa = Isa { name: "avx512", lanes: 16, half: 8, pixels: &[26, 12, 8, 6], int8: None };
+pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, half: 8, pixels: &[12, 6], int8: None };
+pub const NEON: Isa = Isa { name: "neon", lanes: 4, half: 4, pixels: &[14, 10, 7, 6], int8: None };
+pub const PORTABLE: Isa = Isa { name: "portable", lanes: 4, half: 4, pixels: &[10, 5, 3, 2], int8: Some(Int8 { low: 0 }) };
+/// Products of unsigned bytes with signed ones, four added up.
+pub const AVX512_VNNI: Isa = Isa { name: "avx512-vnni", int8: Some(Int8 { low: 0 }), ..AVX512 };
+pub const AVX_VNNI: Isa = Isa { name: "avx-vnni", int8: Some(Int8 { low: 0 }), ..AVX2 };
+/// Products of signed bytes, four added up: ARMv8.2 with the dot product, from Cortex-A75 on.
+pub const NEON_DOT: Isa = Isa { name: "neon-dot", int8: Some(Int8 { low: -128 }), ..NEON };
 
 /// All that plans can be baked for.
-pub const ALL: [&Isa; 4] = [&AVX512, &AVX2, &NEON, &PORTABLE];
+pub const ALL: [&Isa; 7] = [&AVX512, &AVX2, &NEON, &PORTABLE, &AVX512_VNNI, &AVX_VNNI, &NEON_DOT];
 
 /// Some vectors of output channels that are computed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,13 @@
 
 use std::arch::aarch64::*;
 
-use super::kernels;
+use std::arch::asm;
+
+use super::bytes::Quads;
+use super::bytes_lanes::LaneQuads;
 use super::gemm_lanes::LaneVector;
 use super::vector::Vector;
+use super::{Kernels, byte_kernels, isa, kernels};
 
 #[allow(
     clippy::undocumented_unsafe_blocks,
@@ -89,6 +93,88 @@ impl LaneVector for float32x4_t {
 
 // Pixels of a tile whose panel has this many vectors of 4 channels: as many as fit 32 registers beside their sums.
 kernels!(NEON, float32x4_t, float32x4_t, [target_feature(enable = "neon")], super::gemm_lanes::multiply, [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]);
+
+pub static KERNELS: Kernels = NUMBERS;
+
+/// With products of bytes.
+pub static DOT: Kernels = Kernels {
+    isa: &isa::NEON_DOT,
+    bytes: Some(byte_kernels!(NEON_DOT, float32x4_t, [target_feature(enable = "neon,dotprod")], super::bytes_lanes::multiply, [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)])),
+    ..NUMBERS
+};
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl Quads for float32x4_t {
+    type Whole = int32x4_t;
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    unsafe fn none() -> int32x4_t {
+        unsafe { vdupq_n_s32(0) }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(from: *const u8) -> int32x4_t {
+        unsafe { vdupq_n_s32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const i8) -> int32x4_t {
+        unsafe { vreinterpretq_s32_s8(vld1q_s8(from)) }
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: int32x4_t, bytes: int32x4_t, weights: int32x4_t) -> int32x4_t {
+        let mut sums = sums;
+        // The compiler's own name for it is not stable yet.
+        unsafe {
+            asm!(
+                "sdot {sums:v}.4s, {weights:v}.16b, {bytes:v}.16b",
+                sums = inout(vreg) sums, weights = in(vreg) weights, bytes = in(vreg) bytes,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn numbers(sums: int32x4_t) -> Self {
+        unsafe { vcvtq_f32_s32(sums) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe {
+            let bytes = vcreate_s8(u64::from(from.cast::<u32>().read_unaligned()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        unsafe {
+            let halves = vqmovn_s32(vcvtnq_s32_f32(self));
+            let bytes = vqmovn_s16(vcombine_s16(halves, halves));
+            to.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(bytes)));
+        }
+    }
+}
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl LaneQuads for float32x4_t {
+    #[inline(always)]
+    unsafe fn dot_lane<const LANE: usize>(sums: int32x4_t, bytes: int32x4_t, weights: int32x4_t) -> int32x4_t {
+        let mut sums = sums;
+        unsafe {
+            asm!(
+                "sdot {sums:v}.4s, {weights:v}.16b, {bytes:v}.4b[{lane}]",
+                sums = inout(vreg) sums, weights = in(vreg) weights, bytes = in(vreg) bytes, lane = const LANE,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sums
+    }
+}
 
 #[cfg(test)]
 mod tests {
