@@ -192,4 +192,17 @@ mod tests {
         // SAFETY: as above.
         unsafe { check::functions::<float32x4_t>() }
     }
+
+    #[test]
+    fn bytes_agree_with_plain_loops() {
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            // SAFETY: the CPU has the instructions; the tiles are the checker's own.
+            unsafe {
+                check::byte_gemm(&DOT);
+                check::byte_rows(&DOT);
+            }
+        } else {
+            eprintln!("passed over: this CPU has no products of bytes");
+        }
+    }
 }

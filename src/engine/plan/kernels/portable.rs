@@ -157,4 +157,13 @@ mod tests {
         // SAFETY: any CPU will do.
         unsafe { check::functions::<Lanes>() }
     }
+
+    #[test]
+    fn bytes_agree_with_plain_loops() {
+        // SAFETY: the CPU has the instructions; the tiles are the checker's own.
+        unsafe {
+            check::byte_gemm(&KERNELS);
+            check::byte_rows(&KERNELS);
+        }
+    }
 }
