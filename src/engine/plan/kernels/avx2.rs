@@ -127,6 +127,10 @@ impl Quads for __m256 {
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
     }
     #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        unsafe { _mm256_rcp_ps(self) }
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         unsafe {
             // What is too large for a whole number would become the least one. Both steps after it saturate.

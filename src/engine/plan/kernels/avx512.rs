@@ -135,6 +135,10 @@ impl Quads for __m512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
     }
     #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        unsafe { _mm512_rcp14_ps(self) }
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         unsafe {
             // What is too large for a whole number would become the least one.

@@ -83,6 +83,8 @@ pub trait Quads: Vector {
     unsafe fn load_bytes(from: *const u8) -> Self;
     /// To the nearest byte.
     unsafe fn store_bytes(self, to: *mut u8);
+    /// `1 / self`, to a few parts in 10,000.
+    unsafe fn rough_reciprocal(self) -> Self;
 }
 
 /// What is left to do with the sums of a tile: one function for all tiles of an instruction set.
@@ -176,19 +178,36 @@ pub unsafe fn finish<V: Quads>(tile: &ByteTile, sums: *const V, pixels: usize, v
     // SAFETY: the caller's promise.
     unsafe {
         match tile.finish.activation {
-            Activation::None => each(tile, sums, pixels, vectors, Activation::None),
-            Activation::Relu => each(tile, sums, pixels, vectors, Activation::Relu),
-            Activation::Silu => each(tile, sums, pixels, vectors, Activation::Silu),
-            Activation::HardSwish => each(tile, sums, pixels, vectors, Activation::HardSwish),
-            Activation::Gelu => each(tile, sums, pixels, vectors, Activation::Gelu),
-            Activation::Sigmoid => each(tile, sums, pixels, vectors, Activation::Sigmoid),
+            Activation::None => each::<V, false>(tile, sums, pixels, vectors, Activation::None),
+            Activation::Relu => each::<V, false>(tile, sums, pixels, vectors, Activation::Relu),
+            Activation::Silu if tile.numbers.is_null() => each::<V, true>(tile, sums, pixels, vectors, Activation::Silu),
+            Activation::Silu => each::<V, false>(tile, sums, pixels, vectors, Activation::Silu),
+            Activation::HardSwish => each::<V, false>(tile, sums, pixels, vectors, Activation::HardSwish),
+            Activation::Gelu => each::<V, false>(tile, sums, pixels, vectors, Activation::Gelu),
+            Activation::Sigmoid => each::<V, false>(tile, sums, pixels, vectors, Activation::Sigmoid),
         }
     }
 }
 
-/// The activation of each sum, the residual, and out.
+/// `x / (1 + e^-x)` to 3 parts in 10,000, a tenth of the step of a byte: half the work of [`silu`](super::math::silu).
 #[inline(always)]
-unsafe fn each<V: Quads>(tile: &ByteTile, sums: *const V, pixels: usize, vectors: usize, activation: Activation) {
+unsafe fn rough_silu<V: Quads>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let base = V::splat(-std::f32::consts::LOG2_E);
+        let clamped = x.max(V::splat(-87.0)).min(V::splat(87.0));
+        let n = clamped.mul(base).round();
+        let f = clamped.mul_add(base, V::splat(0.0).sub(n));
+        // 2^f, the polynomial of degree 3 whose largest relative error is least (7.5e-5).
+        let high = f.mul_add(V::splat(0.055_171_67), V::splat(0.242_611_12));
+        let power = high.mul_add(f, V::splat(0.693_261)).mul_add(f, V::splat(0.999_928_1)).scale(n);
+        x.mul(power.add(V::splat(1.0)).rough_reciprocal())
+    }
+}
+
+/// The activation of each sum, the residual, and out; with `ROUGH`, only as exactly as bytes tell.
+#[inline(always)]
+unsafe fn each<V: Quads, const ROUGH: bool>(tile: &ByteTile, sums: *const V, pixels: usize, vectors: usize, activation: Activation) {
     // SAFETY: the caller's promise.
     unsafe {
         let zero = V::splat(tile.bytes_scale.zero as f32);
@@ -196,11 +215,9 @@ unsafe fn each<V: Quads>(tile: &ByteTile, sums: *const V, pixels: usize, vectors
         for p in 0..pixels {
             for v in 0..vectors {
                 let (sum, at) = (sums.add(vectors * p + v).read(), tile.first + V::LANES * v);
-                let done = match tile.finish.residual {
-                    Residual::None => activate(activation, sum),
-                    Residual::Before => activate(activation, sum.add(residual(tile, p, at))),
-                    Residual::After => activate(activation, sum).add(residual(tile, p, at)),
-                };
+                let sum: V = if tile.finish.residual == Residual::Before { sum.add(residual(tile, p, at)) } else { sum };
+                let done = if ROUGH { rough_silu(sum) } else { activate(activation, sum) };
+                let done = if tile.finish.residual == Residual::After { done.add(residual(tile, p, at)) } else { done };
                 if !tile.numbers.is_null() {
                     done.store((*tile.numbers.add(p)).wrapping_add(at));
                 }

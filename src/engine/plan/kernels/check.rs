@@ -272,7 +272,8 @@ pub unsafe fn byte_gemm(kernels: &super::Kernels) {
                         let exact = (wanted / f64::from(bytes_scale.step) + f64::from(bytes_scale.zero))
                             .clamp(f64::from(int8.low), f64::from(int8.low + 255));
                         // Rounding may go either way where it is close.
-                        assert!((f64::from(number(byte)) - exact).abs() <= 0.51, "{}: {byte}, not {exact}", what());
+                        let rough = 4e-4 * activated(finish.activation, sum).abs() / f64::from(bytes_scale.step);
+                        assert!((f64::from(number(byte)) - exact).abs() <= 0.51 + rough, "{}: {byte}, not {exact}", what());
                     } else {
                         assert_eq!(byte, untouched_byte);
                     }

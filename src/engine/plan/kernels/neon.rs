@@ -148,6 +148,14 @@ impl Quads for float32x4_t {
         }
     }
     #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        // 8 bits, and one step of Newton's method.
+        unsafe {
+            let guess = vrecpeq_f32(self);
+            vmulq_f32(guess, vrecpsq_f32(self, guess))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
         unsafe {
             let halves = vqmovn_s32(vcvtnq_s32_f32(self));

@@ -134,6 +134,10 @@ impl Quads for Lanes {
         Self(unsafe { from.cast::<[u8; 4]>().read() }.map(f32::from))
     }
     #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        map(self, |x| 1.0 / x)
+    }
+    #[inline(always)]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded and saturated, as is meant")]
     unsafe fn store_bytes(self, to: *mut u8) {
         // To the nearest, of two the even one, as the instructions of other CPUs do.
