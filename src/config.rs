@@ -65,6 +65,8 @@ pub struct SourceConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
+    /// `plan` or `tract`; absent: the best that runs the model here.
+    pub name: Option<String>,
     /// Threads of a CPU engine; absent: one a core.
     pub threads: Option<usize>,
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, choose_engine, load_model, open_package_as, print_line, threads};
+use super::{Engines, Error, load_model, open_package_as, print_line, threads};
 use crate::cache::Cache;
 use crate::frame::{self, Frame, Limits};
 use crate::model::{Annotator, Answer, Confidence, Model, Predictions, Request, Response, Semantics};
@@ -47,8 +47,8 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         return Err(Error::Usage(format!("--out {}: several images need a directory that exists", out.display())));
     }
     let package = open_package_as(cache, Some(&args.model), args.semantics)?;
-    let chosen = choose_engine(args.engine.as_deref())?;
-    let mut model = load_model(&package, &chosen, threads(args.threads, None)?)?;
+    let engines = Engines::choose(args.engine.as_deref(), cache)?;
+    let (mut model, _) = load_model(&package, &engines, threads(args.threads, None)?)?;
     let mut failed = 0;
     for images in args.images.chunks(model.batch()) {
         for (image, answer) in images.iter().zip(answers(&mut model, &request, images, args.out.as_deref())) {

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Error, choose_engine, load_model, open_package_as, threads};
-use crate::cache::Package;
+use super::{Chosen, Engines, Error, load_model, open_package_as, threads};
 use crate::config::{self, Config};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
@@ -73,12 +72,12 @@ struct Settings {
     listen: Option<SocketAddr>,
     json: String,
     serial: Option<PathBuf>,
+    engine: Option<String>,
     options: LoadOptions,
 }
 
 /// `cache` is what the flag or the environment says.
 pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<(), Error> {
-    let engine = args.engine.clone();
     let settings = settle(args)?;
     let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
     let package = open_package_as(&cache, settings.model.as_deref(), settings.semantics)?;
@@ -100,8 +99,11 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
 
-    let chosen = choose_engine(engine.as_deref())?;
-    let (model, sha256) = load(&package, &chosen, settings.options)?;
+    let engines = Engines::choose(settings.engine.as_deref(), &cache)?;
+    let (model, chosen) = load_model(&package, &engines, settings.options)?;
+    // An engine that looked for something of this very network has hashed it.
+    let hash = || super::shelf(&cache).sha256(package.weights.path(), package.weights.bytes());
+    let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;
     telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
@@ -149,6 +151,7 @@ fn settle(args: Args) -> Result<Settings, Error> {
         listen,
         json: args.json.unwrap_or_else(|| config.output.json.clone()),
         serial: args.serial.or_else(|| config.serial.device.clone()),
+        engine: args.engine.or_else(|| config.engine.name.clone()),
         options: threads(args.threads, config.engine.threads)?,
         config,
     })
@@ -192,7 +195,6 @@ fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapsho
     }
 }
 
-/// Loads the network, and hashes its file meanwhile.
 /// The flag, then the configuration.
 fn semantics(flag: Option<Semantics>, configured: Option<&str>) -> Result<Option<Semantics>, Error> {
     let parse = |word| {
@@ -200,14 +202,6 @@ fn semantics(flag: Option<Semantics>, configured: Option<&str>) -> Result<Option
             .map_err(|_| Error::Usage(format!("semantics = {word}: expected `classic` or `default`")))
     };
     flag.map(Ok).or_else(|| configured.map(parse)).transpose()
-}
-
-fn load(package: &Package, chosen: &Chosen, options: LoadOptions) -> Result<(Model, String), Error> {
-    std::thread::scope(|scope| {
-        let sha256 = scope.spawn(|| package.weights.sha256());
-        let model = load_model(package, chosen, options)?;
-        Ok((model, sha256.join().unwrap_or_default()))
-    })
 }
 
 fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) -> Facts {
@@ -219,8 +213,8 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
     Facts {
         model: ModelFacts { id: text(model.id()), task: text(model.labels().task.as_str()), sha256: text(&sha256) },
         engine: EngineFacts {
-            name: text(chosen.engine.name()),
-            version: text(chosen.engine.version()),
+            name: text(chosen.name),
+            version: text(chosen.version),
             threads: model.session().threads(),
             rejected,
         },
@@ -237,8 +231,8 @@ fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<
         model.id(),
         model.labels().task.as_str(),
         model.labels().class_names.len(),
-        chosen.engine.name(),
-        chosen.engine.version(),
+        chosen.name,
+        chosen.version,
         model.session().threads(),
         source.uri()
     ));

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Error, embedded_package, open_package, print_line, threads};
+use super::{Error, embedded_package, golden_frame, open_package, print_line, refusal, shelf, threads};
 use crate::cache::{Cache, Package};
 use crate::demo;
-use crate::engine::{self, Engine, LoadOptions};
+use crate::engine::{self, Engine, LoadOptions, plan};
 use crate::frame::Frame;
-use crate::model::{Answer, Confidence, Detection, Model, Predictions, Request};
+use crate::model::{self, Answer, Confidence, Detection, Model, Predictions, Request};
 use crate::source::demo::{Conveyor, Detected, Score};
 
 /// The golden frame's bounds.
@@ -20,6 +20,8 @@ const PRECISION_MIN: f64 = 0.97;
 const RECALL_MIN: f64 = 0.97;
 /// Frames between two that are scored: a part has moved by its own size, so that the same view is not counted twice.
 const STRIDE: u64 = 16;
+/// The engine that must run every model.
+const REFEREE: &str = "tract";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -57,19 +59,33 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let models: Vec<Package> = args.model.iter().map(|id| open_package(cache, Some(id))).collect::<Result<_, _>>()?;
     let options = threads(args.threads, None)?;
     let mut failed = Vec::new();
-    for engine in engine::engines() {
+    for engine in engine::engines(shelf(cache)) {
         if let Err(why) = engine.probe() {
             eprintln!("{}: not usable here: {why}", engine.name());
             continue;
         }
-        let report = test(&package, &*engine, options, args.frames)?;
+        let report = match test(&package, &*engine, options, args.frames) {
+            Err(error) if refusal(&error).is_some() => {
+                eprintln!("{}: cannot run the demo: {error}", engine.name());
+                continue;
+            }
+            report => report?,
+        };
         let passed = report.passed();
         report.print(&*engine, args, passed)?;
         if !passed {
             failed.push(engine.name().to_owned());
         }
         for package in &models {
-            let verdict = steady(package, &*engine, options);
+            let verdict = match steady(package, &*engine, options) {
+                Err(error) if refusal(&error).is_some() && engine.name() != REFEREE => {
+                    eprintln!("{}: cannot run {}: {error}", engine.name(), package.id);
+                    continue;
+                }
+                verdict if engine.name() == REFEREE => verdict.map(|_| None),
+                verdict => verdict.and_then(|_| compared(package, &*engine, options).map(Some)),
+            };
+            let verdict = verdict.map_err(|error| error.to_string());
             print_steady(package, &*engine, &verdict, args.json)?;
             if verdict.is_err() {
                 failed.push(format!("{} on {}", package.id, engine.name()));
@@ -79,51 +95,60 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     if failed.is_empty() { Ok(()) } else { Err(Error::Verification(format!("selftest failed: {}", failed.join(", ")))) }
 }
 
-/// A model of the cache has no truth here; it must load, and answer the golden frame twice the same.
-fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<String, String> {
-    let mut model = Model::load(package, engine, options).map_err(|error| error.to_string())?;
+/// A model of the cache has no truth here; it must load, and answer the golden frame twice the same, and as the referee.
+fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<String, Error> {
+    let mut model = Model::load_with(package, engine, options, Some(&golden_frame))?;
     let frame = golden_frame();
     let mut answer = || {
         let mut predictions = Predictions::default();
-        model.infer(&frame, &Request::default(), &mut predictions).map_err(|error| error.to_string())?;
+        model.infer(&frame, &Request::default(), &mut predictions)?;
         let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false };
-        serde_json::to_string(&answer).map_err(|error| error.to_string())
+        serde_json::to_string(&answer).map_err(|error| Error::Failed(error.to_string()))
     };
     let (first, second) = (answer()?, answer()?);
-    if first == second { Ok(first) } else { Err(format!("two answers to one picture: {first} and {second}")) }
+    let differ = || Error::Verification(format!("two answers to one picture: {first} and {second}"));
+    if first == second { Ok(first) } else { Err(differ()) }
+}
+
+/// How far an engine is off the referee, at most.
+fn compared(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<f32, Error> {
+    let referee = model::with_network(package, Some(&golden_frame), |network| {
+        let mut session = engine.load(network, options)?;
+        plan::compare(&mut *session, network, options.threads)
+            .map_err(|failure| Error::Verification(failure.to_string()))
+    })??;
+    referee.worst().ok_or_else(|| Error::Verification("nothing was compared".into()))
 }
 
 fn print_steady(
     package: &Package,
     engine: &dyn Engine,
-    verdict: &Result<String, String>,
+    verdict: &Result<Option<f32>, String>,
     json: bool,
 ) -> Result<(), Error> {
     let name = engine.name();
     if json {
         let passed = verdict.is_ok();
         let why = verdict.as_ref().err();
-        return print_line(&json!({"engine": name, "model": package.id, "passed": passed, "why": why}).to_string());
+        let error = verdict.as_ref().ok().copied().flatten();
+        let line = json!({"engine": name, "model": package.id, "passed": passed, "error": error, "why": why});
+        return print_line(&line.to_string());
     }
     match verdict {
-        Ok(_) => print_line(&format!("{name}: {} answers, and twice the same", package.id)),
+        Ok(error) => {
+            let of_tract = error.map(|error| format!("; within {error:.1e} of {REFEREE}")).unwrap_or_default();
+            print_line(&format!("{name}: {} answers, and twice the same{of_tract}", package.id))
+        }
         Err(why) => print_line(&format!("{name}: {} FAILED: {why}", package.id)),
     }
 }
 
 fn test(package: &Package, engine: &dyn Engine, options: LoadOptions, frames: u64) -> Result<Report, Error> {
     let started = Instant::now();
-    let mut model = Model::load(package, engine, options)?;
+    let mut model = Model::load_with(package, engine, options, Some(&golden_frame))?;
     let golden = golden(&mut model)?;
     let score = score(&mut model, frames)?;
     Ok(Report { golden, score, elapsed_ms: started.elapsed().as_secs_f64() * 1e3 })
-}
-
-/// The first frame of the demo scene, as it comes out of it.
-fn golden_frame() -> Frame {
-    let mut frame = Frame::empty();
-    Conveyor::new(demo::GOLDEN_SEED).render(&mut frame);
-    frame
 }
 
 /// The golden frame, at the thresholds its answer was made with.

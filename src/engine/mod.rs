@@ -69,7 +69,13 @@ pub struct Network<'a> {
     pub origin: PathBuf,
     /// Decides the concrete shape, given the declared one.
     pub shape: &'a dyn Fn(&DeclaredInput) -> InputShape,
+    /// Fills an input with a picture as the network's users prepare it, for an engine that compares itself with another;
+    /// `None` where nothing is known of them.
+    pub picture: Option<Picture<'a>>,
 }
+
+/// See [`Network::picture`]; the error says why there is none of this shape.
+pub type Picture<'a> = &'a dyn Fn(&DeclaredInput, &InputShape, &mut [f32]) -> Result<(), String>;
 
 impl Debug for Network<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -140,18 +146,51 @@ pub trait Session: Send + Debug {
 
     /// Output `index` of the last [`Session::run`]; empty before the first.
     fn output(&self, index: usize) -> TensorView<'_>;
+
+    /// SHA-256 of the network's file, hex, where the engine had to know it.
+    fn sha256(&self) -> Option<&str> {
+        None
+    }
+
+    /// The time of each step over this many inferences, on one thread; `None` where the engine does not know its steps.
+    fn profile(&mut self, _inferences: u32) -> Option<Profile> {
+        None
+    }
 }
 
-/// Engines of this build, best first.
+/// Where the time of an inference goes.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Profile {
+    /// Of one core: multiplications and additions a second that its best instruction can do, measured just before.
+    pub peak_gflops: f64,
+    /// In the order in which they run.
+    pub steps: Vec<StepTime>,
+}
+
+/// One step of a network.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct StepTime {
+    /// The node of the network that it comes from.
+    pub node: String,
+    pub kind: String,
+    /// Sizes, in words.
+    pub shape: String,
+    /// The least of all inferences.
+    pub ms: f64,
+    /// Multiplications and additions, counted as in the direct way to compute it; 0 where that is not what it does.
+    pub flops: u64,
+}
+
+/// Engines of this build, best first. Plans are looked for, and kept, where the shelf says.
 #[must_use]
-pub fn engines() -> Vec<Box<dyn Engine>> {
-    vec![Box::new(tract::Tract)]
+pub fn engines(plans: plan::Shelf) -> Vec<Box<dyn Engine>> {
+    vec![Box::new(plan::Plan::new(plans)), Box::new(tract::Tract)]
 }
 
-/// The engine of that name, if this build has it.
+/// The engine of that name, if this build has it; plans are made anew and kept in memory.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Engine>> {
-    engines().into_iter().find(|engine| engine.name() == name)
+    engines(plan::Shelf::default()).into_iter().find(|engine| engine.name() == name)
 }
 
 /// One thread a core this process may run on.

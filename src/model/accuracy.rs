@@ -106,7 +106,9 @@ fn average_precision(wanted: &[&[Detection]], found: &[&[Detection]], class: u32
         best = f64::max(best, *precision);
         *precision = best;
     }
-    let at = |recall: f64| curve.iter().find(|(reached, _)| *reached >= recall - 1e-10).map_or(0.0, |(_, precision)| *precision);
+    let at = |recall: f64| {
+        curve.iter().find(|(reached, _)| *reached >= recall - 1e-10).map_or(0.0, |(_, precision)| *precision)
+    };
     (0..RECALLS).map(|index| at(index as f64 / (RECALLS - 1) as f64)).sum::<f64>() / RECALLS as f64
 }
 

@@ -1,7 +1,7 @@
 //! Roboflow's own answers, reproduced: every recorded case of both engines and every family, one line a case by name.
 //!
 //! A cache is laid out as Roboflow would have it, the model is loaded from it, and the JSON that `infer` prints is
-//! compared with the recorded response. Two images and three networks may not be or are not in the recordings;
+//! compared with the recorded response; with every engine in turn, or those that `FIRSTLIGHT_ENGINES` names. Two images and three networks may not be or are not in the recordings;
 //! `scripts/test` fetches or makes those and names their folder in `FIRSTLIGHT_FETCHED`. Nothing is passed over in
 //! silence: a file that is missing fails its cases.
 
@@ -15,23 +15,30 @@ use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 
 use firstlight::cache::{Cache, ModelId};
+use firstlight::demo;
 use firstlight::engine::{LoadOptions, by_name};
-use firstlight::frame::{self, Limits};
+use firstlight::frame::{self, Frame, Limits};
 use firstlight::model::{Answer, Model, Predictions, Request, Semantics};
+use firstlight::source::demo::Conveyor;
 use serde_json::Value;
 use support::recorded;
 
 fn main() -> ExitCode {
     let cases = recorded::cases();
     let cache = tempfile::tempdir().expect("a temporary directory");
-    let mut bench = Bench { root: cache, loaded: None };
+    let engines = std::env::var("FIRSTLIGHT_ENGINES").unwrap_or_else(|_| "plan tract".into());
+    let engines: Vec<&str> = engines.split_whitespace().collect();
+    let mut bench = Bench { root: cache, network: String::new(), loaded: None };
     let filter: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let (mut passed, mut failed) = (0, BTreeMap::<String, usize>::new());
     let own = cases.iter().map(|case| (case, Layout::Own));
     let others = from_other_layouts(&cases).into_iter().map(|case| (case, Layout::Other));
-    for (case, layout) in own.chain(others) {
+    let all: Vec<(&Value, Layout)> = own.chain(others).collect();
+    let each = engines.iter().flat_map(|engine| all.iter().map(move |(case, layout)| (*engine, *case, *layout)));
+    for (engine, case, layout) in each {
+        bench.network = engine.into();
         let suffix = if layout == Layout::Other { " from the other layout" } else { "" };
-        let name = format!("{}{suffix}", case["case"].as_str().unwrap_or_default());
+        let name = format!("{engine} {}{suffix}", case["case"].as_str().unwrap_or_default());
         if !filter.is_empty() && !filter.iter().any(|word| name.contains(word.as_str())) {
             continue;
         }
@@ -42,7 +49,7 @@ fn main() -> ExitCode {
             }
             Err(why) => {
                 println!("test {name} ... FAILED: {why}");
-                *failed.entry(format!("{} {}", case["engine"], case["family"])).or_default() += 1;
+                *failed.entry(format!("{engine} {} {}", case["engine"], case["family"])).or_default() += 1;
             }
         }
     }
@@ -76,8 +83,17 @@ fn from_other_layouts(cases: &[Value]) -> Vec<&Value> {
     both.filter(|case| seen.insert((case["engine"].to_string(), case["model_id"].to_string()))).collect()
 }
 
+/// What a plan is compared on.
+fn golden_frame() -> Frame {
+    let mut frame = Frame::empty();
+    Conveyor::new(demo::GOLDEN_SEED).render(&mut frame);
+    frame
+}
+
 struct Bench {
     root: tempfile::TempDir,
+    /// Name of the engine that runs the networks.
+    network: String,
     /// The model in use, with its engine and id, or why it cannot be; loading the next frees it.
     loaded: Option<(String, Result<Box<Model>, String>)>,
 }
@@ -86,7 +102,7 @@ impl Bench {
     fn check(&mut self, case: &Value, layout: Layout) -> Result<(), String> {
         let engine = case["engine"].as_str().ok_or("no engine")?;
         let id = case["model_id"].as_str().ok_or("no model_id")?;
-        let key = format!("{engine}/{id}/{layout:?}");
+        let key = format!("{}/{engine}/{id}/{layout:?}", self.network);
         if self.loaded.as_ref().is_none_or(|(loaded, _)| *loaded != key) {
             self.loaded = None;
             let model = self.load(engine, id, layout).map(Box::new);
@@ -122,7 +138,8 @@ impl Bench {
             Layout::Own => package,
             Layout::Other => semantics.read(package).map_err(|error| error.to_string())?,
         };
-        let tract = by_name("tract").expect("tract is built in");
-        Model::load(&package, &*tract, LoadOptions { threads: 2 }).map_err(|error| error.to_string())
+        let network = by_name(&self.network).ok_or_else(|| format!("no engine {}", self.network))?;
+        Model::load_with(&package, &*network, LoadOptions { threads: 2 }, Some(&golden_frame))
+            .map_err(|error| error.to_string())
     }
 }

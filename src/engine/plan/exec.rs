@@ -1,7 +1,6 @@
 //! Runs a program: its arena, its threads.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
+use memmap2::{MmapMut, MmapRaw};
 
 use super::kernels::Kernels;
 use super::program::Program;
@@ -22,35 +21,19 @@ pub struct Runner<W> {
     team: Team,
 }
 
-/// Zeroed memory, aligned to a cache line, that several threads work in.
+/// Zeroed memory that several threads work in. It is mapped, not allocated: an allocator that must align writes the zeros
+/// itself, which for the memory of a detector takes longer than all else that a start does.
 #[derive(Debug)]
-struct Arena {
-    memory: NonNull<f32>,
-    layout: Layout,
-}
-
-// SAFETY: it is plain memory; who writes where is the program's matter, which was checked.
-unsafe impl Send for Arena {}
-// SAFETY: as above.
-unsafe impl Sync for Arena {}
+struct Arena(MmapRaw);
 
 impl Arena {
     fn new(volume: usize) -> Self {
-        let layout = Layout::from_size_align(volume.max(1) * size_of::<f32>(), 64).expect("checked when it was loaded");
-        // SAFETY: the layout is not empty.
-        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }.cast());
-        Self { memory: memory.unwrap_or_else(|| handle_alloc_error(layout)), layout }
+        let memory = MmapMut::map_anon(volume.max(1) * size_of::<f32>());
+        Self(memory.unwrap_or_else(|error| panic!("no memory for {volume} values: {error}")).into())
     }
 
     fn pointer(&self) -> *mut f32 {
-        self.memory.as_ptr()
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout.
-        unsafe { dealloc(self.memory.as_ptr().cast(), self.layout) }
+        self.0.as_mut_ptr().cast()
     }
 }
 
@@ -64,8 +47,13 @@ impl<W: AsRef<[f32]>> Runner<W> {
         let scratch = program.steps.iter().map(|named| named.step.work().scratch(kernels.isa)).max().unwrap_or(0);
         let items = program.steps.iter().map(|named| named.step.work().items(kernels.isa)).collect();
         let arena = Arena::new(program.arena + SLACK);
-        let scratch = (0..threads).map(|_| Arena::new(scratch)).collect();
-        Self { program, weights, kernels, arena, scratch, team: Team::new(threads, items) }
+        let team = Team::new(threads, items);
+        let scratch = (0..team.workers()).map(|_| Arena::new(scratch)).collect();
+        Self { program, weights, kernels, arena, scratch, team }
+    }
+
+    pub fn into_weights(self) -> W {
+        self.weights
     }
 
     pub fn program(&self) -> &Program {

@@ -32,7 +32,7 @@ pub fn fuse(graph: &mut Graph) {
 type Rule = fn(&mut Fusion, usize) -> Option<()>;
 
 /// In the order in which they are tried on a node.
-const RULES: [Rule; 24] = [
+const RULES: [Rule; 25] = [
     Fusion::constant_last,
     Fusion::nothing,
     Fusion::views,
@@ -56,6 +56,7 @@ const RULES: [Rule; 24] = [
     Fusion::activation,
     Fusion::residual,
     Fusion::expectation,
+    Fusion::attention,
     Fusion::nested_concat,
 ];
 
@@ -302,7 +303,11 @@ impl Fusion {
         if self.shape(x)[axis] != 1 || self.shape(constant)[axis] == 1 {
             return None;
         }
+        // Places may be as long as the constant, or longer, where it has length 1.
         let mut shape = self.shape(constant).to_vec();
+        if let Some((_, places)) = places {
+            shape.iter_mut().zip(places).for_each(|(size, &places)| *size = places.max(*size));
+        }
         shape[axis] = self.result(index)[axis];
         let views: Vec<_> =
             [Some((self.known(constant)?, self.shape(constant))), places].into_iter().flatten().collect();
@@ -696,7 +701,8 @@ impl Fusion {
 
     /// The one weighted sum over what a softmax shares out.
     fn expectation(&mut self, index: usize) -> Option<()> {
-        let (&Op::Conv(Conv { window: Window::POINT, groups: 1, finish }), &[shares, filters, bias]) = self.node(index) else {
+        let (&Op::Conv(Conv { window: Window::POINT, groups: 1, finish }), &[shares, filters, bias]) = self.node(index)
+        else {
             return None;
         };
         let is_plain = finish == Finish::default() && self.known(bias)?.iter().all(|&bias| bias == 0.0);
@@ -707,6 +713,35 @@ impl Fusion {
         let weights = self.known(filters)?.to_vec();
         let weights = self.constant(&[weights.len()], weights, filters);
         self.replace(index, Op::Expectation { axis: 1 }, vec![x, weights]);
+        Some(())
+    }
+
+    /// Two products with a softmax between them, the second one as it is or turned: `v·sᵀ` is `(s·vᵀ)ᵀ`.
+    fn attention(&mut self, index: usize) -> Option<()> {
+        let (&Op::MatMul { scale: 1.0 }, &[a, b]) = self.node(index) else { return None };
+        let rank = self.shape(a).len();
+        let turned: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
+        let shares_turned = match self.sole(b) {
+            Some((Op::Permute { order }, &[shares])) if *order == turned => Some(shares),
+            _ => None,
+        };
+        let (shares, v) = shares_turned.map_or((a, b), |shares| (shares, a));
+        let (&Op::Softmax { axis }, &[scores]) = self.sole(shares)? else { return None };
+        let (&Op::MatMul { scale }, &[q, k]) = self.sole(scores)? else { return None };
+        let batch = |value: ValueId| &self.shape(value)[..rank - 2];
+        let is_known = [q, k, v].iter().any(|&value| self.known(value).is_some());
+        if axis != rank - 1 || is_known || [k, v].iter().any(|&other| batch(other) != batch(q)) {
+            return None;
+        }
+        if shares_turned.is_none() {
+            self.replace(index, Op::Attention { scale }, vec![q, k, v]);
+            return Some(());
+        }
+        let swapped = |shape: &[usize]| turned.iter().map(|&axis| shape[axis]).collect::<Vec<_>>();
+        let (of_v, of_result) = (swapped(self.shape(v)), swapped(self.result(index)));
+        let v = self.insert(index, Op::Permute { order: turned.clone() }, vec![v], &of_v);
+        let result = self.insert(index + 1, Op::Attention { scale }, vec![q, k, v], &of_result);
+        self.replace(index + 2, Op::Permute { order: turned }, vec![result]);
         Some(())
     }
 

@@ -90,6 +90,11 @@ pub enum Op {
     MatMul {
         scale: f32,
     },
+    /// `softmax(scale · q · k) · v`, the softmax over the last dimension. Inputs: q [.., M, C], k [.., C, N], v [.., N, D], all
+    /// of one batch; the result is [.., M, D].
+    Attention {
+        scale: f32,
+    },
     /// Over these axes, which stay as dimensions of 1.
     Reduce {
         reduce: Reduce,

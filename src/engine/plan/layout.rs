@@ -22,7 +22,8 @@ pub struct Layout {
 }
 
 /// Strides of a dense value whose dimensions lie in this order, the last one closest together.
-fn dense(shape: &[usize], order: impl DoubleEndedIterator<Item = usize>) -> Vec<usize> {
+#[must_use]
+pub fn dense(shape: &[usize], order: impl DoubleEndedIterator<Item = usize>) -> Vec<usize> {
     let (mut strides, mut next) = (vec![0; shape.len()], 1);
     for axis in order.rev() {
         strides[axis] = next;
@@ -45,9 +46,11 @@ fn orders(graph: &Graph) -> Vec<Vec<usize>> {
         let shape = graph.values[node.output].shape.as_slice();
         let rank = shape.len();
         // The operand that decides: the first of full size that is not constant.
-        let main = node.inputs.iter().copied().find(|&input| {
-            graph.values[input].constant.is_none() && graph.values[input].shape.len() == rank
-        });
+        let main = node
+            .inputs
+            .iter()
+            .copied()
+            .find(|&input| graph.values[input].constant.is_none() && graph.values[input].shape.len() == rank);
         let inherited = main.map_or_else(|| (0..rank).collect(), |main| orders[main].clone());
         orders[node.output] = match &node.op {
             Op::Conv(_) | Op::MaxPool(_) | Op::Upsample { .. } | Op::GridSample { .. } => vec![0, 2, 3, 1],
@@ -133,7 +136,10 @@ pub fn lay_out(graph: &Graph) -> Layout {
     let shape = |value: ValueId| graph.values[value].shape.as_slice();
     let is_fixed = |value: ValueId| graph.values[value].constant.is_some() || value == graph.input;
     for &value in graph.outputs.iter().chain([&graph.input]) {
-        layout.allocate(value, shape(value), c_order(shape(value)));
+        // One that is named twice is one.
+        if layout.places[value].is_none() {
+            layout.allocate(value, shape(value), c_order(shape(value)));
+        }
     }
     for node in graph.nodes.iter().rev() {
         let placed = layout.places[node.output].clone();
@@ -146,11 +152,10 @@ pub fn lay_out(graph: &Graph) -> Layout {
                 let is_picture = to.len() == 4 && is_product(graph, input) && is_picture(graph, node.output);
                 let order = if is_picture { dense(to, [0, 2, 3, 1].into_iter()) } else { best(node.output) };
                 let turns = is_picture || reshaped(from, &best(input), to).is_none();
-                if layout.places[input].is_none() && !is_fixed(input) && turns {
-                    if let Some(strides) = reshaped(to, &order, from) {
-                        let place = layout.allocate(node.output, to, order);
-                        layout.places[input] = Some(Place { strides, ..place });
-                    }
+                let is_free = layout.places[input].is_none() && !is_fixed(input);
+                if let Some(strides) = reshaped(to, &order, from).filter(|_| is_free && turns) {
+                    let place = layout.allocate(node.output, to, order);
+                    layout.places[input] = Some(Place { strides, ..place });
                 }
             }
             (Op::Slice { .. } | Op::Permute { .. }, None) => {}
@@ -165,9 +170,9 @@ pub fn lay_out(graph: &Graph) -> Layout {
                 }
             }
             (Op::Concat { axis }, placed) => {
-                let place = placed
-                    .unwrap_or_else(|| layout.allocate(node.output, shape(node.output), best(node.output)));
-                layout.into_concat(graph, node, *axis, &place);
+                let place =
+                    placed.unwrap_or_else(|| layout.allocate(node.output, shape(node.output), best(node.output)));
+                layout.place_in_concat(graph, node, *axis, &place);
             }
             (_, Some(_)) => {}
             (_, None) => {
@@ -180,7 +185,8 @@ pub fn lay_out(graph: &Graph) -> Layout {
             continue;
         }
         let input = node.inputs[0];
-        let view = layout.places[input].as_ref().and_then(|place| view(&node.op, place, shape(input), shape(node.output)));
+        let view =
+            layout.places[input].as_ref().and_then(|place| view(&node.op, place, shape(input), shape(node.output)));
         match view {
             Some(view) => layout.places[node.output] = Some(view),
             None => {
@@ -191,9 +197,14 @@ pub fn lay_out(graph: &Graph) -> Layout {
     layout
 }
 
-/// Whether a value is a product of two computed ones, which can be made in either order.
+/// Whether a value is a product of computed ones, which can be made in either order, or one turned.
 fn is_product(graph: &Graph, value: ValueId) -> bool {
-    graph.nodes.iter().any(|node| node.output == value && matches!(node.op, Op::MatMul { .. }))
+    let maker = graph.nodes.iter().find(|node| node.output == value);
+    maker.is_some_and(|node| match node.op {
+        Op::MatMul { .. } | Op::Attention { .. } => true,
+        Op::Permute { .. } => is_product(graph, node.inputs[0]),
+        _ => false,
+    })
 }
 
 /// Whether a convolution reads a value.
@@ -231,7 +242,7 @@ impl Layout {
     }
 
     /// Places the inputs of a concatenation inside it, where nothing else has placed them.
-    fn into_concat(&mut self, graph: &Graph, node: &Node, axis: usize, place: &Place) {
+    fn place_in_concat(&mut self, graph: &Graph, node: &Node, axis: usize, place: &Place) {
         let mut at = 0;
         let mut index = 0;
         while index < node.inputs.len() {

@@ -5,6 +5,7 @@
 
 mod arena;
 mod bake;
+mod engine;
 mod exec;
 pub mod file;
 mod fuse;
@@ -13,10 +14,20 @@ pub mod int8;
 mod kernels;
 mod layout;
 mod lower;
+mod make;
+mod profile;
 mod program;
+mod referee;
 mod reference;
+mod shelf;
 mod steps;
+mod target;
 mod threads;
+mod weights;
 
+pub use engine::Plan;
 pub use fuse::fuse;
 pub use lower::{lower, simplify};
+pub use make::{Failure, Made, Stage, compare, make, outlook, told};
+pub use shelf::{Found, Listed, Shelf};
+pub use target::{NATIVE, Target, native};

@@ -117,6 +117,15 @@ pub fn apply(op: &Op, inputs: &[View<'_>], to: &[usize]) -> Vec<f32> {
         }
         Op::LayerNorm { epsilon } => layer_norm(inputs, *epsilon),
         Op::MatMul { scale } => multiply(inputs[0], inputs[1], *scale, to),
+        Op::Attention { scale } => {
+            let ((_, k), (_, v)) = (inputs[1], inputs[2]);
+            let mut between = from.to_vec();
+            between[from.len() - 1] = k[k.len() - 1];
+            let scores = multiply(inputs[0], inputs[1], *scale, &between);
+            let shares = softmax(&scores, &between, between.len() - 1);
+            debug_assert_eq!(v[v.len() - 2], between[between.len() - 1]);
+            multiply((&shares, &between), inputs[2], 1.0, to)
+        }
         Op::Reduce { reduce, axes } => reduced(*reduce, axes, inputs[0], to),
         Op::Top { axis, largest } => top(inputs[0], *axis, *largest, to),
         Op::Gather { axis } => {

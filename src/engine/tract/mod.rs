@@ -5,7 +5,7 @@
 //! a time.
 
 mod admission;
-mod fence;
+pub(super) mod fence;
 mod grid_sample;
 pub(super) mod half;
 
@@ -78,6 +78,49 @@ enum Rounding {
     None,
     /// The file declares an f16 input: each value becomes the nearest one of those.
     ToHalf,
+}
+
+/// A network as the plan takes it: typed at its concrete shape, and not rewritten by tract.
+#[derive(Debug)]
+pub(super) struct FrontEnd<T> {
+    pub declared: DeclaredInput,
+    pub shape: InputShape,
+    pub f16_input: bool,
+    /// What `then` made of it, or why it made nothing.
+    pub made: Result<T, String>,
+}
+
+/// Admits, parses and types a network, and hands it to `then`, behind the same fence as a load: what is done to a network
+/// may panic, or take for ever.
+///
+/// # Errors
+/// As [`Engine::load`]; what `then` says is no error of the network.
+pub(super) fn front_end<T: Send + 'static>(
+    network: &Network<'_>,
+    then: impl FnOnce(TypedModel) -> Result<T, String> + Send + 'static,
+) -> Result<FrontEnd<T>, Error> {
+    let origin = || network.origin.clone();
+    let malformed = |why: String| Error::Malformed { origin: origin(), why };
+    let admission::Admitted { mut proto, declared } =
+        admission::admit(network.bytes).map_err(|why| malformed(why.to_string()))?;
+    let shape = (network.shape)(&declared);
+    admission::check_shape(&declared, &shape).map_err(malformed)?;
+    let f16_input = half::widen(&mut proto);
+    let made = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || {
+        let words = |error: TractError| one_line(&format!("{error:#}"));
+        let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let mut model = onnx.parse(&proto, None).map_err(words)?.model;
+        drop(proto);
+        model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape.dims())).map_err(words)?;
+        then(model.into_typed().map_err(words)?)
+    });
+    match made {
+        Ok(made) => Ok(FrontEnd { declared, shape, f16_input, made: Ok(made) }),
+        Err(fence::Failure::Error(why)) => Ok(FrontEnd { declared, shape, f16_input, made: Err(why) }),
+        Err(fence::Failure::Timeout) => {
+            Err(Error::LoadTimeout { origin: origin(), engine: "plan", limit_s: LOAD_SECONDS_MAX })
+        }
+    }
 }
 
 /// Parses, types, declutters and optimises the network at one shape.
@@ -162,7 +205,7 @@ impl TractSession {
     fn infer(&mut self) -> TractResult<()> {
         self.outputs.clear();
         if self.rounding == Rounding::ToHalf {
-            self.input_mut().iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+            half::round(self.input_mut());
         }
         let input: TValue = match self.input_type {
             DatumType::F32 => Arc::clone(&self.input).into_tvalue(),

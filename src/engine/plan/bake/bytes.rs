@@ -43,7 +43,7 @@ pub(super) struct Twin {
 
 /// A value as rows of values that lie together, if it is such; offset and strides as in its place.
 fn rows(place: &Place, shape: &[usize]) -> Option<Picture> {
-    let (dims, strides) = merged(shape, &[place.strides.clone()]);
+    let (dims, strides) = merged(shape, [&place.strides]);
     let picture = |height, width, channels, row, pixel| {
         Some(Picture { offset: place.offset, height, width, channels, row, pixel })
     };
@@ -67,25 +67,40 @@ fn in_fours(graph: &Graph, layout: &Layout, value: ValueId) -> bool {
         && layout.places[value].as_ref().is_some_and(|place| {
             let shape = &graph.values[value].shape;
             let strides = place.strides.iter().enumerate().filter(|(axis, _)| *axis != 1);
-            shape[1] % QUAD == 0 && place.offset % QUAD == 0 && strides.into_iter().all(|(_, stride)| stride % QUAD == 0)
+            shape[1] % QUAD == 0
+                && place.offset % QUAD == 0
+                && strides.into_iter().all(|(_, stride)| stride % QUAD == 0)
         })
 }
 
 impl BytePlan {
     /// Which nodes and buffers work with bytes, so that all that `wanted` names does where the layout allows it. A node
     /// that `is_view` does nothing.
-    pub(super) fn new(graph: &Graph, layout: &Layout, isa: &Isa, wanted: &Quantized, is_view: &[bool]) -> Result<Self, String> {
-        let int8 = isa.int8.ok_or_else(|| format!("{} has no products of bytes: int8 plans need AVX-512 VNNI, AVX-VNNI or the dot product of ARMv8.2", isa.name))?;
+    pub(super) fn new(
+        graph: &Graph,
+        layout: &Layout,
+        isa: &Isa,
+        wanted: &Quantized,
+        is_view: &[bool],
+    ) -> Result<Self, String> {
+        let int8 = isa.int8.ok_or_else(|| {
+            format!(
+                "{} has no products of bytes: int8 plans need AVX-512 VNNI, AVX-VNNI or the dot product of ARMv8.2",
+                isa.name
+            )
+        })?;
         let buffer = |value: ValueId| layout.places[value].as_ref().map(|place| place.buffer);
         let mut banned = vec![false; layout.buffers.len()];
         banned[buffer(graph.input).expect("the input has a place")] = true;
         let plan = loop {
             let plan = Self::attempt(graph, layout, wanted, is_view, &banned);
-            let stuck = graph.nodes.iter().enumerate().filter(|&(at, _)| !is_view[at] && !plan.nodes[at]).find_map(|(_, node)| {
-                let place = layout.places[node.output].as_ref()?;
-                let fits = rows(place, &graph.values[node.output].shape).is_some();
-                (plan.scales[place.buffer].is_some() && !fits).then_some(place.buffer)
-            });
+            let stuck = graph.nodes.iter().enumerate().filter(|&(at, _)| !is_view[at] && !plan.nodes[at]).find_map(
+                |(_, node)| {
+                    let place = layout.places[node.output].as_ref()?;
+                    let fits = rows(place, &graph.values[node.output].shape).is_some();
+                    (plan.scales[place.buffer].is_some() && !fits).then_some(place.buffer)
+                },
+            );
             match stuck {
                 Some(buffer) => banned[buffer] = true,
                 None => break plan,
@@ -109,17 +124,16 @@ impl BytePlan {
                 && buffer(input).is_some_and(|buffer| !banned[buffer])
         };
         let picks = |node: &Node| match node.op {
-            Op::MaxPool(_) => channels_together(graph, layout, node.inputs[0]) && channels_together(graph, layout, node.output),
+            Op::MaxPool(_) => {
+                channels_together(graph, layout, node.inputs[0]) && channels_together(graph, layout, node.output)
+            }
             Op::Upsample { .. } => in_fours(graph, layout, node.inputs[0]) && in_fours(graph, layout, node.output),
             _ => false,
         };
         let picked = |node: &Node| buffer(node.inputs[0]).zip(buffer(node.output));
         let convs: Vec<bool> = graph.nodes.iter().enumerate().map(|(at, node)| is_conv(at, node)).collect();
-        let mut on: Vec<bool> = graph
-            .nodes
-            .iter()
-            .map(|node| picks(node) && picked(node).is_some_and(|(from, _)| !banned[from]))
-            .collect();
+        let mut on: Vec<bool> =
+            graph.nodes.iter().map(|node| picks(node) && picked(node).is_some_and(|(from, _)| !banned[from])).collect();
         let none = vec![false; layout.buffers.len()];
         loop {
             let (mut bytes, mut read, mut numbers) = (none.clone(), none.clone(), none.clone());
@@ -132,7 +146,11 @@ impl BytePlan {
             graph.outputs.iter().filter_map(|&output| buffer(output)).for_each(|buffer| read[buffer] = true);
             for (at, node) in graph.nodes.iter().enumerate().filter(|&(at, _)| !is_view[at]) {
                 if convs[at] {
-                    node.inputs.get(3).and_then(|&value| buffer(value)).into_iter().for_each(|from| read[from] |= !bytes[from]);
+                    node.inputs
+                        .get(3)
+                        .and_then(|&value| buffer(value))
+                        .into_iter()
+                        .for_each(|from| read[from] |= !bytes[from]);
                 } else if !on[at] {
                     node.inputs.iter().filter_map(|&input| buffer(input)).for_each(|from| read[from] = true);
                     if let Some(to) = buffer(node.output) {
@@ -174,7 +192,9 @@ impl BytePlan {
         }
         let mut ranges = vec![[0.0_f32; 2]; layout.buffers.len()];
         for (at, node) in graph.nodes.iter().enumerate() {
-            if let (false, Some(to), Some([least, most])) = (is_view[at], buffer(node.output), wanted.ranges[node.output]) {
+            if let (false, Some(to), Some([least, most])) =
+                (is_view[at], buffer(node.output), wanted.ranges[node.output])
+            {
                 let range = &mut ranges[of[to]];
                 *range = [range[0].min(least), range[1].max(most)];
             }
@@ -250,7 +270,8 @@ impl Baker<'_> {
     }
 
     fn picture_at(&self, value: ValueId, offset: usize) -> Picture {
-        let ([_, channels, height, width], [_, _, row, pixel]) = (self.shape(value), &self.place(value).strides[..]) else {
+        let ([_, channels, height, width], [_, _, row, pixel]) = (self.shape(value), &self.place(value).strides[..])
+        else {
             unreachable!("pictures have four dimensions")
         };
         Picture { offset, height: *height, width: *width, channels: *channels, row: *row, pixel: *pixel }
@@ -264,7 +285,8 @@ impl Baker<'_> {
         let Some((twin, place)) = self.twin(node.output) else { return };
         let at = rows(&place, self.shape(node.output)).expect("or it would have no bytes");
         let input = Picture { offset: self.offset(&place), ..at };
-        let output = BytePicture { at: Picture { offset: self.byte_offset(twin, place.offset), ..at }, scale: twin.scale };
+        let output =
+            BytePicture { at: Picture { offset: self.byte_offset(twin, place.offset), ..at }, scale: twin.scale };
         self.push(Step::Quantize(Quantize { input, output }));
     }
 
@@ -303,14 +325,21 @@ impl Baker<'_> {
         let graph = self.graph;
         let filters = graph.values[node.inputs[1]].constant.as_ref().ok_or("filters that are not constant")?;
         let bias = graph.values[node.inputs[2]].constant.as_ref().ok_or("a bias that is not constant")?;
-        let [outputs, depth, kh, kw] = self.shape(node.inputs[1])[..] else { return Err("filters of other than OIHW".into()) };
+        let [outputs, depth, kh, kw] = self.shape(node.inputs[1])[..] else {
+            return Err("filters of other than OIHW".into());
+        };
         let (each, taps) = (depth * kh * kw, kh * kw);
         let steps: Vec<f32> = filters
             .chunks(each)
-            .map(|filter| (filter.iter().fold(0.0_f32, |most, weight| most.max(weight.abs())) / WEIGHT_MAX).max(f32::MIN_POSITIVE))
+            .map(|filter| {
+                (filter.iter().fold(0.0_f32, |most, weight| most.max(weight.abs())) / WEIGHT_MAX).max(f32::MIN_POSITIVE)
+            })
             .collect();
-        let quantized: Vec<i8> =
-            filters.iter().enumerate().map(|(at, weight)| (weight / steps[at / each]).round().clamp(-WEIGHT_MAX, WEIGHT_MAX) as i8).collect();
+        let quantized: Vec<i8> = filters
+            .iter()
+            .enumerate()
+            .map(|(at, weight)| (weight / steps[at / each]).round().clamp(-WEIGHT_MAX, WEIGHT_MAX) as i8)
+            .collect();
         let (mut weights, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
         let mut first = 0;
         for panel in self.isa.panels(outputs) {
@@ -327,8 +356,18 @@ impl Baker<'_> {
             for output in lanes {
                 let is_there = output < outputs;
                 let scale = if is_there { steps[output] * input.step } else { 0.0 };
-                let total: i32 = if is_there { quantized[output * each..(output + 1) * each].iter().map(|&w| i32::from(w)).sum() } else { 0 };
-                let own = if !is_there { 0.0 } else if bias.len() == 1 { bias[0] } else { bias[output] };
+                let total: i32 = if is_there {
+                    quantized[output * each..(output + 1) * each].iter().map(|&w| i32::from(w)).sum()
+                } else {
+                    0
+                };
+                let own = if !is_there {
+                    0.0
+                } else if bias.len() == 1 {
+                    bias[0]
+                } else {
+                    bias[output]
+                };
                 scales.push(scale);
                 sums.push((f64::from(own) - f64::from(scale) * f64::from(input.zero) * f64::from(total)) as f32);
             }
@@ -350,7 +389,8 @@ impl Baker<'_> {
     pub(super) fn quantized_upsample(&mut self, node: &Node, factors: [usize; 2]) -> Result<(), String> {
         let fours = |value: ValueId| {
             let (twin, place) = self.twin(value)?;
-            let strides = place.strides.iter().enumerate().map(|(axis, &stride)| if axis == 1 { 1 } else { stride / QUAD });
+            let strides =
+                place.strides.iter().enumerate().map(|(axis, &stride)| if axis == 1 { 1 } else { stride / QUAD });
             Some(Place { buffer: twin.buffer, offset: place.offset / QUAD, strides: strides.collect() })
         };
         let (from, to) = fours(node.inputs[0]).zip(fours(node.output)).ok_or("an upsampling without bytes")?;
@@ -392,7 +432,7 @@ pub fn bake_kept(graph: &Graph, isa: &Isa, probed: Option<&Quantized>) -> Result
     let absolute = |place: Place| Place { offset: baker.offset(&place), ..place };
     let places = layout.places.iter().map(|place| place.clone().map(absolute)).collect();
     let probes = probes.into_iter().map(|(at, place)| (at, absolute(place))).collect();
-    Ok(Kept { baked: baker.baked(arena), places, probes })
+    Ok(Kept { baked: baker.baked(arena)?, places, probes })
 }
 
 /// Nodes that nothing is to be done for.
@@ -429,7 +469,8 @@ impl Baker<'_> {
                     row: columns * outputs,
                     pixel: outputs,
                 }),
-                residual: (conv.finish.residual != Residual::None).then(|| Added::Numbers(self.number_picture(node.inputs[3], image))),
+                residual: (conv.finish.residual != Residual::None)
+                    .then(|| Added::Numbers(self.number_picture(node.inputs[3], image))),
                 window: conv.window,
                 finish: conv.finish,
                 weights: packed[0],

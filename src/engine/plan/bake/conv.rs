@@ -1,7 +1,9 @@
 //! Convolutions and pooling: pictures as steps want them, and packed weights.
 
+use std::ops::Range;
+
 use super::Baker;
-use crate::engine::plan::graph::{Conv, Node, Residual, Window};
+use crate::engine::plan::graph::{Conv, Finish, Node, Residual, ValueId, Window};
 use crate::engine::plan::kernels::winograd::{self, PRODUCTS};
 use crate::engine::plan::layout::Place;
 use crate::engine::plan::steps::{self, Depthwise, GridSample, Operand, Picture, Pool, Step, Winograd};
@@ -22,7 +24,7 @@ struct Pictures {
 
 impl Pictures {
     /// Some channels of one picture.
-    fn picture(&self, baker: &Baker<'_>, image: usize, channels: std::ops::Range<usize>) -> Picture {
+    fn picture(&self, baker: &Baker<'_>, image: usize, channels: Range<usize>) -> Picture {
         let [n, c, row, pixel] = self.place.strides[..] else { unreachable!("pictures have four dimensions") };
         Picture {
             offset: baker.offset(&self.place) + image * n + channels.start * c,
@@ -39,13 +41,58 @@ impl Pictures {
     }
 }
 
-impl Baker<'_> {
-    fn pictures(&self, value: usize) -> Result<Pictures, String> {
+/// The filters of a convolution, and what each begins its sums with.
+#[derive(Clone, Copy, Debug)]
+struct Filters<'g> {
+    /// [O, I, H, W].
+    weights: &'g [f32],
+    bias: &'g [f32],
+    groups: usize,
+    outputs: usize,
+    /// Channels of a group.
+    depth: usize,
+    kernel: [usize; 2],
+}
+
+impl Filters<'_> {
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    fn weight(&self, output: usize, channel: usize, tap: usize) -> f32 {
+        self.weights[(output * self.depth + channel) * self.taps() + tap]
+    }
+
+    fn bias(&self, output: usize) -> f32 {
+        if self.bias.len() == 1 { self.bias[0] } else { self.bias[output] }
+    }
+}
+
+/// How a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Every channel by itself.
+    Depthwise,
+    Winograd,
+    /// A row of the window as one tap.
+    Rows,
+    Taps,
+}
+
+/// What a convolution reads and writes, as its steps want it.
+#[derive(Clone, Debug)]
+struct Made {
+    from: Pictures,
+    to: Pictures,
+    residual: Option<Pictures>,
+    window: Window,
+    finish: Finish,
+}
+
+impl<'g> Baker<'g> {
+    fn pictures(&mut self, value: ValueId) -> Result<Pictures, String> {
         let shape: [usize; 4] = self.shape(value).try_into().map_err(|_| "not a picture of N, C, H, W")?;
-        if self.graph.values[value].constant.is_some() {
-            return Err("a picture that is constant".into());
-        }
-        Ok(Pictures { place: self.place(value), shape })
+        Ok(Pictures { place: self.in_arena(value)?, shape })
     }
 
     /// A temporary place for pictures, channels last.
@@ -56,7 +103,7 @@ impl Baker<'_> {
     }
 
     /// The pictures as they are, or a copy whose channels lie together.
-    fn readable(&mut self, value: usize) -> Result<Pictures, String> {
+    fn readable(&mut self, value: ValueId) -> Result<Pictures, String> {
         let found = self.pictures(value)?;
         if found.channels_together() {
             return Ok(found);
@@ -67,7 +114,7 @@ impl Baker<'_> {
     }
 
     /// Where to write, and from where it must be copied if channels do not lie together there.
-    fn writable(&mut self, value: usize) -> Result<(Pictures, Option<Pictures>), String> {
+    fn writable(&mut self, value: ValueId) -> Result<(Pictures, Option<Pictures>), String> {
         let found = self.pictures(value)?;
         if found.channels_together() {
             return Ok((found, None));
@@ -76,128 +123,144 @@ impl Baker<'_> {
     }
 
     pub(super) fn conv(&mut self, node: &Node, conv: &Conv) -> Result<(), String> {
-        let filters = self.graph.values[node.inputs[1]].constant.as_ref().ok_or("filters that are not constant")?;
-        let bias = self.graph.values[node.inputs[2]].constant.as_ref().ok_or("a bias that is not constant")?;
-        let [outputs, depth, kh, kw] = self.shape(node.inputs[1])[..] else { return Err("filters of other than OIHW".into()) };
-        let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
-        let weight = |output: usize, channel: usize, tap: usize| filters[(output * depth + channel) * kh * kw + tap];
+        let filters = self.filters(node, conv.groups)?;
         let (to, copied) = self.writable(node.output)?;
         let adds = conv.finish.residual != Residual::None;
         let residual = adds.then(|| self.readable(node.inputs[3])).transpose()?;
-        let is_winograd = conv.groups == 1 && self.takes_winograd(conv, depth, outputs, to.shape[2] * to.shape[3]);
-        let is_narrow = depth * kw <= MERGED_DEPTH_MAX && kw > 1 && conv.window.dilation[1] == 1;
-        let merged = is_narrow && conv.groups == 1 && !is_winograd;
-        let (input, window) = if merged {
-            self.rows_of_taps(node.inputs[0], conv.window, to.shape[3])?
-        } else {
-            (self.readable(node.inputs[0])?, conv.window)
+        let way = self.way(conv, &filters, &to);
+        let (from, window) = match way {
+            Way::Rows => self.rows_of_taps(node.inputs[0], conv.window, to.shape[3])?,
+            _ => (self.readable(node.inputs[0])?, conv.window),
         };
-        if conv.groups > 1 && depth == 1 && outputs == conv.groups {
-            self.depthwise(conv, &input, &to, residual.as_ref(), weight, bias);
-            return copied.map_or(Ok(()), |place| self.copy(&to.shape, &to.place, &place.place));
+        let made = Made { from, to, residual, window, finish: conv.finish };
+        match way {
+            Way::Depthwise => self.depthwise(&made, &filters),
+            Way::Winograd => self.winograd(&made, &filters),
+            Way::Rows | Way::Taps => self.products(&made, &filters, way),
         }
-        if is_winograd {
-            let (weights, bias) = self.pack_winograd(outputs, depth, weight, bias);
-            for image in 0..to.shape[0] {
-                let step = Winograd {
-                    input: input.picture(self, image, 0..depth),
-                    output: to.picture(self, image, 0..outputs),
-                    residual: residual.as_ref().map(|from| from.picture(self, image, 0..outputs)),
-                    pad: conv.window.pad,
-                    finish: conv.finish,
-                    weights,
-                    bias,
-                };
-                self.push(Step::Winograd(step));
-            }
-            return copied.map_or(Ok(()), |place| self.copy(&to.shape, &to.place, &place.place));
+        self.unload(&made.to, copied)
+    }
+
+    fn filters(&self, node: &Node, groups: usize) -> Result<Filters<'g>, String> {
+        let graph = self.graph;
+        let known = |input: usize| graph.values[node.inputs[input]].constant.as_ref();
+        let weights = known(1).ok_or("filters that are not constant")?;
+        let bias = known(2).ok_or("a bias that is not constant")?;
+        let &[outputs, depth, height, width] = self.shape(node.inputs[1]) else {
+            return Err("filters of other than OIHW".into());
+        };
+        Ok(Filters { weights, bias, groups, outputs, depth, kernel: [height, width] })
+    }
+
+    fn way(&self, conv: &Conv, filters: &Filters<'_>, to: &Pictures) -> Way {
+        let Filters { groups, outputs, depth, kernel: [_, width], .. } = *filters;
+        if groups > 1 {
+            return if depth == 1 && outputs == groups { Way::Depthwise } else { Way::Taps };
         }
-        let each = outputs / conv.groups;
-        for group in 0..conv.groups {
-            let first = group * each;
-            let (packed, sums) = if merged {
-                self.pack(each, depth * kw, kh, |output, channel, ky| weight(first + output, channel % depth, ky * kw + channel / depth), |output| bias(first + output))
-            } else {
-                self.pack(each, depth, kh * kw, |output, channel, tap| weight(first + output, channel, tap), |output| bias(first + output))
-            };
-            let channels = if merged { 0..depth * kw } else { group * depth..(group + 1) * depth };
-            for image in 0..to.shape[0] {
-                let step = steps::Conv {
-                    input: input.picture(self, image, channels.clone()),
-                    output: to.picture(self, image, first..first + each),
-                    residual: residual.as_ref().map(|from| from.picture(self, image, first..first + each)),
-                    window,
-                    finish: conv.finish,
-                    weights: packed,
-                    bias: sums,
-                };
-                self.push(Step::Conv(step));
-            }
+        if self.takes_winograd(conv, depth, outputs, to.shape[2] * to.shape[3]) {
+            return Way::Winograd;
         }
-        match copied {
-            Some(place) => self.copy(&to.shape, &to.place, &place.place),
-            None => Ok(()),
+        let is_narrow = depth * width <= MERGED_DEPTH_MAX && width > 1 && conv.window.dilation[1] == 1;
+        if is_narrow { Way::Rows } else { Way::Taps }
+    }
+
+    /// A step for each picture of some channels.
+    fn each(
+        &mut self,
+        made: &Made,
+        inputs: Range<usize>,
+        outputs: Range<usize>,
+        step: impl Fn(Picture, Picture, Option<Picture>) -> Step,
+    ) {
+        for image in 0..made.to.shape[0] {
+            let input = made.from.picture(self, image, inputs.clone());
+            let output = made.to.picture(self, image, outputs.clone());
+            let residual = made.residual.as_ref().map(|residual| residual.picture(self, image, outputs.clone()));
+            self.push(step(input, output, residual));
         }
     }
 
     /// Every channel by itself.
-    fn depthwise(
-        &mut self,
-        conv: &Conv,
-        input: &Pictures,
-        to: &Pictures,
-        residual: Option<&Pictures>,
-        weight: impl Fn(usize, usize, usize) -> f32,
-        bias: impl Fn(usize) -> f32,
-    ) {
-        let taps = conv.window.kernel[0] * conv.window.kernel[1];
-        let weights = (0..taps).flat_map(|tap| (0..conv.groups).map(move |channel| (tap, channel)));
-        let packed: Vec<f32> = weights.map(|(tap, channel)| weight(channel, 0, tap)).collect();
+    fn depthwise(&mut self, made: &Made, filters: &Filters<'_>) {
+        let (groups, taps) = (filters.groups, filters.taps());
+        let packed = (0..taps).flat_map(|tap| (0..groups).map(move |channel| filters.weight(channel, 0, tap)));
         let weights = self.add_weights(packed);
-        let bias = self.add_weights((0..conv.groups).map(bias));
-        for image in 0..to.shape[0] {
-            let step = Depthwise {
-                input: input.picture(self, image, 0..conv.groups),
-                output: to.picture(self, image, 0..conv.groups),
-                residual: residual.map(|from| from.picture(self, image, 0..conv.groups)),
-                window: conv.window,
-                finish: conv.finish,
-                weights,
-                bias,
+        let bias = self.add_weights((0..groups).map(|channel| filters.bias(channel)));
+        let Made { window, finish, .. } = *made;
+        self.each(made, 0..groups, 0..groups, |input, output, residual| {
+            Step::Depthwise(Depthwise { input, output, residual, window, finish, weights, bias })
+        });
+    }
+
+    fn winograd(&mut self, made: &Made, filters: &Filters<'_>) {
+        let Filters { outputs, depth, .. } = *filters;
+        let factors: Vec<[f32; PRODUCTS]> = (0..outputs * depth)
+            .map(|index| {
+                let tap = |row: usize, column: usize| filters.weight(index / depth, index % depth, row * 3 + column);
+                winograd::filter([0, 1, 2].map(|row| [0, 1, 2].map(|column| tap(row, column))))
+            })
+            .collect();
+        let factor = |output: usize, channel: usize, product: usize| factors[output * depth + channel][product];
+        let (weights, bias) = self.pack(outputs, depth, PRODUCTS, factor, |output| filters.bias(output));
+        let Made { window: Window { pad, .. }, finish, .. } = *made;
+        self.each(made, 0..depth, 0..outputs, |input, output, residual| {
+            Step::Winograd(Winograd { input, output, residual, pad, finish, weights, bias })
+        });
+    }
+
+    /// Group by group, pixels under the window times weights.
+    fn products(&mut self, made: &Made, filters: &Filters<'_>, way: Way) {
+        let Filters { depth, kernel: [height, width], .. } = *filters;
+        let each = filters.outputs / filters.groups;
+        for group in 0..filters.groups {
+            let outputs = group * each..(group + 1) * each;
+            let bias = |output: usize| filters.bias(outputs.start + output);
+            let (channels, (weights, bias)) = if way == Way::Rows {
+                let weight = |output: usize, channel: usize, row: usize| {
+                    filters.weight(outputs.start + output, channel % depth, row * width + channel / depth)
+                };
+                (0..depth * width, self.pack(each, depth * width, height, weight, bias))
+            } else {
+                let weight =
+                    |output: usize, channel: usize, tap: usize| filters.weight(outputs.start + output, channel, tap);
+                (group * depth..(group + 1) * depth, self.pack(each, depth, filters.taps(), weight, bias))
             };
-            self.push(Step::Depthwise(step));
+            let Made { window, finish, .. } = *made;
+            self.each(made, channels, outputs, |input, output, residual| {
+                Step::Conv(steps::Conv { input, output, residual, window, finish, weights, bias })
+            });
         }
+    }
+
+    /// Copies pictures to their place from where they were made, if that is another.
+    fn unload(&mut self, made: &Pictures, place: Option<Pictures>) -> Result<(), String> {
+        place.map_or(Ok(()), |place| self.copy(&made.shape, &made.place, &place.place))
     }
 
     pub(super) fn grid_sample(&mut self, node: &Node, align_corners: bool) -> Result<(), String> {
         let (to, copied) = self.writable(node.output)?;
         let from = self.readable(node.inputs[0])?;
-        if self.graph.values[node.inputs[1]].constant.is_some() {
-            return Err("a grid that is constant".into());
-        }
-        let grid = self.place(node.inputs[1]);
+        let of_grid = self.shape(node.inputs[1]).to_vec();
+        let grid = self.seen_as(node.inputs[1], &of_grid);
         for image in 0..to.shape[0] {
             let step = GridSample {
                 input: from.picture(self, image, 0..from.shape[1]),
                 output: to.picture(self, image, 0..to.shape[1]),
                 grid: Operand {
-                    constant: false,
-                    offset: self.offset(&grid) + image * grid.strides[0],
+                    constant: grid.constant,
+                    offset: grid.offset + image * grid.strides[0],
                     strides: grid.strides[1..].to_vec(),
                 },
                 align_corners,
             };
             self.push(Step::GridSample(step));
         }
-        match copied {
-            Some(place) => self.copy(&to.shape, &to.place, &place.place),
-            None => Ok(()),
-        }
+        self.unload(&to, copied)
     }
 
     /// The input, channels last, with its columns of padding, and a window of one column whose taps hold all that lies
     /// under a row of the window.
-    fn rows_of_taps(&mut self, value: usize, window: Window, columns: usize) -> Result<(Pictures, Window), String> {
+    fn rows_of_taps(&mut self, value: ValueId, window: Window, columns: usize) -> Result<(Pictures, Window), String> {
         let from = self.pictures(value)?;
         let [n, c, h, w] = from.shape;
         let (left, kw, stride) = (window.pad[1], window.kernel[1], window.stride[1]);
@@ -251,40 +314,24 @@ impl Baker<'_> {
 
     /// Whether Winograd's way is the faster one: it saves three quarters of the products, and costs four times the weights.
     fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, pixels: usize) -> bool {
-        let Window { kernel, stride, dilation, .. } = conv.window;
+        let Window { kernel, stride, dilation, pad } = conv.window;
         let lanes = self.isa.half;
-        (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
-            && depth % lanes == 0
-            && outputs % lanes == 0
+        depth <= Winograd::CHANNELS_MAX
+            && pad.iter().all(|&pad| pad <= winograd::PIXELS)
+            && (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
+            && depth.is_multiple_of(lanes)
+            && outputs.is_multiple_of(lanes)
             && pixels >= WINOGRAD_PIXELS_MIN
-    }
-
-    fn pack_winograd(
-        &mut self,
-        outputs: usize,
-        depth: usize,
-        weight: impl Fn(usize, usize, usize) -> f32,
-        bias: impl Fn(usize) -> f32,
-    ) -> (usize, usize) {
-        let factors: Vec<[f32; PRODUCTS]> = (0..outputs * depth)
-            .map(|index| {
-                let tap = |row: usize, column: usize| weight(index / depth, index % depth, row * 3 + column);
-                winograd::filter([0, 1, 2].map(|row| [0, 1, 2].map(|column| tap(row, column))))
-            })
-            .collect();
-        self.pack(outputs, depth, PRODUCTS, |output, channel, product| factors[output * depth + channel][product], bias)
     }
 
     pub(super) fn pool(&mut self, node: &Node, window: Window) -> Result<(), String> {
         let (to, copied) = self.writable(node.output)?;
         let from = self.readable(node.inputs[0])?;
         for image in 0..to.shape[0] {
-            let (input, output) = (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
+            let (input, output) =
+                (from.picture(self, image, 0..from.shape[1]), to.picture(self, image, 0..to.shape[1]));
             self.push(Step::Pool(Pool { input, output, window }));
         }
-        match copied {
-            Some(place) => self.copy(&to.shape, &to.place, &place.place),
-            None => Ok(()),
-        }
+        self.unload(&to, copied)
     }
 }

@@ -4,14 +4,16 @@ use crate::engine::plan::arena::{self, Span};
 use crate::engine::plan::graph::{Graph, Node, Op, ValueId};
 use crate::engine::plan::int8::Quantized;
 use crate::engine::plan::kernels::Isa;
-use crate::engine::plan::layout::{Layout, Place, lay_out, view};
-use crate::engine::plan::program::{Named, Program, Tensor};
+use crate::engine::plan::layout::{Layout, Place, c_order, lay_out, reshaped, view};
+use crate::engine::plan::program::{Invalid, Named, Program, Tensor};
 use crate::engine::plan::steps::{Operand, Step};
 
 mod bytes;
 mod conv;
 mod product;
 mod strided;
+#[cfg(test)]
+mod tests;
 
 use bytes::{BytePlan, Twin};
 pub use bytes::{Kept, bake_kept};
@@ -51,7 +53,7 @@ pub struct Baked {
 /// Bakes a fused graph for an instruction set.
 ///
 /// # Errors
-/// An operator, or a use of one, that no step knows.
+/// An operator, or a use of one, that no step knows, or one beyond what steps may be: what is baked has been checked.
 pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
     bake_with(graph, isa, None)
 }
@@ -74,7 +76,7 @@ fn bake_with(graph: &Graph, isa: &Isa, bytes: Option<&BytePlan>) -> Result<Baked
     };
     // Only when all steps are known is it known which memory they need; then they are made again, with their offsets.
     let (offsets, arena) = arena::plan(&make(Vec::new())?.spans);
-    Ok(make(offsets)?.baked(arena))
+    make(offsets)?.baked(arena)
 }
 
 /// When each buffer is first written and last read.
@@ -118,18 +120,26 @@ impl<'g> Baker<'g> {
     }
 
     /// All steps are made: the program and its weights.
-    fn baked(self, arena: usize) -> Baked {
+    fn baked(self, arena: usize) -> Result<Baked, String> {
         let tensor = |value: ValueId| {
             let place = self.place(value);
-            Tensor { name: self.graph.values[value].name.clone(), shape: self.shape(value).to_vec(), offset: self.offset(&place) }
+            Tensor {
+                name: self.graph.values[value].name.clone(),
+                shape: self.shape(value).to_vec(),
+                offset: self.offset(&place),
+            }
         };
         let outputs = self.graph.outputs.iter().map(|&output| tensor(output)).collect();
         let program = Program { arena, input: tensor(self.graph.input), outputs, steps: self.steps };
-        Baked { program, weights: self.weights }
+        if let Err(Invalid { part, fault }) = program.check(self.weights.len(), self.isa) {
+            return Err(format!("{part}: {fault}"));
+        }
+        Ok(Baked { program, weights: self.weights })
     }
 
     /// Makes the steps of all nodes.
     fn steps(mut self) -> Result<Self, String> {
+        self.constant_outputs()?;
         for (index, node) in self.graph.nodes.iter().enumerate() {
             self.at = index;
             let before = self.steps.len();
@@ -149,6 +159,21 @@ impl<'g> Baker<'g> {
         Ok(self)
     }
 
+    /// Outputs that no node makes are written before the first one, which may read them.
+    fn constant_outputs(&mut self) -> Result<(), String> {
+        let graph = self.graph;
+        for (index, &output) in graph.outputs.iter().enumerate() {
+            if graph.outputs[..index].contains(&output) {
+                continue;
+            }
+            if let Some(offset) = self.constant(output) {
+                let (shape, to) = (self.shape(output).to_vec(), self.place(output));
+                self.copy_operand(&shape, Operand { constant: true, offset, strides: c_order(&shape) }, &to)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where a place begins in the arena.
     fn offset(&self, place: &Place) -> usize {
         self.offsets.get(place.buffer).copied().unwrap_or(0) + place.offset
@@ -160,6 +185,18 @@ impl<'g> Baker<'g> {
 
     fn place(&self, value: ValueId) -> Place {
         self.layout.places[value].clone().expect("every value that is not constant is laid out")
+    }
+
+    /// Where a value lies in the arena; a constant is brought there.
+    fn in_arena(&mut self, value: ValueId) -> Result<Place, String> {
+        if self.layout.places[value].is_some() {
+            return Ok(self.place(value));
+        }
+        let (shape, offset) =
+            (self.shape(value).to_vec(), self.constant(value).ok_or("neither computed nor constant")?);
+        let place = self.dense(&shape);
+        self.copy_operand(&shape, Operand { constant: true, offset, strides: c_order(&shape) }, &place)?;
+        Ok(place)
     }
 
     /// A buffer for this node alone.
@@ -190,8 +227,9 @@ impl<'g> Baker<'g> {
     }
 
     fn push(&mut self, step: Step) {
-        let node = self.graph.values[self.graph.nodes[self.at].output].name.clone();
-        self.steps.push(Named { node, step });
+        // A network without nodes may still have outputs that are constant.
+        let value = self.graph.nodes.get(self.at).map_or(self.graph.outputs[0], |node| node.output);
+        self.steps.push(Named { node: self.graph.values[value].name.clone(), step });
         self.of.push(self.at);
     }
 
@@ -211,6 +249,7 @@ impl<'g> Baker<'g> {
             Op::Linear(finish) => self.linear(node, *finish),
             Op::MatMul { scale } => self.matmul(node, *scale),
             Op::Expectation { axis } => self.expectation(node, *axis),
+            Op::Attention { scale } => self.attention(node, *scale),
             Op::LayerNorm { epsilon } => self.layer_norm(node, *epsilon),
             Op::Broadcast => self.repeat(node),
             Op::Reduce { reduce, axes } => self.reduce(node, *reduce, axes),
@@ -225,15 +264,12 @@ impl<'g> Baker<'g> {
     fn look(&mut self, node: &Node) -> Result<(), String> {
         let (input, to) = (node.inputs[0], self.place(node.output));
         let (from, shape) = (self.shape(input).to_vec(), self.shape(node.output).to_vec());
-        if self.graph.values[input].constant.is_some() {
-            return Err("a view of a constant".into());
-        }
-        let place = self.place(input);
+        let place = self.in_arena(input)?;
         match view(&node.op, &place, &from, &shape) {
             Some(seen) if seen == to => Ok(()),
             Some(seen) => self.copy(&shape, &seen, &to),
             // The other way round: the output seen in the input's dimensions.
-            None => match crate::engine::plan::layout::reshaped(&shape, &to.strides, &from) {
+            None => match reshaped(&shape, &to.strides, &from) {
                 Some(strides) => self.copy(&from, &place, &Place { strides, ..to }),
                 None => {
                     let dense = self.dense(&from);
@@ -248,7 +284,7 @@ impl<'g> Baker<'g> {
     /// A temporary place, in C order.
     fn dense(&mut self, shape: &[usize]) -> Place {
         let buffer = self.temporary(shape.iter().product());
-        Place { buffer, offset: 0, strides: crate::engine::plan::layout::c_order(shape) }
+        Place { buffer, offset: 0, strides: c_order(shape) }
     }
 
     fn concat(&mut self, node: &Node, axis: usize) -> Result<(), String> {
@@ -258,7 +294,7 @@ impl<'g> Baker<'g> {
             let shape = self.shape(input).to_vec();
             let part = Place { offset, ..to.clone() };
             if let Some(at) = self.constant(input) {
-                let operand = Operand { constant: true, offset: at, strides: crate::engine::plan::layout::c_order(&shape) };
+                let operand = Operand { constant: true, offset: at, strides: c_order(&shape) };
                 self.copy_operand(&shape, operand, &part)?;
             } else if self.place(input) != part {
                 self.copy(&shape, &self.place(input), &part)?;

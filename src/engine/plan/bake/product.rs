@@ -4,31 +4,31 @@ use super::Baker;
 use super::strided::merged;
 use crate::engine::plan::graph::{Finish, Node, Residual, ValueId, Window};
 use crate::engine::plan::layout::{Place, c_order};
-use crate::engine::plan::steps::{self, MatMul, Operand, Picture, Step, Strided};
+use crate::engine::plan::steps::{self, Attention, MatMul, Operand, Picture, Step};
+
+/// A place in which a dimension lies together, if it does. A single value leads nowhere, by whichever stride.
+fn together(shape: &[usize], axis: usize, place: &Place) -> Option<Place> {
+    let mut place = place.clone();
+    if shape[axis] == 1 {
+        place.strides[axis] = 1;
+    }
+    (place.strides[axis] == 1).then_some(place)
+}
 
 impl Baker<'_> {
     /// A value whose last dimension lies together: as it is, or a copy.
     fn in_last(&mut self, value: ValueId) -> Result<Place, String> {
-        let shape = self.shape(value).to_vec();
-        if let Some(offset) = self.constant(value) {
-            let place = self.dense(&shape);
-            let operand = Operand { constant: true, offset, strides: c_order(&shape) };
-            self.copy_operand(&shape, operand, &place)?;
-            return Ok(place);
+        let (shape, place) = (self.shape(value).to_vec(), self.in_arena(value)?);
+        match together(&shape, shape.len() - 1, &place) {
+            Some(place) => Ok(place),
+            None => self.copied(&shape, &place, &(0..shape.len()).collect::<Vec<usize>>()),
         }
-        let place = self.place(value);
-        if shape.last() == Some(&1) || place.strides.last() == Some(&1) {
-            return Ok(place);
-        }
-        let copy = self.dense(&shape);
-        self.copy(&shape, &place, &copy)?;
-        Ok(copy)
     }
 
     /// Where to write a value whose last dimension must lie together; it is copied from there if it does not.
     fn out_last(&mut self, value: ValueId) -> Place {
         let (shape, place) = (self.shape(value).to_vec(), self.place(value));
-        if shape.last() == Some(&1) || place.strides.last() == Some(&1) { place } else { self.dense(&shape) }
+        together(&shape, shape.len() - 1, &place).unwrap_or_else(|| self.dense(&shape))
     }
 
     pub(super) fn linear(&mut self, node: &Node, finish: Finish) -> Result<(), String> {
@@ -43,8 +43,7 @@ impl Baker<'_> {
         let residual = if adds { self.in_last(node.inputs[3])? } else { to.clone() };
         let shape = self.shape(node.output).to_vec();
         let outer = shape.len() - 1;
-        let strides = [&to, &from, &residual].map(|place| place.strides[..outer].to_vec());
-        let (rows, strides) = merged(&shape[..outer], &strides);
+        let (rows, strides) = merged(&shape[..outer], [&to, &from, &residual].map(|place| &place.strides[..outer]));
         // Rows of two dimensions at most; what is beyond is a step each.
         let beyond = rows.len().saturating_sub(2);
         let (height, width) = match rows[beyond..] {
@@ -83,7 +82,8 @@ impl Baker<'_> {
     /// Copies a value to its place from where it was made, if that is another.
     pub(super) fn settle(&mut self, value: ValueId, made: &Place) -> Result<(), String> {
         let place = self.place(value);
-        if *made == place { Ok(()) } else { self.copy(&self.shape(value).to_vec(), made, &place) }
+        let shape = self.shape(value).to_vec();
+        if *made == place { Ok(()) } else { self.copy(&shape, made, &place) }
     }
 
     /// A product of two values; of which the transposed one is made where that is how the result lies: `(a·b)ᵀ = bᵀ·aᵀ`.
@@ -108,7 +108,7 @@ impl Baker<'_> {
             Operand { constant: true, offset, strides: turn(&c_order(self.shape(right))) }
         } else {
             let place = self.place(right);
-            Operand { constant: false, offset: self.offset(&place), strides: turn(&place.strides) }
+            self.read(&place, turn(&place.strides))
         };
         let aligned = |strides: &[usize], of: &[usize]| -> Vec<usize> {
             let missing = shape.len() - of.len();
@@ -116,8 +116,8 @@ impl Baker<'_> {
             (0..batch).map(stride).collect()
         };
         let to_strides = turn(&to.strides);
-        let strides = [to_strides[..batch].to_vec(), aligned(&a.strides, &of_a), aligned(&b.strides, &of_b)];
-        let (dims, strides) = merged(&shape[..batch], &strides);
+        let (of_a_batch, of_b_batch) = (aligned(&a.strides, &of_a), aligned(&b.strides, &of_b));
+        let (dims, strides) = merged(&shape[..batch], [&to_strides[..batch], &of_a_batch, &of_b_batch]);
         let with = |which: usize, last: &[usize]| -> Vec<usize> {
             strides[which].iter().copied().chain(last[last.len() - 2..].iter().copied()).collect()
         };
@@ -129,28 +129,56 @@ impl Baker<'_> {
             scale,
             a: Operand { strides: with(1, &a.strides), ..a },
             b: Operand { strides: with(2, &b.strides), ..b },
-            output: Strided { offset: self.offset(&to), strides: with(0, &to_strides) },
+            output: self.written(&to, with(0, &to_strides)),
         };
         self.push(Step::MatMul(step));
         if is_turned { Ok(()) } else { self.settle(node.output, &to) }
+    }
+
+    pub(super) fn attention(&mut self, node: &Node, scale: f32) -> Result<(), String> {
+        let (shape, batch) = (self.shape(node.output).to_vec(), self.shape(node.output).len() - 2);
+        let (of_q, of_k) = (self.shape(node.inputs[0]).to_vec(), self.shape(node.inputs[1]).to_vec());
+        let (q, to) = (self.in_last(node.inputs[0])?, self.out_last(node.output));
+        let (k, v) = (self.in_arena(node.inputs[1])?, self.in_arena(node.inputs[2])?);
+        let places = [&to, &q, &k, &v];
+        let (dims, strides) = merged(&shape[..batch], places.map(|place| &place.strides[..batch]));
+        let with = |which: usize| -> Vec<usize> {
+            strides[which].iter().chain(&places[which].strides[batch..]).copied().collect()
+        };
+        let operand = |which: usize| self.read(places[which], with(which));
+        let step = Attention {
+            batch: dims,
+            rows: shape[batch],
+            depth: of_q[batch + 1],
+            keys: of_k[batch + 1],
+            columns: shape[batch + 1],
+            scale,
+            q: operand(1),
+            k: operand(2),
+            v: operand(3),
+            output: self.written(&to, with(0)),
+        };
+        self.push(Step::Attention(step));
+        self.settle(node.output, &to)
     }
 
     /// A matrix whose rows lie together, or, turned, whose columns do: then it is seen transposed.
     fn rows_of(&mut self, value: ValueId, is_turned: bool) -> Result<Operand, String> {
         if !is_turned {
             let place = self.in_last(value)?;
-            return Ok(Operand { constant: false, offset: self.offset(&place), strides: place.strides });
+            return Ok(self.read(&place, place.strides.clone()));
         }
         let shape = self.shape(value).to_vec();
         let rank = shape.len();
-        let mut place = if self.graph.values[value].constant.is_some() { self.in_last(value)? } else { self.place(value) };
-        if shape[rank - 2] > 1 && place.strides[rank - 2] != 1 {
-            let order: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
-            let copy = self.in_order(&shape, &order);
-            self.copy(&shape, &place, &copy)?;
-            place = copy;
-        }
+        let place = self.in_arena(value)?;
+        let mut place = match together(&shape, rank - 2, &place) {
+            Some(place) => place,
+            None => {
+                let order: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
+                self.copied(&shape, &place, &order)?
+            }
+        };
         place.strides.swap(rank - 2, rank - 1);
-        Ok(Operand { constant: false, offset: self.offset(&place), strides: place.strides })
+        Ok(self.read(&place, place.strides.clone()))
     }
 }

@@ -23,6 +23,8 @@ pub struct Head {
     pub binding: Binding,
     /// The input as the model declares it, so that nobody needs to parse the model for that.
     pub declared: [Option<usize>; 4],
+    /// Whether the model declares an f16 input: each value becomes the nearest one of those.
+    pub f16_input: bool,
     /// Version of the program that baked it.
     pub made_by: String,
     /// Lanes and pixels of the panels for which the weights were packed.
@@ -34,7 +36,14 @@ impl Head {
     /// Of a plan baked by this program for these kernels.
     #[must_use]
     pub fn new(binding: Binding, declared: [Option<usize>; 4], isa: &Isa, referee: Referee) -> Self {
-        Self { binding, declared, made_by: env!("CARGO_PKG_VERSION").into(), tiles: isa.tiles(), referee }
+        Self {
+            binding,
+            declared,
+            f16_input: false,
+            made_by: env!("CARGO_PKG_VERSION").into(),
+            tiles: isa.tiles(),
+            referee,
+        }
     }
 }
 
@@ -45,6 +54,14 @@ pub struct Referee {
     /// The largest error that was allowed.
     pub bound: f32,
     pub outputs: Vec<Compared>,
+}
+
+impl Referee {
+    /// The largest error of all outputs; none where nothing was compared.
+    #[must_use]
+    pub fn worst(&self) -> Option<f32> {
+        self.outputs.iter().map(|output| output.error).reduce(f32::max)
+    }
 }
 
 /// The largest error of one output.

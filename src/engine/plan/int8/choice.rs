@@ -106,7 +106,13 @@ fn outputs(baked: Baked, kernels: &'static Kernels, inputs: &[Vec<f32>], threads
 }
 
 /// Signal to noise of each node that `quantized` names, in decibels, worst first.
-fn sensitivities(graph: &Graph, kernels: &'static Kernels, quantized: &Quantized, inputs: &[Vec<f32>], threads: usize) -> Result<Vec<(usize, f64)>, String> {
+fn sensitivities(
+    graph: &Graph,
+    kernels: &'static Kernels,
+    quantized: &Quantized,
+    inputs: &[Vec<f32>],
+    threads: usize,
+) -> Result<Vec<(usize, f64)>, String> {
     let kept = bake_kept(graph, kernels.isa, Some(quantized))?;
     let mut runner = Runner::new(kept.baked.program, kept.baked.weights, kernels, threads);
     let mut sums = vec![[0.0_f64; 2]; kept.probes.len()];
@@ -126,7 +132,8 @@ fn sensitivities(graph: &Graph, kernels: &'static Kernels, quantized: &Quantized
         }
     }
     let decibels = |[signal, noise]: [f64; 2]| 10.0 * (f64::max(signal, 1e-30) / f64::max(noise, 1e-30)).log10();
-    let mut found: Vec<(usize, f64)> = kept.probes.iter().zip(sums).map(|(probe, sum)| (probe.0, decibels(sum))).collect();
+    let mut found: Vec<(usize, f64)> =
+        kept.probes.iter().zip(sums).map(|(probe, sum)| (probe.0, decibels(sum))).collect();
     found.sort_by(|a, b| a.1.total_cmp(&b.1));
     Ok(found)
 }
@@ -214,7 +221,14 @@ mod tests {
             output
         }
 
-        fn conv(&mut self, from: ValueId, outputs: usize, kernel: usize, stride: usize, added: Option<ValueId>) -> ValueId {
+        fn conv(
+            &mut self,
+            from: ValueId,
+            outputs: usize,
+            kernel: usize,
+            stride: usize,
+            added: Option<ValueId>,
+        ) -> ValueId {
             let [n, c, h, w] = self.graph.values[from].shape[..] else { panic!("no picture") };
             let window = Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pad: [kernel / 2; 2] };
             let residual = if added.is_some() { Residual::After } else { Residual::None };
@@ -279,10 +293,15 @@ mod tests {
         let mut all = Vec::new();
         for table in tables() {
             let options = Options { error_max: 0.03, ..Options::default() };
-            let (chosen, report) = quantize(&graph, &calibration, &inputs, table, &options, &mut relative_error).unwrap();
-            assert!(report.layers.iter().all(|layer| !layer.in_numbers && layer.signal_to_noise_db > 25.0), "{report:?}");
+            let (chosen, report) =
+                quantize(&graph, &calibration, &inputs, table, &options, &mut relative_error).unwrap();
+            assert!(
+                report.layers.iter().all(|layer| !layer.in_numbers && layer.signal_to_noise_db > 25.0),
+                "{report:?}"
+            );
             let baked = bake_quantized(&graph, table.isa, &chosen).unwrap();
-            let kinds = |wanted: fn(&Step) -> bool| baked.program.steps.iter().filter(|named| wanted(&named.step)).count();
+            let kinds =
+                |wanted: fn(&Step) -> bool| baked.program.steps.iter().filter(|named| wanted(&named.step)).count();
             assert_eq!(kinds(|step| matches!(step, Step::QuantizedConv(_))), 6, "{:?}", baked.program.steps);
             // Bytes are made of the numbers of the first convolution, of the first concatenation, which is one by copying,
             // since the other one has its last part, and of what comes into that one: its numbers are what is copied.

@@ -70,10 +70,6 @@ impl Vector for __m256 {
             _mm256_mul_ps(self, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
         }
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        unsafe { _mm256_blendv_ps(other, self, _mm256_cmp_ps::<_CMP_LT_OQ>(test, _mm256_setzero_ps())) }
-    }
 }
 
 // Pixels of a tile whose panel has this many vectors of 8 channels. Wider panels than two vectors would leave the
@@ -85,7 +81,13 @@ pub static KERNELS: Kernels = NUMBERS;
 /// With products of bytes.
 pub static VNNI: Kernels = Kernels {
     isa: &isa::AVX_VNNI,
-    bytes: Some(byte_kernels!(AVX_VNNI, __m256, [target_feature(enable = "avx2,fma,avxvnni")], super::bytes::multiply, [(12, 1, 1), (6, 2, 2)])),
+    bytes: Some(byte_kernels!(
+        AVX_VNNI,
+        __m256,
+        [target_feature(enable = "avx2,fma,avxvnni")],
+        super::bytes::multiply,
+        [(12, 1, 1), (6, 2, 2)]
+    )),
     ..NUMBERS
 };
 

@@ -27,6 +27,14 @@ impl Vector for __m512 {
         unsafe { _mm512_storeu_ps(to, self) }
     }
     #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize, neutral: f32) -> Self {
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(neutral), first(count), from) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self) }
+    }
+    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         unsafe { _mm512_add_ps(self, other) }
     }
@@ -75,31 +83,46 @@ impl Vector for __m512 {
     unsafe fn scale(self, exponent: Self) -> Self {
         unsafe { _mm512_scalef_ps(self, exponent) }
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        unsafe {
-            let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(test, _mm512_setzero_ps());
-            _mm512_mask_blend_ps(negative, other, self)
-        }
-    }
+}
+
+/// The mask of the first `count` of 16 lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    !(__mmask16::MAX << count)
 }
 
 // Pixels of a tile whose panel has this many vectors of 16 channels. With one vector each product needs a load of its
 // own, so that loads are the limit: many pixels, and four channels to a step, leave the fewest beside those.
-kernels!(AVX512, __m512, __m256, [target_feature(enable = "avx512f,avx2,fma")], super::gemm::multiply, [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]);
+kernels!(
+    AVX512,
+    __m512,
+    __m256,
+    [target_feature(enable = "avx512f,avx2,fma")],
+    super::gemm::multiply,
+    [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]
+);
 
 pub static KERNELS: Kernels = NUMBERS;
 
 /// With products of bytes.
 pub static VNNI: Kernels = Kernels {
     isa: &isa::AVX512_VNNI,
-    bytes: Some(byte_kernels!(AVX512_VNNI, __m512, [target_feature(enable = "avx512f,avx512vnni,avx2,fma")], super::bytes::multiply, [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)])),
+    bytes: Some(byte_kernels!(
+        AVX512_VNNI,
+        __m512,
+        [target_feature(enable = "avx512f,avx512vnni,avx2,fma")],
+        super::bytes::multiply,
+        [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]
+    )),
     ..NUMBERS
 };
 
 /// Whether this CPU can run [`VNNI`].
 pub fn has_vnni() -> bool {
-    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
 }
 
 #[allow(

@@ -180,7 +180,9 @@ pub unsafe fn finish<V: Quads>(tile: &ByteTile, sums: *const V, pixels: usize, v
         match tile.finish.activation {
             Activation::None => each::<V, false>(tile, sums, pixels, vectors, Activation::None),
             Activation::Relu => each::<V, false>(tile, sums, pixels, vectors, Activation::Relu),
-            Activation::Silu if tile.numbers.is_null() => each::<V, true>(tile, sums, pixels, vectors, Activation::Silu),
+            Activation::Silu if tile.numbers.is_null() => {
+                each::<V, true>(tile, sums, pixels, vectors, Activation::Silu)
+            }
             Activation::Silu => each::<V, false>(tile, sums, pixels, vectors, Activation::Silu),
             Activation::HardSwish => each::<V, false>(tile, sums, pixels, vectors, Activation::HardSwish),
             Activation::Gelu => each::<V, false>(tile, sums, pixels, vectors, Activation::Gelu),
@@ -207,7 +209,13 @@ unsafe fn rough_silu<V: Quads>(x: V) -> V {
 
 /// The activation of each sum, the residual, and out; with `ROUGH`, only as exactly as bytes tell.
 #[inline(always)]
-unsafe fn each<V: Quads, const ROUGH: bool>(tile: &ByteTile, sums: *const V, pixels: usize, vectors: usize, activation: Activation) {
+unsafe fn each<V: Quads, const ROUGH: bool>(
+    tile: &ByteTile,
+    sums: *const V,
+    pixels: usize,
+    vectors: usize,
+    activation: Activation,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let zero = V::splat(tile.bytes_scale.zero as f32);
@@ -215,7 +223,8 @@ unsafe fn each<V: Quads, const ROUGH: bool>(tile: &ByteTile, sums: *const V, pix
         for p in 0..pixels {
             for v in 0..vectors {
                 let (sum, at) = (sums.add(vectors * p + v).read(), tile.first + V::LANES * v);
-                let sum: V = if tile.finish.residual == Residual::Before { sum.add(residual(tile, p, at)) } else { sum };
+                let sum: V =
+                    if tile.finish.residual == Residual::Before { sum.add(residual(tile, p, at)) } else { sum };
                 let done = if ROUGH { rough_silu(sum) } else { activate(activation, sum) };
                 let done = if tile.finish.residual == Residual::After { done.add(residual(tile, p, at)) } else { done };
                 if !tile.numbers.is_null() {
@@ -236,7 +245,9 @@ unsafe fn residual<V: Quads>(tile: &ByteTile, pixel: usize, at: usize) -> V {
     unsafe {
         let from = *tile.residuals.add(pixel);
         match tile.residual_scale {
-            Some(scale) => V::load_bytes(from.wrapping_add(at)).sub(V::splat(scale.zero as f32)).mul(V::splat(scale.step)),
+            Some(scale) => {
+                V::load_bytes(from.wrapping_add(at)).sub(V::splat(scale.zero as f32)).mul(V::splat(scale.step))
+            }
             None => V::load(from.cast::<f32>().wrapping_add(at)),
         }
     }
@@ -255,9 +266,9 @@ pub unsafe fn quantize<V: Quads>(x: *const f32, scale: Scale, to: *mut u8, count
             at += V::LANES;
         }
         if whole < count {
-            let part: V = super::rows::load_part(x.add(whole), count - whole, 0.0);
-            let mut bytes = [0; LANES_MAX];
-            part.mul_add(inverse, zero).store_bytes(bytes.as_mut_ptr());
+            let (mut part, mut bytes) = ([0.0; LANES_MAX], [0; LANES_MAX]);
+            part.as_mut_ptr().copy_from_nonoverlapping(x.add(whole), count - whole);
+            V::load(part.as_ptr()).mul_add(inverse, zero).store_bytes(bytes.as_mut_ptr());
             to.add(whole).copy_from_nonoverlapping(bytes.as_ptr(), count - whole);
         }
     }
@@ -292,13 +303,13 @@ macro_rules! byte_kernels {
             assert!((low < 0) == <$vector as Quads>::SIGNED);
         };
         enabled! { $feature unsafe fn finish(tile: &ByteTile, sums: *const $vector, pixels: usize, vectors: usize) {
-            unsafe { bytes::finish::<$vector>(tile, sums, pixels, vectors) }
+            bytes::finish::<$vector>(tile, sums, pixels, vectors)
         } }
         enabled! { $feature unsafe fn quantize(x: *const f32, scale: Scale, to: *mut u8, count: usize) {
-            unsafe { bytes::quantize::<$vector>(x, scale, to, count) }
+            bytes::quantize::<$vector>(x, scale, to, count)
         } }
         enabled! { $feature unsafe fn max_rows(rows: &[*const u8], to: *mut u8, count: usize) {
-            unsafe { bytes::max_rows::<$vector>(rows, to, count) }
+            bytes::max_rows::<$vector>(rows, to, count)
         } }
         Bytes {
             gemm: &[$({
@@ -306,7 +317,7 @@ macro_rules! byte_kernels {
                     assert!(isa::$isa.lanes == <$vector as Vector>::LANES && isa::$isa.pixels[$vectors - 1] == $pixels)
                 };
                 enabled! { $feature unsafe fn run(tile: &ByteTile) {
-                    unsafe { multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish) }
+                    multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish)
                 } }
                 run
             }),*],

@@ -108,12 +108,8 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
             // Odd to the number of finishes, so that each comes with each depth modulo eight.
             case += if depth == DEPTH_MAX { 2 } else { 1 };
 
-            let (x, w, b, r) = (
-                x.last(ROWS * depth),
-                w.last(taps * depth * width),
-                b.last(width),
-                r.last(ROWS * width),
-            );
+            let (x, w, b, r) =
+                (x.last(ROWS * depth), w.last(taps * depth * width), b.last(width), r.last(ROWS * width));
             b.fill_with(|| random.number());
             for number in x.iter_mut().chain(w.iter_mut()).chain(r.iter_mut()) {
                 *number = random.number();
@@ -195,7 +191,10 @@ pub unsafe fn byte_gemm(kernels: &super::Kernels) {
         for (taps, quads) in (1..=TAPS_MAX).flat_map(|taps| (1..=QUADS_MAX).map(move |quads| (taps, quads))) {
             let finish = Finish { activation: ACTIVATIONS[case % 3], residual: RESIDUALS[case / 3 % 3] };
             let wants = [[true, false], [false, true], [true, true]][case / 9 % 3];
-            let scale = |random: &mut Random| Scale { step: 0.01 + random.below(100) as f32 * 1e-3, zero: int8.low + random.below(256) as i32 };
+            let scale = |random: &mut Random| Scale {
+                step: 0.01 + random.below(100) as f32 * 1e-3,
+                zero: int8.low + random.below(256) as i32,
+            };
             let (bytes_scale, of_residual) = (scale(&mut random), scale(&mut random));
             let residual_scale = (case / 27 % 2 == 0).then_some(of_residual);
             case += 1;
@@ -216,7 +215,8 @@ pub unsafe fn byte_gemm(kernels: &super::Kernels) {
             let rows: Vec<usize> = (0..taps * pixels).map(|_| random.below(ROWS)).collect();
             let inputs: Vec<*const u8> = rows.iter().map(|row| x[row * quads * QUAD..].as_ptr()).collect();
             let residual_rows: Vec<usize> = (0..pixels).map(|_| random.below(ROWS)).collect();
-            let residuals: Vec<*const u8> = residual_rows.iter().map(|row| r[row * width * residual_width..].as_ptr()).collect();
+            let residuals: Vec<*const u8> =
+                residual_rows.iter().map(|row| r[row * width * residual_width..].as_ptr()).collect();
             let stride = width + 1;
             let (mut y, mut z) = (vec![untouched; pixels * stride], vec![untouched_byte; pixels * stride]);
             let numbers: Vec<*mut f32> = (0..pixels).map(|p| y[p * stride..].as_mut_ptr()).collect();
@@ -240,12 +240,17 @@ pub unsafe fn byte_gemm(kernels: &super::Kernels) {
             unsafe { run(&tile) };
 
             for p in 0..pixels {
-                assert_eq!((y[p * stride + width], z[p * stride + width]), (untouched, untouched_byte), "past pixel {p}");
+                assert_eq!(
+                    (y[p * stride + width], z[p * stride + width]),
+                    (untouched, untouched_byte),
+                    "past pixel {p}"
+                );
                 for lane in 0..width {
                     let mut sum = 0_i32;
                     for tap in 0..taps {
                         for channel in 0..quads * QUAD {
-                            let weight = w[((tap * quads + channel / QUAD) * width + lane) * QUAD + channel % QUAD].cast_signed();
+                            let weight = w[((tap * quads + channel / QUAD) * width + lane) * QUAD + channel % QUAD]
+                                .cast_signed();
                             sum += number(x[rows[tap * pixels + p] * quads * QUAD + channel]) * i32::from(weight);
                         }
                     }
@@ -260,10 +265,18 @@ pub unsafe fn byte_gemm(kernels: &super::Kernels) {
                         Residual::Before => activated(finish.activation, sum + added),
                         Residual::After => activated(finish.activation, sum) + added,
                     };
-                    let what = || format!("{pixels} pixels × {width} lanes, {taps} taps × {quads} quads, {finish:?}: pixel {p} channel {lane}");
+                    let what = || {
+                        format!(
+                            "{pixels} pixels × {width} lanes, {taps} taps × {quads} quads, {finish:?}: pixel {p} channel {lane}"
+                        )
+                    };
                     let found = y[p * stride + lane];
                     if wants[0] {
-                        assert!((f64::from(found) - wanted).abs() <= 2e-6 * (wanted.abs() + sum.abs() + added.abs() + 1.0), "{}: {found}, not {wanted}", what());
+                        assert!(
+                            (f64::from(found) - wanted).abs() <= 2e-6 * (wanted.abs() + sum.abs() + added.abs() + 1.0),
+                            "{}: {found}, not {wanted}",
+                            what()
+                        );
                     } else {
                         assert_eq!(found, untouched);
                     }
@@ -273,7 +286,11 @@ pub unsafe fn byte_gemm(kernels: &super::Kernels) {
                             .clamp(f64::from(int8.low), f64::from(int8.low + 255));
                         // Rounding may go either way where it is close.
                         let rough = 4e-4 * activated(finish.activation, sum).abs() / f64::from(bytes_scale.step);
-                        assert!((f64::from(number(byte)) - exact).abs() <= 0.51 + rough, "{}: {byte}, not {exact}", what());
+                        assert!(
+                            (f64::from(number(byte)) - exact).abs() <= 0.51 + rough,
+                            "{}: {byte}, not {exact}",
+                            what()
+                        );
                     } else {
                         assert_eq!(byte, untouched_byte);
                     }
@@ -312,7 +329,8 @@ pub unsafe fn byte_rows(kernels: &super::Kernels) {
             let exact = (x / scale.step + scale.zero as f32).clamp(int8.low as f32, (int8.low + 255) as f32);
             assert!((number(*byte) as f32 - exact).abs() <= 0.51, "{x}: {byte}, not {exact}");
         }
-        let rows: Vec<Vec<u8>> = (0..1 + count % 5).map(|_| (0..count).map(|_| random.next() as u8).collect()).collect();
+        let rows: Vec<Vec<u8>> =
+            (0..1 + count % 5).map(|_| (0..count).map(|_| random.next() as u8).collect()).collect();
         let pointers: Vec<*const u8> = rows.iter().map(|row| row.as_ptr()).collect();
         // SAFETY: the caller's promise.
         unsafe { (bytes.max_rows)(&pointers, to.as_mut_ptr(), count) };
@@ -379,7 +397,7 @@ pub unsafe fn functions<V: Vector>() {
             let (vb, vc) = (V::load(b.as_ptr()), V::load(c.as_ptr()));
             let whole = |x: f32| x.round_ties_even().clamp(-126.0, 127.0);
             let exponents: [f32; LANES_MAX] = b.map(whole);
-            let found: [(&str, [f32; LANES_MAX], [f32; LANES_MAX]); 11] = [
+            let found: [(&str, [f32; LANES_MAX], [f32; LANES_MAX]); 10] = [
                 ("splat", on::<V>(&a, |_| V::splat(a[0])), [a[0]; LANES_MAX]),
                 ("add", on::<V>(&a, |a| a.add(vb)), std::array::from_fn(|i| a[i] + b[i])),
                 ("sub", on::<V>(&a, |a| a.sub(vb)), std::array::from_fn(|i| a[i] - b[i])),
@@ -393,11 +411,6 @@ pub unsafe fn functions<V: Vector>() {
                     "scale",
                     on::<V>(&a, |a| a.scale(V::load(exponents.as_ptr()))),
                     std::array::from_fn(|i| (f64::from(a[i]) * f64::from(exponents[i]).exp2()) as f32),
-                ),
-                (
-                    "where_negative",
-                    on::<V>(&a, |a| a.where_negative(vb, vc)),
-                    std::array::from_fn(|i| if b[i] < 0.0 { a[i] } else { c[i] }),
                 ),
             ];
             for (name, found, wanted) in found {

@@ -1,7 +1,6 @@
 //! Every channel with a filter of its own: pixels of a row, as many at once as sums fit the registers.
 
 use super::math::finish;
-use super::rows::{load_part, store_part};
 use super::vector::Vector;
 use crate::engine::plan::graph::{Finish, Residual};
 
@@ -82,22 +81,22 @@ unsafe fn last_channels<V: Vector>(run: &Run<'_>, channel: usize) {
     for pixel in 0..run.pixels {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sum: V = load_part(run.bias.add(channel), left, 0.0);
+            let mut sum: V = V::load_first(run.bias.add(channel), left, 0.0);
             for &(row, weights) in run.taps {
-                let x: V = load_part(row.add(pixel * run.step + channel), left, 0.0);
-                sum = x.mul_add(load_part(weights.add(channel), left, 0.0), sum);
+                let x: V = V::load_first(row.add(pixel * run.step + channel), left, 0.0);
+                sum = x.mul_add(V::load_first(weights.add(channel), left, 0.0), sum);
             }
             let plain = Finish { residual: Residual::None, ..run.finish };
             let residual = match run.finish.residual {
                 Residual::None => V::splat(0.0),
-                _ => load_part(run.residual.add(pixel * run.residual_step + channel), left, 0.0),
+                _ => V::load_first(run.residual.add(pixel * run.residual_step + channel), left, 0.0),
             };
             let done = match run.finish.residual {
                 Residual::None => finish(plain, sum, run.residual),
                 Residual::Before => finish(plain, sum.add(residual), run.residual),
                 Residual::After => finish(plain, sum, run.residual).add(residual),
             };
-            store_part(done, run.output.add(pixel * run.output_step + channel), left);
+            done.store_first(run.output.add(pixel * run.output_step + channel), left);
         }
     }
 }

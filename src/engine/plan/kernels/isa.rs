@@ -24,7 +24,8 @@ pub struct Int8 {
 pub const AVX512: Isa = Isa { name: "avx512", lanes: 16, half: 8, pixels: &[26, 12, 8, 6], int8: None };
 pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, half: 8, pixels: &[12, 6], int8: None };
 pub const NEON: Isa = Isa { name: "neon", lanes: 4, half: 4, pixels: &[14, 10, 7, 6], int8: None };
-pub const PORTABLE: Isa = Isa { name: "portable", lanes: 4, half: 4, pixels: &[10, 5, 3, 2], int8: Some(Int8 { low: 0 }) };
+pub const PORTABLE: Isa =
+    Isa { name: "portable", lanes: 4, half: 4, pixels: &[10, 5, 3, 2], int8: Some(Int8 { low: 0 }) };
 /// Products of unsigned bytes with signed ones, four added up.
 pub const AVX512_VNNI: Isa = Isa { name: "avx512-vnni", int8: Some(Int8 { low: 0 }), ..AVX512 };
 pub const AVX_VNNI: Isa = Isa { name: "avx-vnni", int8: Some(Int8 { low: 0 }), ..AVX2 };

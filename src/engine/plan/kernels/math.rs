@@ -66,8 +66,8 @@ pub unsafe fn erf<V: Vector>(x: V) -> V {
     unsafe {
         let x = x.max(V::splat(-4.0)).min(V::splat(4.0));
         let square = x.mul(x);
-        let mut top = V::splat(-2.726_142_1e-10);
-        for term in [2.770_681_2e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_599_8e-3, -1.609_603_3e-2] {
+        let mut top = V::splat(-2.726_142e-10);
+        for term in [2.770_681_3e-8, -2.101_024e-6, -5.692_506e-5, -7.349_906_4e-4, -2.954_6e-3, -1.609_603_3e-2] {
             top = top.mul_add(square, V::splat(term));
         }
         let mut bottom = V::splat(-1.456_607_2e-5);

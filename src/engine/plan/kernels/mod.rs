@@ -17,6 +17,7 @@ pub mod isa;
 mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod peak;
 mod portable;
 mod rows;
 mod vector;
@@ -46,8 +47,15 @@ pub struct Kernels {
     /// `to[i] = e^x[i] / Σ e^x`; `to` may be `x`.
     pub softmax: unsafe fn(x: *const f32, to: *mut f32, count: usize),
     /// For each of `rows` rows of `count` values, `row` apart: the sum of `weights[i]` times the softmax of `x[i]`.
-    pub expectation:
-        unsafe fn(x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize),
+    pub expectation: unsafe fn(
+        x: *const f32,
+        row: usize,
+        weights: *const f32,
+        count: usize,
+        to: *mut f32,
+        to_step: usize,
+        rows: usize,
+    ),
     /// `to[i] = (x[i] - mean) / √(variance + epsilon) · scale[i] + bias[i]`; `to` may be `x`.
     pub layer_norm:
         unsafe fn(x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize),
@@ -57,13 +65,25 @@ pub struct Kernels {
     pub depthwise: unsafe fn(run: &depthwise::Run<'_>),
     /// The products of one tile of F(4×4, 3×3), `step` values from one to the next; `channels` are whole vectors of
     /// [`Isa::half`].
-    pub winograd_input: unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
+    pub winograd_input:
+        unsafe fn(pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize),
     /// The results of one tile.
     pub winograd_output: unsafe fn(tile: &winograd::Output<'_>),
     /// The sum of a row.
     pub sum_row: unsafe fn(x: *const f32, count: usize) -> f32,
     /// The largest value of a row.
     pub max_row: unsafe fn(x: *const f32, count: usize) -> f32,
+    /// Nothing but multiplications with additions, in registers; how many of both it did.
+    pub peak: unsafe fn(rounds: usize) -> u64,
+}
+
+/// Runs the peak loop of some kernels; the multiplications and additions it did.
+///
+/// # Safety
+/// They run on this CPU.
+pub unsafe fn peak_flops(kernels: &Kernels, rounds: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (kernels.peak)(rounds) }
 }
 
 /// One row of an operand.
@@ -78,7 +98,10 @@ pub struct Row {
 fn tables() -> Vec<(&'static Kernels, bool)> {
     #[cfg(target_arch = "x86_64")]
     return vec![
-        (&avx512::KERNELS, is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
+        (
+            &avx512::KERNELS,
+            is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        ),
         (&avx2::KERNELS, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
         (&portable::KERNELS, true),
         (&avx512::VNNI, avx512::has_vnni()),
@@ -112,11 +135,11 @@ pub fn by_name(name: &str) -> Option<(&'static Kernels, bool)> {
 
 /// A function that uses what the CPU must have, and is safe to call where it has that.
 macro_rules! enabled {
-    ([$($feature:meta)?] unsafe fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block) => {
+    ([$($feature:meta)?] unsafe fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? { $($body:tt)* }) => {
         $(#[$feature])?
         unsafe fn $name($($argument: $type),*) $(-> $result)? {
             // SAFETY: the caller's promise.
-            $body
+            unsafe { $($body)* }
         }
     };
 }
@@ -131,53 +154,54 @@ macro_rules! kernels {
             use super::{Binary, Kernels, Row, Tile, Unary, depthwise, enabled, gemm, isa, rows, winograd};
             use $multiply as multiply;
             enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
-                unsafe { gemm::finish::<$vector>(tile, sums, pixels, vectors) }
+                gemm::finish::<$vector>(tile, sums, pixels, vectors)
             } }
-            enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { unsafe { rows::unary::<$vector>(op, x, to, count) } } }
-            enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { unsafe { rows::binary::<$vector>(op, a, b, to, count) } } }
-            enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { unsafe { rows::max_rows::<$vector>(rows, to, count) } } }
-            enabled! { $feature unsafe fn sum_rows(rows: &[*const f32], scale: f32, to: *mut f32, count: usize) { unsafe { rows::sum_rows::<$vector>(rows, scale, to, count) } } }
+            enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { rows::unary::<$vector>(op, x, to, count) } }
+            enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { rows::binary::<$vector>(op, a, b, to, count) } }
+            enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { rows::max_rows::<$vector>(rows, to, count) } }
+            enabled! { $feature unsafe fn sum_rows(rows: &[*const f32], scale: f32, to: *mut f32, count: usize) { rows::sum_rows::<$vector>(rows, scale, to, count) } }
             enabled! { $feature unsafe fn softmax(x: *const f32, to: *mut f32, count: usize) {
-                unsafe { rows::softmax::<$vector>(x, to, count) }
+                rows::softmax::<$vector>(x, to, count)
             } }
             enabled! { $feature unsafe fn expectation(
                 x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize
             ) {
-                unsafe { rows::expectation::<$vector>(x, row, weights, count, to, to_step, rows) }
+                rows::expectation::<$vector>(x, row, weights, count, to, to_step, rows)
             } }
             enabled! { $feature unsafe fn layer_norm(
                 x: *const f32, scale: *const f32, bias: *const f32, epsilon: f32, to: *mut f32, count: usize
             ) {
-                unsafe { rows::layer_norm::<$vector>(x, scale, bias, epsilon, to, count) }
+                rows::layer_norm::<$vector>(x, scale, bias, epsilon, to, count)
             } }
             enabled! { $feature unsafe fn blend(rows: &[*const f32], weights: *const f32, to: *mut f32, count: usize) {
-                unsafe { rows::blend::<$vector>(rows, weights, to, count) }
+                rows::blend::<$vector>(rows, weights, to, count)
             } }
             enabled! { $feature unsafe fn depthwise(run: &depthwise::Run<'_>) {
-                unsafe { depthwise::run::<$vector>(run) }
+                depthwise::run::<$vector>(run)
             } }
             enabled! { $feature unsafe fn winograd_input(
                 pixels: &[*const f32; winograd::PRODUCTS], to: *mut f32, step: usize, channels: usize
             ) {
-                if channels % isa::$isa.lanes == 0 {
-                    unsafe { winograd::input::<$vector>(pixels, to, step, channels) }
+                if channels.is_multiple_of(isa::$isa.lanes) {
+                    winograd::input::<$vector>(pixels, to, step, channels);
                 } else {
-                    unsafe { winograd::input::<$half>(pixels, to, step, channels) }
+                    winograd::input::<$half>(pixels, to, step, channels);
                 }
             } }
             enabled! { $feature unsafe fn winograd_output(tile: &winograd::Output<'_>) {
-                if tile.channels % isa::$isa.lanes == 0 {
-                    unsafe { winograd::output::<$vector>(tile) }
+                if tile.channels.is_multiple_of(isa::$isa.lanes) {
+                    winograd::output::<$vector>(tile);
                 } else {
-                    unsafe { winograd::output::<$half>(tile) }
+                    winograd::output::<$half>(tile);
                 }
             } }
             enabled! { $feature unsafe fn sum_row(x: *const f32, count: usize) -> f32 {
-                unsafe { rows::sum_row::<$vector>(x, count) }
+                rows::sum_row::<$vector>(x, count)
             } }
             enabled! { $feature unsafe fn max_row(x: *const f32, count: usize) -> f32 {
-                unsafe { rows::max_row::<$vector>(x, count) }
+                rows::max_row::<$vector>(x, count)
             } }
+            enabled! { $feature unsafe fn peak(rounds: usize) -> u64 { super::peak::peak::<$vector>(rounds) } }
             Kernels {
                 isa: &isa::$isa,
                 gemm: &[$({
@@ -186,7 +210,7 @@ macro_rules! kernels {
                         assert!(isa::$isa.lanes == <$vector as Vector>::LANES && isa::$isa.pixels[$vectors - 1] == $pixels)
                     };
                     enabled! { $feature unsafe fn run(tile: &Tile) {
-                        unsafe { multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish) }
+                        multiply::<$vector, $pixels, $vectors, $unroll>(tile, finish)
                     } }
                     run
                 }),*],
@@ -204,6 +228,7 @@ macro_rules! kernels {
                 winograd_output,
                 sum_row,
                 max_row,
+                peak,
             }
         };
     };

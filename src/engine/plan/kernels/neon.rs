@@ -1,7 +1,6 @@
 //! aarch64 NEON: 32 registers of 4 numbers, on every 64-bit Arm.
 
 use std::arch::aarch64::*;
-
 use std::arch::asm;
 
 use super::bytes::Quads;
@@ -74,10 +73,6 @@ impl Vector for float32x4_t {
             vmulq_f32(self, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
         }
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        unsafe { vbslq_f32(vcltzq_f32(test), self, other) }
-    }
 }
 
 #[allow(
@@ -92,14 +87,27 @@ impl LaneVector for float32x4_t {
 }
 
 // Pixels of a tile whose panel has this many vectors of 4 channels: as many as fit 32 registers beside their sums.
-kernels!(NEON, float32x4_t, float32x4_t, [target_feature(enable = "neon")], super::gemm_lanes::multiply, [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]);
+kernels!(
+    NEON,
+    float32x4_t,
+    float32x4_t,
+    [target_feature(enable = "neon")],
+    super::gemm_lanes::multiply,
+    [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]
+);
 
 pub static KERNELS: Kernels = NUMBERS;
 
 /// With products of bytes.
 pub static DOT: Kernels = Kernels {
     isa: &isa::NEON_DOT,
-    bytes: Some(byte_kernels!(NEON_DOT, float32x4_t, [target_feature(enable = "neon,dotprod")], super::bytes_lanes::multiply, [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)])),
+    bytes: Some(byte_kernels!(
+        NEON_DOT,
+        float32x4_t,
+        [target_feature(enable = "neon,dotprod")],
+        super::bytes_lanes::multiply,
+        [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]
+    )),
     ..NUMBERS
 };
 

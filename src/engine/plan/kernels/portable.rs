@@ -85,10 +85,6 @@ impl Vector for Lanes {
             a * f32::from_bits(((unsafe { n.to_int_unchecked::<i32>() } + 127) << 23).cast_unsigned())
         })
     }
-    #[inline(always)]
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self {
-        Self(std::array::from_fn(|lane| if test.0[lane] < 0.0 { self.0[lane] } else { other.0[lane] }))
-    }
 }
 
 // Pixels of a tile whose panel has this many vectors of 4 channels. One of the 16 registers holds the product before it
@@ -96,7 +92,13 @@ impl Vector for Lanes {
 kernels!(PORTABLE, Lanes, Lanes, [], super::gemm::multiply, [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)]);
 
 pub static KERNELS: Kernels = Kernels {
-    bytes: Some(byte_kernels!(PORTABLE, Lanes, [], super::bytes::multiply, [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)])),
+    bytes: Some(byte_kernels!(
+        PORTABLE,
+        Lanes,
+        [],
+        super::bytes::multiply,
+        [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)]
+    )),
     ..NUMBERS
 };
 

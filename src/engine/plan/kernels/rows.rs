@@ -8,23 +8,6 @@ use super::math::{erf, exp, gelu, hard_swish, sigmoid, silu};
 use super::vector::{LANES_MAX, Vector};
 use crate::engine::plan::graph::{Binary, Unary};
 
-/// The first `count` values of a vector that may end there; the rest is `neutral`.
-#[inline(always)]
-pub(super) unsafe fn load_part<V: Vector>(from: *const f32, count: usize, neutral: f32) -> V {
-    let mut part = [neutral; LANES_MAX];
-    // SAFETY: the caller has `count` values, fewer than a vector.
-    unsafe {
-        part.as_mut_ptr().copy_from_nonoverlapping(from, count);
-        V::load(part.as_ptr())
-    }
-}
-
-#[inline(always)]
-pub(super) unsafe fn store_part<V: Vector>(vector: V, to: *mut f32, count: usize) {
-    // SAFETY: the caller has room for `count` values, fewer than a vector.
-    unsafe { to.copy_from_nonoverlapping(vector.lanes().as_ptr(), count) }
-}
-
 /// `to[i] = $result` for `i` below `$count`, where each `$x` is a vector of the row `$from`.
 macro_rules! map {
     ($to:expr, $count:expr, |$($x:ident = $from:ident),*| $result:expr) => {{
@@ -36,28 +19,37 @@ macro_rules! map {
             at += V::LANES;
         }
         if whole < $count {
-            $(let $x: V = load_part($from.add(whole), $count - whole, 0.0);)*
-            store_part::<V>($result, $to.add(whole), $count - whole);
+            $(let $x: V = V::load_first($from.add(whole), $count - whole, 0.0);)*
+            $result.store_first($to.add(whole), $count - whole);
         }
     }};
 }
 
-/// The vectors of a row joined: `$all` becomes `$result`, from `$neutral` on, with which the last vector is filled up.
+/// The vectors of a row joined: `$all` becomes `$result`, from `$neutral` on, with which the last vector is filled up. In
+/// four chains, since one would wait for each of its steps; `$joined` makes one of two of them.
 macro_rules! join {
-    ($from:expr, $count:expr, $neutral:expr, |$all:ident, $x:ident| $result:expr) => {{
-        let mut $all = V::splat($neutral);
+    ($from:expr, $count:expr, $neutral:expr, |$all:ident, $x:ident| $result:expr, $joined:ident) => {{
+        let mut chains = [V::splat($neutral); 4];
         let whole = $count - $count % V::LANES;
         let mut at = 0;
+        while at + 4 * V::LANES <= whole {
+            for (chain, $all) in chains.iter_mut().enumerate() {
+                let $x = V::load($from.add(at + chain * V::LANES));
+                *$all = $result;
+            }
+            at += 4 * V::LANES;
+        }
+        let $all = &mut chains[0];
         while at < whole {
             let $x = V::load($from.add(at));
-            $all = $result;
+            *$all = $result;
             at += V::LANES;
         }
         if whole < $count {
-            let $x: V = load_part($from.add(whole), $count - whole, $neutral);
-            $all = $result;
+            let $x: V = V::load_first($from.add(whole), $count - whole, $neutral);
+            *$all = $result;
         }
-        $all
+        chains[0].$joined(chains[1]).$joined(chains[2].$joined(chains[3]))
     }};
 }
 
@@ -151,12 +143,12 @@ macro_rules! across {
         }
         if at < $count {
             let left = $count - at;
-            let mut $all: V = load_part(first.add(at), left, 0.0);
+            let mut $all: V = V::load_first(first.add(at), left, 0.0);
             for row in &$rows[1..] {
-                let $x: V = load_part(row.add(at), left, 0.0);
+                let $x: V = V::load_first(row.add(at), left, 0.0);
                 $all = $result;
             }
-            store_part::<V>($last, $to.add(at), left);
+            $last.store_first($to.add(at), left);
         }
     }};
 }
@@ -184,8 +176,22 @@ pub unsafe fn softmax<V: Vector>(x: *const f32, to: *mut f32, count: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let largest = V::splat(max_row::<V>(x, count));
-        map!(to, count, |v = x| exp(v.sub(largest)));
-        let share = V::splat(1.0 / sum_row::<V>(to, count));
+        let mut sum = V::splat(0.0);
+        let whole = count - count % V::LANES;
+        let mut at = 0;
+        while at < whole {
+            let share = exp(V::load(x.add(at)).sub(largest));
+            sum = sum.add(share);
+            share.store(to.add(at));
+            at += V::LANES;
+        }
+        let mut sum = sum.total();
+        if whole < count {
+            let shares = exp(V::load_first(x.add(whole), count - whole, 0.0).sub(largest));
+            shares.store_first(to.add(whole), count - whole);
+            sum += shares.lanes()[..count - whole].iter().sum::<f32>();
+        }
+        let share = V::splat(1.0 / sum);
         map!(to, count, |v = to| v.mul(share));
     }
 }
@@ -254,7 +260,7 @@ pub unsafe fn layer_norm<V: Vector>(
         let share = 1.0 / count as f32;
         let mean = V::splat(sum_row::<V>(x, count) * share);
         map!(to, count, |v = x| v.sub(mean));
-        let squares = join!(to, count, 0.0, |all, v| v.mul_add(v, all)).total();
+        let squares = join!(to, count, 0.0, |all, v| v.mul_add(v, *all), add).total();
         let factor = V::splat(1.0 / (squares * share + epsilon).sqrt());
         map!(to, count, |v = to, scale = scale, bias = bias| v.mul(factor).mul_add(scale, bias));
     }
@@ -264,14 +270,14 @@ pub unsafe fn layer_norm<V: Vector>(
 #[inline(always)]
 pub unsafe fn sum_row<V: Vector>(x: *const f32, count: usize) -> f32 {
     // SAFETY: the caller's promise.
-    unsafe { join!(x, count, 0.0, |all, v| all.add(v)).total() }
+    unsafe { join!(x, count, 0.0, |all, v| all.add(v), add).total() }
 }
 
 /// See [`super::Kernels::max_row`].
 #[inline(always)]
 pub unsafe fn max_row<V: Vector>(x: *const f32, count: usize) -> f32 {
     // SAFETY: the caller's promise.
-    unsafe { join!(x, count, f32::MIN, |all, v| all.max(v)).largest() }
+    unsafe { join!(x, count, f32::MIN, |all, v| all.max(v), max).largest() }
 }
 
 /// See [`super::Kernels::blend`].

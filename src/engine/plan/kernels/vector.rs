@@ -12,6 +12,22 @@ pub trait Vector: Copy {
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
+    /// The first `count` values, fewer than all; the other lanes are `neutral`.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize, neutral: f32) -> Self {
+        let mut lanes = [neutral; LANES_MAX];
+        // SAFETY: the caller has `count` values.
+        unsafe {
+            lanes.as_mut_ptr().copy_from_nonoverlapping(from, count);
+            Self::load(lanes.as_ptr())
+        }
+    }
+    /// Its first `count` lanes, fewer than all.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller has room for `count` values.
+        unsafe { to.copy_from_nonoverlapping(self.lanes().as_ptr(), count) }
+    }
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
@@ -31,8 +47,6 @@ pub trait Vector: Copy {
     unsafe fn round(self) -> Self;
     /// `self · 2^exponent` for whole exponents from -126 to 127.
     unsafe fn scale(self, exponent: Self) -> Self;
-    /// `self` where `test` is below zero, else `other`.
-    unsafe fn where_negative(self, test: Self, other: Self) -> Self;
 
     /// The lanes, and zeros up to the widest vector there is.
     #[inline(always)]

@@ -74,17 +74,17 @@ pub unsafe fn input<V: Vector>(pixels: &[*const f32; PRODUCTS], to: *mut f32, st
         unsafe {
             let zero = V::splat(0.0);
             let mut half = [[zero; PIXELS]; PIXELS];
-            for column in 0..PIXELS {
+            for (column, half) in half.iter_mut().enumerate() {
                 let mut d = [zero; PIXELS];
                 for (row, d) in d.iter_mut().enumerate() {
                     *d = V::load(pixels[row * PIXELS + column].add(channel));
                 }
-                half[column] = input_row(d);
+                *half = input_row(d);
             }
             for row in 0..PIXELS {
                 let mut d = [zero; PIXELS];
-                for (column, d) in d.iter_mut().enumerate() {
-                    *d = half[column][row];
+                for (d, half) in d.iter_mut().zip(&half) {
+                    *d = half[row];
                 }
                 for (column, value) in input_row(d).into_iter().enumerate() {
                     value.store(to.add((row * PIXELS + column) * step + channel));
@@ -105,17 +105,17 @@ pub unsafe fn output<V: Vector>(tile: &Output<'_>) {
             let zero = V::splat(0.0);
             let bias = V::load(tile.bias.add(channel));
             let mut half = [[zero; RESULTS]; PIXELS];
-            for column in 0..PIXELS {
+            for (column, half) in half.iter_mut().enumerate() {
                 let mut m = [zero; PIXELS];
                 for (row, m) in m.iter_mut().enumerate() {
                     *m = V::load(tile.products.add((row * PIXELS + column) * tile.step + channel));
                 }
-                half[column] = output_row(m);
+                *half = output_row(m);
             }
             for row in 0..RESULTS {
                 let mut m = [zero; PIXELS];
-                for (column, m) in m.iter_mut().enumerate() {
-                    *m = half[column][row];
+                for (m, half) in m.iter_mut().zip(&half) {
+                    *m = half[row];
                 }
                 for (column, value) in output_row(m).into_iter().enumerate() {
                     let at = row * RESULTS + column;
@@ -131,6 +131,7 @@ pub unsafe fn output<V: Vector>(tile: &Output<'_>) {
 }
 
 /// `G g Gᵀ`: the filter of 3×3 as its 36 factors.
+#[expect(clippy::cast_possible_truncation, reason = "rounded once, after all that is reckoned in double")]
 pub fn filter(g: [[f32; 3]; 3]) -> [f32; PRODUCTS] {
     let row = |g: [f64; 3]| {
         let (even, odd) = (g[0] + g[2], g[1]);

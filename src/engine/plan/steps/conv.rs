@@ -68,11 +68,11 @@ impl Conv {
         let panels = isa.panels(self.output.channels).count();
         // Panel by panel: a thread that takes the next item finds the weights of the last one still there.
         let (group, block) = (item / blocks, item % blocks);
-        let pixels = self.output.pixels();
-        Part {
-            pixels: block * pixels / blocks..(block + 1) * pixels / blocks,
-            panels: group * panels / groups..(group + 1) * panels / groups,
-        }
+        // In whole tiles of the first panel: what is left over in a tile is computed for nothing.
+        let tile = isa.panels(self.output.channels).next().map_or(1, |panel| panel.pixels);
+        let (pixels, tiles) = (self.output.pixels(), self.output.pixels().div_ceil(tile));
+        let from = |block: usize| (block * tiles / blocks * tile).min(pixels);
+        Part { pixels: from(block)..from(block + 1), panels: group * panels / groups..(group + 1) * panels / groups }
     }
 
     /// Pointers of all tiles of an item, row by row of the picture: along a row they are as far apart as pixels.

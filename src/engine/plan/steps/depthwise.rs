@@ -10,8 +10,8 @@ use crate::engine::plan::graph::{Finish, Window};
 use crate::engine::plan::kernels::Isa;
 use crate::engine::plan::kernels::depthwise::Run;
 
-/// Most taps of a filter: 15 × 15.
-const TAPS_MAX: usize = 225;
+/// Where a tap reads, and its weights.
+type Tap = (*const f32, *const f32);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,9 +48,9 @@ impl Depthwise {
     /// As [`Work::run`].
     unsafe fn pixels(&self, y: usize, pixels: Range<usize>, context: &Context) {
         let Window { kernel, stride, dilation, pad } = self.window;
-        let mut taps = [(std::ptr::null(), std::ptr::null()); TAPS_MAX];
+        let taps: *mut Tap = context.scratch.cast();
         let mut count = 0;
-        // SAFETY: check() has seen that pictures and weights are inside.
+        // SAFETY: check() has seen that pictures and weights are inside; the scratch holds all taps.
         unsafe {
             let weights = context.weights.add(self.weights);
             for tap in 0..self.moving().taps() {
@@ -58,13 +58,13 @@ impl Depthwise {
                 let column = (pixels.start * stride[1] + tap % kernel[1] * dilation[1]).wrapping_sub(pad[1]);
                 if row < self.input.height && column < self.input.width {
                     let at = self.input.offset + row * self.input.row + column * self.input.pixel;
-                    taps[count] = (context.arena.add(at).cast_const(), weights.add(tap * self.input.channels));
+                    *taps.add(count) = (context.arena.add(at).cast_const(), weights.add(tap * self.input.channels));
                     count += 1;
                 }
             }
             let at = |of: &Picture| context.arena.add(of.offset + y * of.row + pixels.start * of.pixel);
             (context.kernels.depthwise)(&Run {
-                taps: &taps[..count],
+                taps: std::slice::from_raw_parts(taps, count),
                 step: stride[1] * self.input.pixel,
                 bias: context.weights.add(self.bias),
                 output: at(&self.output),
@@ -85,9 +85,6 @@ impl Work for Depthwise {
         self.output.check_written(limits)?;
         self.moving().check()?;
         self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;
-        if self.moving().taps() > TAPS_MAX {
-            return Err(format!("{:?}: at most {TAPS_MAX} taps", self.window));
-        }
         let weights = self.moving().taps() * self.input.channels;
         if self.weights.saturating_add(weights) > limits.weights
             || self.bias.saturating_add(self.input.channels) > limits.weights
@@ -99,6 +96,10 @@ impl Work for Depthwise {
 
     fn items(&self, _: &Isa) -> usize {
         self.output.height
+    }
+
+    fn scratch(&self, _: &Isa) -> usize {
+        self.moving().taps() * size_of::<Tap>() / size_of::<f32>()
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {

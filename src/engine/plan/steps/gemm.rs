@@ -1,6 +1,7 @@
 //! What all steps that multiply matrices share: pointers to rows, tile by tile, and panels run over them.
 
-use crate::engine::plan::kernels::{Kernels, Panel, Tile};
+use crate::engine::plan::graph::{Finish, Residual};
+use crate::engine::plan::kernels::{Isa, Kernels, Panel, Tile};
 
 /// Most rows of a tile.
 pub const TILE_MAX: usize = 32;
@@ -70,7 +71,6 @@ impl Rows {
     /// # Safety
     /// As [`Rows::run`].
     unsafe fn run_part(&self, kernels: &Kernels, panel: Panel, tile: &Tile, rows: usize, channels: usize) {
-        use crate::engine::plan::graph::Residual;
         let mut outputs = [std::ptr::null_mut::<f32>(); TILE_MAX];
         let mut residuals = [std::ptr::null::<f32>(); TILE_MAX];
         // SAFETY: a tile has at most TILE_MAX rows of LANES_MAX lanes; the spill holds two such.
@@ -91,4 +91,112 @@ impl Rows {
             }
         }
     }
+}
+
+/// A matrix wherever it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix {
+    pub values: *const f32,
+    /// From one row to the next, and from one column to the next.
+    pub row: usize,
+    pub column: usize,
+}
+
+/// A product of matrices: how deep, and how wide its result.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    pub depth: usize,
+    pub columns: usize,
+}
+
+impl Product {
+    /// Values of the second matrix when it is packed.
+    pub fn packed(&self, isa: &Isa) -> usize {
+        self.depth * isa.panels(self.columns).map(|panel| panel.lanes).sum::<usize>()
+    }
+
+    /// Values of scratch to multiply up to `rows` rows.
+    pub fn scratch(rows: usize) -> usize {
+        Rows::scratch(rows, 1) + LANES_MAX
+    }
+
+    /// The second matrix times `scale`, as the micro-kernel wants its weights.
+    ///
+    /// # Safety
+    /// `b` has `depth` rows of `columns`, `to` room for [`Product::packed`].
+    pub unsafe fn pack(&self, b: Matrix, scale: f32, to: *mut f32, isa: &Isa) {
+        let (mut first, mut to) = (0, to);
+        for panel in isa.panels(self.columns) {
+            let lanes = panel.lanes.min(self.columns - first);
+            // SAFETY: inside, says the caller.
+            unsafe {
+                let from = b.values.add(first * b.column);
+                if b.column == 1 {
+                    for k in 0..self.depth {
+                        let (from, to) = (from.add(k * b.row), to.add(k * panel.lanes));
+                        (0..lanes).for_each(|lane| *to.add(lane) = scale * *from.add(lane));
+                    }
+                } else {
+                    // Along what lies together.
+                    for lane in 0..lanes {
+                        let from = from.add(lane * b.column);
+                        (0..self.depth).for_each(|k| *to.add(k * panel.lanes + lane) = scale * *from.add(k * b.row));
+                    }
+                }
+                if lanes < panel.lanes {
+                    let end = |k: usize| to.add(k * panel.lanes + lanes);
+                    (0..self.depth).for_each(|k| end(k).write_bytes(0, panel.lanes - lanes));
+                }
+                to = to.add(self.depth * panel.lanes);
+            }
+            first += panel.lanes;
+        }
+    }
+
+    /// Some rows of the product. `a` and the result are contiguous along their rows, which are `a_row` and `to_row` apart.
+    ///
+    /// # Safety
+    /// All is there; `scratch` has [`Product::scratch`] values for so many rows.
+    pub unsafe fn multiply(
+        &self,
+        rows: usize,
+        (a, a_row): (*const f32, usize),
+        packed: *const f32,
+        (to, to_row): (*mut f32, usize),
+        scratch: *mut f32,
+        kernels: &Kernels,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let pointers = Rows::new(scratch, rows, 1);
+            let bias = scratch.add(Rows::scratch(rows, 1));
+            bias.write_bytes(0, LANES_MAX);
+            let (mut first, mut gathered, mut packed) = (0, 0, packed);
+            for panel in kernels.isa.panels(self.columns) {
+                if gathered != panel.pixels {
+                    for index in 0..rows.next_multiple_of(panel.pixels) {
+                        let row = index.min(rows - 1);
+                        *pointers.inputs.add(index) = a.add(row * a_row);
+                        *pointers.outputs.add(index) = to.add(row * to_row);
+                    }
+                    gathered = panel.pixels;
+                }
+                let channels = panel.lanes.min(self.columns - first);
+                let tile = Tile::new(1, self.depth, packed, bias, first, Finish::default());
+                pointers.run(kernels, panel, tile, rows, channels);
+                packed = packed.add(self.depth * panel.lanes);
+                first += panel.lanes;
+            }
+        }
+    }
+}
+
+/// Items into which `rows` rows of each of `batch` products are cut: enough for threads to share them evenly, few enough
+/// that it pays back that each packs the other matrix.
+pub fn blocks(batch: usize, rows: usize) -> usize {
+    /// Items that there should be.
+    const ITEMS: usize = 8;
+    /// Rows of an item, at least and at most: the pointers of the most stay in the first cache.
+    const ROWS: [usize; 2] = [64, 1024];
+    ITEMS.div_ceil(batch).min(rows.div_ceil(ROWS[0])).max(rows.div_ceil(ROWS[1]))
 }

@@ -1,18 +1,13 @@
-//! A product of two matrices that are both computed, many of them at once.
-
-use std::ops::Range;
+//! Products of matrices that are all computed, many of them at once: one, or two with a softmax between them.
 
 use serde::{Deserialize, Serialize};
 
-use super::gemm::{LANES_MAX, Rows};
+use super::gemm::{LANES_MAX, Matrix, Product, blocks};
 use super::place::RANK_MAX;
 use super::rows::Places;
 use super::{Context, Fault, Limits, Operand, Strided, Work};
-use crate::engine::plan::graph::Finish;
-use crate::engine::plan::kernels::{Isa, Kernels, Tile};
+use crate::engine::plan::kernels::Isa;
 
-/// Rows of an item: enough that packing the other matrix is paid back.
-const BLOCK_ROWS: usize = 192;
 /// Values of a packed matrix, at most: 16 MB.
 const PACKED_MAX: usize = 1 << 22;
 
@@ -34,76 +29,21 @@ pub struct MatMul {
 }
 
 impl MatMul {
-    fn blocks(&self) -> usize {
-        self.rows.div_ceil(BLOCK_ROWS)
+    fn product(&self) -> Product {
+        Product { depth: self.depth, columns: self.columns }
     }
 
-    fn packed(&self, isa: &Isa) -> usize {
-        self.depth * isa.panels(self.columns).map(|panel| panel.lanes).sum::<usize>()
+    fn blocks(&self) -> usize {
+        blocks(self.batch.iter().product(), self.rows)
+    }
+
+    /// Rows of an item, at most.
+    fn block(&self) -> usize {
+        self.rows.div_ceil(self.blocks())
     }
 
     fn shape(&self, last: [usize; 2]) -> Vec<usize> {
         self.batch.iter().copied().chain(last).collect()
-    }
-
-    /// The second matrix, as the micro-kernel wants its weights.
-    ///
-    /// # Safety
-    /// As [`Work::run`].
-    unsafe fn pack(&self, b: *const f32, to: *mut f32, isa: &Isa) {
-        let [row, column] = [self.b.strides[self.batch.len()], self.b.strides[self.batch.len() + 1]];
-        let (mut first, mut to) = (0, to);
-        for panel in isa.panels(self.columns) {
-            let lanes = panel.lanes.min(self.columns - first);
-            // SAFETY: inside, as check() has seen.
-            unsafe {
-                let from = b.add(first * column);
-                if column == 1 {
-                    for k in 0..self.depth {
-                        (0..lanes).for_each(|lane| *to.add(k * panel.lanes + lane) = self.scale * *from.add(k * row + lane));
-                    }
-                } else {
-                    // Along what lies together.
-                    for lane in 0..lanes {
-                        let from = from.add(lane * column);
-                        (0..self.depth).for_each(|k| *to.add(k * panel.lanes + lane) = self.scale * *from.add(k * row));
-                    }
-                }
-                if lanes < panel.lanes {
-                    (0..self.depth).for_each(|k| to.add(k * panel.lanes + lanes).write_bytes(0, panel.lanes - lanes));
-                }
-                to = to.add(self.depth * panel.lanes);
-            }
-            first += panel.lanes;
-        }
-    }
-
-    /// # Safety
-    /// As [`Work::run`]; `scratch` is for [`Rows`] and a bias of zeros.
-    unsafe fn multiply(&self, block: &Range<usize>, a: *const f32, packed: *const f32, to: *mut f32, scratch: *mut f32, kernels: &Kernels) {
-        let [a_row, to_row] = [self.a.strides[self.batch.len()], self.output.strides[self.batch.len()]];
-        // SAFETY: inside, as check() has seen.
-        unsafe {
-            let rows = Rows::new(scratch, BLOCK_ROWS, 1);
-            let bias = scratch.add(Rows::scratch(BLOCK_ROWS, 1));
-            bias.write_bytes(0, LANES_MAX);
-            let (mut first, mut gathered, mut packed) = (0, 0, packed);
-            for panel in kernels.isa.panels(self.columns) {
-                if gathered != panel.pixels {
-                    for index in 0..block.len().next_multiple_of(panel.pixels) {
-                        let row = (block.start + index).min(block.end - 1);
-                        *rows.inputs.add(index) = a.add(row * a_row);
-                        *rows.outputs.add(index) = to.add(row * to_row);
-                    }
-                    gathered = panel.pixels;
-                }
-                let channels = panel.lanes.min(self.columns - first);
-                let tile = Tile::new(1, self.depth, packed, bias, first, Finish::default());
-                rows.run(kernels, panel, tile, block.len(), channels);
-                packed = packed.add(self.depth * panel.lanes);
-                first += panel.lanes;
-            }
-        }
     }
 }
 
@@ -122,7 +62,7 @@ impl Work for MatMul {
         super::map::check_last(&self.a.strides, &[1])?;
         super::map::check_last(&self.output.strides, &[1])?;
         let lanes = self.columns.saturating_add(LANES_MAX);
-        if self.depth.saturating_mul(lanes) > PACKED_MAX || self.packed(isa) > PACKED_MAX {
+        if self.depth.saturating_mul(lanes) > PACKED_MAX || self.product().packed(isa) > PACKED_MAX {
             return Err(format!("{} × {} values to pack; at most {PACKED_MAX}", self.depth, self.columns));
         }
         Ok(())
@@ -133,20 +73,146 @@ impl Work for MatMul {
     }
 
     fn scratch(&self, isa: &Isa) -> usize {
-        Rows::scratch(BLOCK_ROWS, 1) + LANES_MAX + self.packed(isa)
+        Product::scratch(self.block()) + self.product().packed(isa)
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
         let (batch, block) = (item / self.blocks(), item % self.blocks());
         let block = block * self.rows / self.blocks()..(block + 1) * self.rows / self.blocks();
         let strides = [&*self.a.strides, &*self.b.strides, &*self.output.strides];
+        let [a_row, to_row] = [self.a.strides[self.batch.len()], self.output.strides[self.batch.len()]];
         for [a, b, to] in Places::new(&self.batch, strides, batch..batch + 1) {
             // SAFETY: check() has seen that all is inside.
             unsafe {
-                let packed = context.scratch.add(Rows::scratch(BLOCK_ROWS, 1) + LANES_MAX);
-                self.pack(self.b.pointer(context).add(b), packed, context.kernels.isa);
-                let (a, to) = (self.a.pointer(context).add(a), context.arena.add(self.output.offset + to));
-                self.multiply(&block, a, packed, to, context.scratch, context.kernels);
+                let packed = context.scratch.add(Product::scratch(self.block()));
+                let b = matrix(&self.b, b, context);
+                self.product().pack(b, self.scale, packed, context.kernels.isa);
+                let a = self.a.pointer(context).add(a + block.start * a_row);
+                let to = context.arena.add(self.output.offset + to + block.start * to_row);
+                let (a, to) = ((a, a_row), (to, to_row));
+                self.product().multiply(block.len(), a, packed, to, context.scratch, context.kernels);
+            }
+        }
+    }
+}
+
+/// The matrix of an operand at some place of the batch: its last two dimensions.
+///
+/// # Safety
+/// It was checked for the memory of `context`.
+unsafe fn matrix(operand: &Operand, at: usize, context: &Context) -> Matrix {
+    let [.., row, column] = operand.strides[..] else { unreachable!("checked: two dimensions and a batch") };
+    // SAFETY: inside, says the caller.
+    Matrix { values: unsafe { operand.pointer(context).add(at) }, row, column }
+}
+
+/// `softmax(scale · q · k) · v`: the shares of a few rows at a time never leave the cache.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attention {
+    pub batch: Vec<usize>,
+    pub rows: usize,
+    pub depth: usize,
+    /// Over which the softmax is.
+    pub keys: usize,
+    pub columns: usize,
+    pub scale: f32,
+    /// Strides of the batch, of a row and of a value, which is 1.
+    pub q: Operand,
+    /// Strides of the batch, of a row and of a column.
+    pub k: Operand,
+    pub v: Operand,
+    /// Strides of the batch, of a row and of a column, which is 1.
+    pub output: Strided,
+}
+
+/// Rows whose shares are worked on at once: tiles of 6, 8 and 12 rows fit in, and 600 keys of them in the second cache.
+const SHARED_ROWS: usize = 24;
+
+impl Attention {
+    fn scores(&self) -> Product {
+        Product { depth: self.depth, columns: self.keys }
+    }
+
+    fn means(&self) -> Product {
+        Product { depth: self.keys, columns: self.columns }
+    }
+
+    fn blocks(&self) -> usize {
+        blocks(self.batch.iter().product(), self.rows)
+    }
+
+    /// Values from the shares of one row to those of the next: whole cache lines.
+    fn share_row(&self) -> usize {
+        self.keys.next_multiple_of(16)
+    }
+
+    fn shape(&self, last: [usize; 2]) -> Vec<usize> {
+        self.batch.iter().copied().chain(last).collect()
+    }
+}
+
+impl Work for Attention {
+    fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
+        if self.batch.len() + 2 > RANK_MAX {
+            return Err(format!("a batch of {} dimensions", self.batch.len()));
+        }
+        let to = self.shape([self.rows, self.columns]);
+        self.output.check_written(&to, limits)?;
+        let operands = [
+            (&self.q, [self.rows, self.depth]),
+            (&self.k, [self.depth, self.keys]),
+            (&self.v, [self.keys, self.columns]),
+        ];
+        for (operand, last) in operands {
+            operand.check(&self.shape(last), limits)?;
+            operand.check_apart_from(&self.shape(last), &self.output, &to)?;
+        }
+        super::map::check_last(&self.q.strides, &[1])?;
+        super::map::check_last(&self.output.strides, &[1])?;
+        for product in [self.scores(), self.means()] {
+            let lanes = product.columns.saturating_add(LANES_MAX);
+            if product.depth.saturating_mul(lanes) > PACKED_MAX || product.packed(isa) > PACKED_MAX {
+                return Err(format!("{product:?} to pack; at most {PACKED_MAX} values"));
+            }
+        }
+        Ok(())
+    }
+
+    fn items(&self, _: &Isa) -> usize {
+        self.batch.iter().product::<usize>() * self.blocks()
+    }
+
+    fn scratch(&self, isa: &Isa) -> usize {
+        let packed = self.scores().packed(isa) + self.means().packed(isa);
+        Product::scratch(SHARED_ROWS) + packed + SHARED_ROWS * self.share_row()
+    }
+
+    unsafe fn run(&self, item: usize, context: &Context) {
+        let (batch, block) = (item / self.blocks(), item % self.blocks());
+        let block = block * self.rows / self.blocks()..(block + 1) * self.rows / self.blocks();
+        let (kernels, axis) = (context.kernels, self.batch.len());
+        let strides = [&*self.q.strides, &*self.k.strides, &*self.v.strides, &*self.output.strides];
+        for [q, k, v, to] in Places::new(&self.batch, strides, batch..batch + 1) {
+            // SAFETY: check() has seen that all is inside; the scratch holds both packed matrices and the shares.
+            unsafe {
+                let keys = context.scratch.add(Product::scratch(SHARED_ROWS));
+                let values = keys.add(self.scores().packed(kernels.isa));
+                let shares = values.add(self.means().packed(kernels.isa));
+                self.scores().pack(matrix(&self.k, k, context), self.scale, keys, kernels.isa);
+                self.means().pack(matrix(&self.v, v, context), 1.0, values, kernels.isa);
+                for first in block.clone().step_by(SHARED_ROWS) {
+                    let rows = SHARED_ROWS.min(block.end - first);
+                    let from = (self.q.pointer(context).add(q + first * self.q.strides[axis]), self.q.strides[axis]);
+                    let to = context.arena.add(self.output.offset + to + first * self.output.strides[axis]);
+                    let row = self.share_row();
+                    self.scores().multiply(rows, from, keys, (shares, row), context.scratch, kernels);
+                    for index in 0..rows {
+                        (kernels.softmax)(shares.add(index * row), shares.add(index * row), self.keys);
+                    }
+                    let to = (to, self.output.strides[axis]);
+                    self.means().multiply(rows, (shares, row), values, to, context.scratch, kernels);
+                }
             }
         }
     }

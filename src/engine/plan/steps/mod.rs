@@ -31,7 +31,7 @@ pub use conv::Conv;
 pub use copy::Copy;
 pub use depthwise::Depthwise;
 pub use map::{BinaryMap, UnaryMap};
-pub use matmul::MatMul;
+pub use matmul::{Attention, MatMul};
 pub use normalize::{Expectation, LayerNorm, Softmax};
 pub use place::{Operand, Picture, Strided};
 pub use pool::Pool;
@@ -97,6 +97,7 @@ pub enum Step {
     Depthwise(Depthwise),
     Winograd(Winograd),
     MatMul(MatMul),
+    Attention(Attention),
     Pool(Pool),
     Copy(Copy),
     Unary(UnaryMap),
@@ -122,6 +123,7 @@ impl Step {
             Self::Depthwise(step) => step,
             Self::Winograd(step) => step,
             Self::MatMul(step) => step,
+            Self::Attention(step) => step,
             Self::Pool(step) => step,
             Self::Copy(step) => step,
             Self::Unary(step) => step,

@@ -187,7 +187,7 @@ pub fn disjoint(a: View<'_>, b: View<'_>) -> bool {
     let mut modulus = 0;
     strides.into_iter().take_while(|&stride| stride > 0).any(|stride| {
         modulus = gcd(modulus, stride);
-        let inner = |stride: usize| stride % modulus != 0;
+        let inner = |stride: usize| !stride.is_multiple_of(modulus);
         // From where the one begins to where the other does, around the circle.
         let ahead = (b.offset % modulus + modulus - a.offset % modulus) % modulus;
         a.reach(inner) < ahead && ahead + b.reach(inner) < modulus
@@ -224,9 +224,10 @@ fn within(offset: usize, shape: &[usize], strides: &[usize], limit: usize) -> Re
     if strides.iter().any(|&stride| stride > limit) {
         return Err(format!("strides {strides:?} beyond the {limit} values there are"));
     }
-    let last = shape.iter().zip(strides).try_fold(offset, |last, (&length, &stride)| {
-        last.checked_add((length - 1).checked_mul(stride)?)
-    });
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(offset, |last, (&length, &stride)| last.checked_add((length - 1).checked_mul(stride)?));
     match last {
         Some(last) if last < limit => Ok(()),
         _ => Err(format!("{shape:?} by {strides:?} from {offset} on leave the {limit} values there are")),

@@ -132,7 +132,15 @@ impl QuantizedConv {
             let count = (width - x).min(tile - index % tile).min(pixels.len() - index);
             // SAFETY: the scratch has room for a block and one more tile; pixels are inside their pictures.
             unsafe {
-                self.gather_inputs(y, x, count, rows.inputs.add(index / tile * tile * self.taps() + index % tile), tile, bytes, rows.zeros);
+                self.gather_inputs(
+                    y,
+                    x,
+                    count,
+                    rows.inputs.add(index / tile * tile * self.taps() + index % tile),
+                    tile,
+                    bytes,
+                    rows.zeros,
+                );
                 if let Some(to) = &self.numbers {
                     let first = arena.add(to.offset + y * to.row + x * to.pixel);
                     (0..count).for_each(|p| *rows.numbers.add(index + p) = first.wrapping_add(p * to.pixel));
@@ -214,7 +222,15 @@ impl QuantizedConv {
     ///
     /// # Safety
     /// As [`Work::run`]; all pointers have been set for tiles of the panel's pixels.
-    unsafe fn panel(&self, gemm: &[unsafe fn(&ByteTile)], panel: Panel, mut tile: ByteTile, rows: &Rows, count: usize, channels: usize) {
+    unsafe fn panel(
+        &self,
+        gemm: &[unsafe fn(&ByteTile)],
+        panel: Panel,
+        mut tile: ByteTile,
+        rows: &Rows,
+        count: usize,
+        channels: usize,
+    ) {
         let (mut numbers, mut bytes) = (rows.numbers, rows.bytes);
         (tile.inputs, tile.residuals) = (rows.inputs, rows.residuals);
         for first in (0..count).step_by(panel.pixels) {
@@ -345,11 +361,15 @@ impl Work for QuantizedConv {
         let channels = self.input.at.channels;
         let products = channels.checked_mul(self.taps());
         if channels % QUAD != 0 || products.is_none_or(|products| products > PRODUCTS_MAX) {
-            return Err(format!("{channels} channels under {} taps: quads, and at most {PRODUCTS_MAX} products", self.taps()));
+            return Err(format!(
+                "{channels} channels under {} taps: quads, and at most {PRODUCTS_MAX} products",
+                self.taps()
+            ));
         }
         let lanes: usize = isa.panels(self.output().channels).map(|panel| panel.lanes).sum();
         // Four weights take the place of one value.
-        let weights = (self.taps() * (channels / QUAD)).checked_mul(lanes).and_then(|volume| volume.checked_add(self.weights));
+        let weights =
+            (self.taps() * (channels / QUAD)).checked_mul(lanes).and_then(|volume| volume.checked_add(self.weights));
         let last = self.bias.max(self.scale).saturating_add(lanes);
         if weights.is_none_or(|end| end > limits.weights) || last > limits.weights {
             return Err(format!("its weights leave the {} there are", limits.weights));
@@ -362,7 +382,10 @@ impl Work for QuantizedConv {
     }
 
     fn scratch(&self, _: &Isa) -> usize {
-        (self.taps() + 3) * ROWS * POINTER + self.zeros() + 2 * TILE_MAX * LANES_MAX + TILE_MAX * LANES_MAX / size_of::<f32>()
+        (self.taps() + 3) * ROWS * POINTER
+            + self.zeros()
+            + 2 * TILE_MAX * LANES_MAX
+            + TILE_MAX * LANES_MAX / size_of::<f32>()
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
@@ -393,7 +416,11 @@ impl Work for QuantizedConv {
                         bytes: std::ptr::null(),
                         bytes_scale: self.bytes.map_or(Scale { step: 1.0, zero: 0 }, |bytes| bytes.scale),
                         residuals: std::ptr::null(),
-                        residual_scale: if let Some(Added::Bytes(from)) = &self.residual { Some(from.scale) } else { None },
+                        residual_scale: if let Some(Added::Bytes(from)) = &self.residual {
+                            Some(from.scale)
+                        } else {
+                            None
+                        },
                         first: lane,
                         finish: self.finish,
                     };

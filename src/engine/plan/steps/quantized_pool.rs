@@ -43,7 +43,9 @@ impl Work for QuantizedPool {
 
     unsafe fn run(&self, item: usize, context: &Context) {
         let kernels = context.kernels;
-        let (Some(bytes), Some(int8)) = (&kernels.bytes, kernels.isa.int8) else { unreachable!("check() asked for them") };
+        let (Some(bytes), Some(int8)) = (&kernels.bytes, kernels.isa.int8) else {
+            unreachable!("check() asked for them")
+        };
         let rows: *mut *const u8 = context.scratch.cast();
         let arena = context.arena.cast::<u8>();
         for x in 0..self.output.width {

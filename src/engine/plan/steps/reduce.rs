@@ -1,5 +1,7 @@
 //! Many values to one: the largest, the least, the sum, the mean.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::gemm::POINTER;
@@ -28,6 +30,9 @@ pub struct Reduce {
 }
 
 impl Reduce {
+    /// See [`ROWS_MAX`].
+    pub const ROWS_MAX: usize = ROWS_MAX;
+
     fn joined(&self) -> usize {
         self.gone.iter().product()
     }
@@ -89,18 +94,35 @@ impl Work for Reduce {
             }
             return;
         }
+        // SAFETY: as above.
+        unsafe { self.run_along(range, from, to, scale, context) }
+    }
+}
+
+impl Reduce {
+    /// The values of rows are joined.
+    ///
+    /// # Safety
+    /// As [`Work::run`].
+    unsafe fn run_along(&self, range: Range<usize>, from: *const f32, to: *mut f32, scale: f32, context: &Context) {
         let (&length, outer) = self.gone.split_last().expect("checked");
-        let short = length < context.kernels.isa.lanes && outer.is_empty();
-        for [x, y] in Places::new(&self.kept, [kept_strides, &self.output.strides], range) {
+        let (kept_strides, gone_strides) = self.input.strides.split_at(self.kept.len());
+        let places = Places::new(&self.kept, [kept_strides, &self.output.strides], range);
+        let is_sum = matches!(self.reduce, graph::Reduce::Sum | graph::Reduce::Mean);
+        if is_sum && outer.is_empty() && length < context.kernels.isa.lanes {
+            // Fewer than a vector: a call would take longer.
+            for [x, y] in places {
+                // SAFETY: check() has seen that all is inside.
+                unsafe { *to.add(y) = std::slice::from_raw_parts(from.add(x), length).iter().sum::<f32>() * scale };
+            }
+            return;
+        }
+        for [x, y] in places {
             let rows = Places::new(outer, [gone_strides], 0..self.joined() / length);
             // SAFETY: as above.
             unsafe {
                 let rows = rows.map(|[row]| from.add(x + row));
                 *to.add(y) = match self.reduce {
-                    // Fewer than a vector: a call would take longer.
-                    graph::Reduce::Sum | graph::Reduce::Mean if short => {
-                        std::slice::from_raw_parts(from.add(x), length).iter().sum::<f32>() * scale
-                    }
                     graph::Reduce::Max => {
                         rows.fold(f32::NEG_INFINITY, |all, row| all.max((context.kernels.max_row)(row, length)))
                     }

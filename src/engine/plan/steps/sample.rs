@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gemm::POINTER;
 use super::rows::Places;
+use super::select::place;
 use super::{Context, Fault, Limits, Operand, Picture, Strided, Work};
 use crate::engine::plan::kernels::Isa;
 
@@ -64,7 +65,7 @@ impl Work for Resample {
             let strides = [&*self.input.strides, &*self.output.strides];
             for [x, y] in Places::new(outer, strides, 0..outer.iter().product()) {
                 for term in 0..self.terms {
-                    let place = (*places.add(term) as usize).min(self.length - 1);
+                    let place = place(*places.add(term), self.length);
                     *rows.add(term) = self.input.pointer(context).add(x + place * step);
                 }
                 let to = context.arena.add(self.output.offset + y + item * to_step);
@@ -89,8 +90,7 @@ impl GridSample {
     /// The pixel before a place between -1 and 1, and how far beyond it the place lies.
     fn pixel(&self, at: f32, length: usize) -> (f32, f32) {
         let length = length as f32;
-        let at =
-            if self.align_corners { (at + 1.0) / 2.0 * (length - 1.0) } else { ((at + 1.0) * length - 1.0) / 2.0 };
+        let at = if self.align_corners { (at + 1.0) / 2.0 * (length - 1.0) } else { ((at + 1.0) * length - 1.0) / 2.0 };
         (at.floor(), at - at.floor())
     }
 }
@@ -128,7 +128,8 @@ impl Work for GridSample {
                     let (row, column) = (top + dy, left + dx);
                     let inside = |at: f32, length: usize| at >= 0.0 && at < length as f32;
                     if inside(row, self.input.height) && inside(column, self.input.width) {
-                        let offset = row as usize * self.input.row + column as usize * self.input.pixel;
+                        let (row, column) = (place(row, self.input.height), place(column, self.input.width));
+                        let offset = row * self.input.row + column * self.input.pixel;
                         rows[count] = context.arena.add(self.input.offset + offset).cast_const();
                         let share = |far: f32, beyond: f32| if far > 0.0 { beyond } else { 1.0 - beyond };
                         weights[count] = share(dy, bottom) * share(dx, right);

@@ -26,6 +26,19 @@ pub struct Top {
     pub output: Strided,
 }
 
+impl Top {
+    /// The greater, the better. Zeros of either sign are equal, and what is no number is never among the best.
+    fn rank(&self, x: f32) -> f32 {
+        if x.is_nan() {
+            f32::NEG_INFINITY
+        } else if self.largest {
+            x + 0.0
+        } else {
+            0.0 - x
+        }
+    }
+}
+
 impl Work for Top {
     fn check(&self, limits: &Limits, _: &Isa) -> Result<(), Fault> {
         let shape = |last: usize| -> Vec<usize> { self.outer.iter().copied().chain([last]).collect() };
@@ -54,13 +67,10 @@ impl Work for Top {
             unsafe {
                 let (from, to) = (self.input.pointer(context).add(x), context.arena.add(self.output.offset + y));
                 let places: *mut u32 = context.scratch.cast();
-                (0..self.length).for_each(|place| places.add(place).write(place as u32));
+                (0..).zip(0..self.length).for_each(|(number, place)| places.add(place).write(number));
                 let places = std::slice::from_raw_parts_mut(places, self.length);
-                let value = |place: u32| *from.add(place as usize * step);
-                let better = |a: &u32, b: &u32| -> Ordering {
-                    let by_value = value(*b).total_cmp(&value(*a));
-                    (if self.largest { by_value } else { by_value.reverse() }).then(a.cmp(b))
-                };
+                let value = |place: u32| self.rank(*from.add(place as usize * step));
+                let better = |a: &u32, b: &u32| -> Ordering { value(*b).total_cmp(&value(*a)).then(a.cmp(b)) };
                 if self.wanted < self.length {
                     places.select_nth_unstable_by(self.wanted - 1, better);
                 }
@@ -70,6 +80,16 @@ impl Work for Top {
             }
         }
     }
+}
+
+/// The place that a number names, of `length`: below zero, and what is no number, is the first; what is beyond, the last.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a conversion that saturates is what is meant"
+)]
+pub(super) fn place(number: f32, length: usize) -> usize {
+    (number as usize).min(length - 1)
 }
 
 /// Every result is the value at its own coordinates, but along one axis at its place; a place outside is moved to the
@@ -113,14 +133,13 @@ impl Work for Gather {
         let (rows, part) = Share::of(&self.shape).item(item);
         let (last, outer) = (self.shape.len() - 1, &self.shape[..self.shape.len() - 1]);
         let strides = [&*self.values.strides, &*self.places.strides, &*self.output.strides];
-        for [x, place, y] in Places::new(outer, strides, rows) {
+        for [x, at, y] in Places::new(outer, strides, rows) {
             // SAFETY: check() has seen that all is inside, wherever along the axis.
             unsafe {
-                let (values, places) = (self.values.pointer(context).add(x), self.places.pointer(context).add(place));
+                let (values, places) = (self.values.pointer(context).add(x), self.places.pointer(context).add(at));
                 let to = context.arena.add(self.output.offset + y);
                 for index in part.clone() {
-                    // A place below zero, and what is no number, becomes zero.
-                    let place = (*places.add(index * strides[1][last]) as usize).min(self.length - 1);
+                    let place = place(*places.add(index * strides[1][last]), self.length);
                     *to.add(index * strides[2][last]) = *values.add(index * strides[0][last] + place * self.step);
                 }
             }

@@ -41,7 +41,10 @@ impl Moving<'_> {
                 let column = (x * stride[1] + kx * dilation[1]).wrapping_sub(pad[1]);
                 if row < self.input.height && column < self.input.width {
                     // SAFETY: as the caller says.
-                    unsafe { *rows.add(count) = arena.add(self.input.offset + row * self.input.row + column * self.input.pixel) };
+                    unsafe {
+                        *rows.add(count) =
+                            arena.add(self.input.offset + row * self.input.row + column * self.input.pixel)
+                    };
                     count += 1;
                 }
             }

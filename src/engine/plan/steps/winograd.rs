@@ -32,6 +32,9 @@ pub struct Winograd {
 }
 
 impl Winograd {
+    /// Most channels: one tile's products of them fit.
+    pub const CHANNELS_MAX: usize = SCRATCH_MAX / PRODUCTS;
+
     fn across(&self) -> usize {
         self.output.width.div_ceil(RESULTS)
     }
@@ -80,7 +83,15 @@ impl Winograd {
     ///
     /// # Safety
     /// As [`Work::run`].
-    unsafe fn write(&self, tiles: &Range<usize>, products: *const f32, bias: *const f32, first: usize, lanes: usize, context: &Context) {
+    unsafe fn write(
+        &self,
+        tiles: &Range<usize>,
+        products: *const f32,
+        bias: *const f32,
+        first: usize,
+        lanes: usize,
+        context: &Context,
+    ) {
         for (index, tile) in tiles.clone().enumerate() {
             let (top, left) = (tile / self.across() * RESULTS, tile % self.across() * RESULTS);
             let mut results = [std::ptr::null_mut(); RESULTS * RESULTS];
@@ -116,10 +127,10 @@ impl Work for Winograd {
         self.output.check_written(limits)?;
         self.input.check_apart(&self.output)?;
         let lanes = isa.half;
-        if self.input.channels % lanes != 0 || self.output.channels % lanes != 0 {
+        if !self.input.channels.is_multiple_of(lanes) || !self.output.channels.is_multiple_of(lanes) {
             return Err(format!("{} channels to {}: not whole vectors", self.input.channels, self.output.channels));
         }
-        if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > SCRATCH_MAX / PRODUCTS {
+        if self.pad.iter().any(|&pad| pad > PIXELS) || self.input.channels > Self::CHANNELS_MAX {
             return Err(format!("a padding of {:?}, or {} channels", self.pad, self.input.channels));
         }
         self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;

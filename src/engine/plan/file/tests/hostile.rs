@@ -158,7 +158,8 @@ fn programs_of_bytes_that_are_accepted_are_harmless() {
 fn bytes_are_refused_where_there_are_no_products_of_them() {
     let portable = tables()[1].isa;
     let written = Written::of(portable, bytes(portable));
-    let without = Isa { int8: None, name: portable.name, lanes: portable.lanes, half: portable.half, pixels: portable.pixels };
+    let without =
+        Isa { int8: None, name: portable.name, lanes: portable.lanes, half: portable.half, pixels: portable.pixels };
     let error = open(&written.path(), &written.binding(), &without).unwrap_err();
     assert!(matches!(&error, Error::Invalid { fault, .. } if fault.contains("int8 plans need")), "{error}");
 }
@@ -202,6 +203,9 @@ fn changed(change: impl Fn(&mut Program)) -> Error {
     written.open().expect_err("a program that must be refused")
 }
 
+/// Makes a program one that must be refused.
+type Spoil = Box<dyn Fn(&mut Program)>;
+
 #[test]
 fn each_danger_is_named() {
     macro_rules! first {
@@ -213,7 +217,7 @@ fn each_danger_is_named() {
                 .unwrap()
         };
     }
-    let refused: [(&str, Box<dyn Fn(&mut Program)>); 24] = [
+    let refused: [(&str, Spoil); 24] = [
         ("an arena larger than memory", Box::new(|p| p.arena = usize::MAX)),
         ("an arena of 2 GiB", Box::new(|p| p.arena = 1 << 29)),
         ("an arena without values", Box::new(|p| p.arena = 0)),

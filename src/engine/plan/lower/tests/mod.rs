@@ -63,12 +63,13 @@ fn the_demo_is_lowered_and_fused_and_still_the_same_network() {
     assert!(!graph.nodes.iter().any(|node| matches!(node.op, Op::Unary(Unary::Silu))), "every SiLU has a home");
     let fused = reference::run(&graph, &picture);
     assert!(worst(&fused[graph.outputs[0]], &expected[0]) < 1e-4);
-    let mut runner = crate::engine::plan::exec::Runner::new(graph.clone());
-    runner.run(&picture);
-    for node in &graph.nodes {
-        let worst = worst(&runner.read(node.output), &fused[node.output]);
-        assert!(worst < 1e-4, "{}: {:?}: {worst}", graph.values[node.output].name, node.op);
-    }
+    let kernels = crate::engine::plan::kernels::native();
+    let baked = crate::engine::plan::bake::bake(&graph, kernels.isa).unwrap();
+    baked.program.check(baked.weights.len(), kernels.isa).unwrap();
+    let mut runner = crate::engine::plan::exec::Runner::new(baked.program, baked.weights, kernels, 2);
+    runner.input_mut().copy_from_slice(&picture);
+    runner.run();
+    assert!(worst(runner.output(0), &fused[graph.outputs[0]]) < 1e-3);
 }
 
 /// Rows of detections come best first, and rows of nearly one score in either order: the greatest difference between
@@ -219,62 +220,4 @@ fn survey() {
 
 fn write_singles(path: &str, values: &[f32]) {
     std::fs::write(path, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-}
-
-mod speed {
-    use super::*;
-
-    #[test]
-    #[ignore = "prints times"]
-    fn times() {
-        let path = std::env::var("MODEL").unwrap();
-        let side: usize = std::env::var("SIDE").unwrap().parse().unwrap();
-        let mut model = onnx().with_ignore_output_shapes(true).model_for_path(path).unwrap();
-        model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, [1, 3, side, side])).unwrap();
-        let mut graph = lower(&simplify(model.into_typed().unwrap()).unwrap()).map_err(|why| panic!("{why}")).unwrap();
-        fuse(&mut graph);
-        if let Ok(to) = std::env::var("DUMP") {
-            std::fs::write(to, serde_json::to_vec(&graph).unwrap()).unwrap();
-            return;
-        }
-        let mut random = Random::new(1);
-        let picture: Vec<f32> = (0..3 * side * side).map(|_| random.uniform(0.0, 1.0)).collect();
-        let mut runner = crate::engine::plan::exec::Runner::new(graph);
-        runner.run(&picture);
-        let mut best = vec![f64::MAX; runner.times.len()];
-        for _ in 0..8 {
-            runner.times.fill(0.0);
-            runner.run(&picture);
-            best.iter_mut().zip(&runner.times).for_each(|(best, time)| *best = best.min(*time));
-        }
-        let graph = runner.graph();
-        let (mut convs, mut flops, mut rest) = (0.0, 0.0, 0.0);
-        for (node, &time) in graph.nodes.iter().zip(&best) {
-            let shape = &graph.values[node.output].shape;
-            if let Op::Conv(conv) = node.op {
-                let filter = &graph.values[node.inputs[1]].shape;
-                let work = 2.0 * (shape.iter().product::<usize>() * filter[1..].iter().product::<usize>()) as f64;
-                println!(
-                    "{:>7.3} ms {:>6.1} GF/s {:?} {:?} s{}",
-                    time * 1e3,
-                    work / time / 1e9,
-                    shape,
-                    filter,
-                    conv.window.stride[0]
-                );
-                convs += time;
-                flops += work;
-            } else if !matches!(node.op, Op::Reshape | Op::Slice { .. } | Op::Permute { .. }) {
-                println!("{:>7.3} ms {:?} {:?}", time * 1e3, node.op, shape);
-                rest += time;
-            }
-        }
-        println!(
-            "convolutions {:.2} ms, {:.1} GFLOP, {:.1} GF/s; the rest {:.2} ms",
-            convs * 1e3,
-            flops / 1e9,
-            flops / convs / 1e9,
-            rest * 1e3
-        );
-    }
 }
