@@ -67,9 +67,9 @@ fn in_fours(graph: &Graph, layout: &Layout, value: ValueId) -> bool {
         && layout.places[value].as_ref().is_some_and(|place| {
             let shape = &graph.values[value].shape;
             let strides = place.strides.iter().enumerate().filter(|(axis, _)| *axis != 1);
-            shape[1] % QUAD == 0
-                && place.offset % QUAD == 0
-                && strides.into_iter().all(|(_, stride)| stride % QUAD == 0)
+            shape[1].is_multiple_of(QUAD)
+                && place.offset.is_multiple_of(QUAD)
+                && strides.into_iter().all(|(_, stride)| stride.is_multiple_of(QUAD))
         })
 }
 
@@ -118,7 +118,7 @@ impl BytePlan {
             wanted.nodes[at]
                 && added
                 && conv.groups == 1
-                && filters.shape[1] % QUAD == 0
+                && filters.shape[1].is_multiple_of(QUAD)
                 && channels_together(graph, layout, input)
                 && channels_together(graph, layout, node.output)
                 && buffer(input).is_some_and(|buffer| !banned[buffer])

@@ -147,13 +147,13 @@ impl<'g> Baker<'g> {
             if !self.is_quantized() && self.steps.len() > before {
                 self.quantize_output(node);
             }
-            if let Op::Conv(conv) = &node.op {
-                if let Some(plan) = self.probed.take() {
-                    if plan.conv_is_quantized(index) {
-                        self.probe(node, conv, &plan)?;
-                    }
-                    self.probed = Some(plan);
+            if let Op::Conv(conv) = &node.op
+                && let Some(plan) = self.probed.take()
+            {
+                if plan.conv_is_quantized(index) {
+                    self.probe(node, conv, &plan)?;
                 }
+                self.probed = Some(plan);
             }
         }
         Ok(self)

@@ -6,6 +6,7 @@ use crate::engine::plan::bake::{Baked, bake, bake_kept, bake_quantized};
 use crate::engine::plan::exec::Runner;
 use crate::engine::plan::graph::{Graph, Op};
 use crate::engine::plan::kernels::Kernels;
+use crate::engine::plan::kernels::bytes::QUAD;
 
 /// How to choose.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +70,7 @@ pub fn candidates(graph: &Graph) -> Vec<bool> {
     }
     let is_candidate = |node: &crate::engine::plan::graph::Node| {
         let Op::Conv(conv) = &node.op else { return false };
-        conv.groups == 1 && graph.values[node.inputs[1]].shape[1] % 4 == 0 && !raw[node.inputs[0]] && inner[node.output]
+        conv.groups == 1 && graph.values[node.inputs[1]].shape[1].is_multiple_of(QUAD) && !raw[node.inputs[0]] && inner[node.output]
     };
     graph.nodes.iter().map(is_candidate).collect()
 }

@@ -48,7 +48,7 @@ pub fn check_scale(scale: Scale, isa: &Isa) -> Result<(), Fault> {
             isa.name
         ));
     };
-    if !(scale.step.is_normal() && scale.step > 0.0) || !(int8.low..int8.low + 256).contains(&scale.zero) {
+    if !scale.step.is_normal() || scale.step < 0.0 || !(int8.low..int8.low + 256).contains(&scale.zero) {
         return Err(format!("{scale:?}, where bytes begin at {}", int8.low));
     }
     Ok(())

@@ -360,7 +360,7 @@ impl Work for QuantizedConv {
         self.window.check()?;
         let channels = self.input.at.channels;
         let products = channels.checked_mul(self.taps());
-        if channels % QUAD != 0 || products.is_none_or(|products| products > PRODUCTS_MAX) {
+        if !channels.is_multiple_of(QUAD) || products.is_none_or(|products| products > PRODUCTS_MAX) {
             return Err(format!(
                 "{channels} channels under {} taps: quads, and at most {PRODUCTS_MAX} products",
                 self.taps()
