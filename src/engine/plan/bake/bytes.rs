@@ -12,6 +12,7 @@ use crate::engine::plan::graph::{Conv, Graph, Node, Op, Residual, ValueId, Windo
 use crate::engine::plan::int8::Quantized;
 use crate::engine::plan::kernels::Isa;
 use crate::engine::plan::kernels::bytes::{QUAD, Scale};
+use crate::engine::plan::kernels::isa::INT8_NEEDS;
 use crate::engine::plan::layout::{Layout, Place, lay_out};
 use crate::engine::plan::steps::{Added, BytePicture, Picture, Quantize, QuantizedConv, QuantizedPool, Step};
 
@@ -83,12 +84,7 @@ impl BytePlan {
         wanted: &Quantized,
         is_view: &[bool],
     ) -> Result<Self, String> {
-        let int8 = isa.int8.ok_or_else(|| {
-            format!(
-                "{} has no products of bytes: int8 plans need AVX-512 VNNI, AVX-VNNI or the dot product of ARMv8.2",
-                isa.name
-            )
-        })?;
+        let int8 = isa.int8.ok_or_else(|| format!("{INT8_NEEDS}; {} has neither", isa.name))?;
         let buffer = |value: ValueId| layout.places[value].as_ref().map(|place| place.buffer);
         let mut banned = vec![false; layout.buffers.len()];
         banned[buffer(graph.input).expect("the input has a place")] = true;

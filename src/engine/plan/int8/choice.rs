@@ -70,7 +70,10 @@ pub fn candidates(graph: &Graph) -> Vec<bool> {
     }
     let is_candidate = |node: &crate::engine::plan::graph::Node| {
         let Op::Conv(conv) = &node.op else { return false };
-        conv.groups == 1 && graph.values[node.inputs[1]].shape[1].is_multiple_of(QUAD) && !raw[node.inputs[0]] && inner[node.output]
+        conv.groups == 1
+            && graph.values[node.inputs[1]].shape[1].is_multiple_of(QUAD)
+            && !raw[node.inputs[0]]
+            && inner[node.output]
     };
     graph.nodes.iter().map(is_candidate).collect()
 }

@@ -14,6 +14,9 @@ pub struct Isa {
     pub int8: Option<Int8>,
 }
 
+/// What is said of a CPU, or of a target, without [`Isa::int8`].
+pub const INT8_NEEDS: &str = "int8 plans need a CPU with AVX-512 VNNI, AVX-VNNI or the dot product of ARMv8.2";
+
 /// How an instruction set multiplies bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Int8 {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Fault, Limits, Picture};
 use crate::engine::plan::kernels::Isa;
 use crate::engine::plan::kernels::bytes::Scale;
+use crate::engine::plan::kernels::isa::INT8_NEEDS;
 
 /// A picture of bytes, and what they mean. Its offset and strides count bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,10 +44,7 @@ pub fn of_bytes(picture: &Picture) -> Picture {
 /// Whether bytes can mean that.
 pub fn check_scale(scale: Scale, isa: &Isa) -> Result<(), Fault> {
     let Some(int8) = isa.int8 else {
-        return Err(format!(
-            "int8 plans need a CPU with AVX-512 VNNI, AVX-VNNI or the dot product of ARMv8.2; this one is for {}",
-            isa.name
-        ));
+        return Err(format!("{INT8_NEEDS}; this plan is for {}", isa.name));
     };
     if !scale.step.is_normal() || scale.step < 0.0 || !(int8.low..int8.low + 256).contains(&scale.zero) {
         return Err(format!("{scale:?}, where bytes begin at {}", int8.low));
