@@ -89,7 +89,7 @@ impl Target {
     /// It is not known, or its CPU does not multiply bytes.
     pub fn parse_int8(target: &str) -> Result<Self, String> {
         if target == NATIVE {
-            return kernels::int8().map(Into::into).ok_or_else(|| format!("{INT8_NEEDS}; this one has neither"));
+            return kernels::int8().map(Into::into).ok_or_else(|| format!("{INT8_NEEDS}; this one has none of them"));
         }
         let word = target.to_lowercase();
         let name = TARGETS_INT8.iter().find(|(name, _)| *name == word).map_or(word.as_str(), |(_, isa)| isa);

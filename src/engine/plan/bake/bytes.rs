@@ -84,7 +84,7 @@ impl BytePlan {
         wanted: &Quantized,
         is_view: &[bool],
     ) -> Result<Self, String> {
-        let int8 = isa.int8.ok_or_else(|| format!("{INT8_NEEDS}; {} has neither", isa.name))?;
+        let int8 = isa.int8.ok_or_else(|| format!("{INT8_NEEDS}; {} has none of them", isa.name))?;
         let buffer = |value: ValueId| layout.places[value].as_ref().map(|place| place.buffer);
         let mut banned = vec![false; layout.buffers.len()];
         banned[buffer(graph.input).expect("the input has a place")] = true;
