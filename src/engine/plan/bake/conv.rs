@@ -4,16 +4,21 @@ use std::ops::Range;
 
 use super::Baker;
 use crate::engine::plan::graph::{Conv, Finish, Node, Residual, ValueId, Window};
-use crate::engine::plan::kernels::winograd::{self, PRODUCTS};
+use crate::engine::plan::kernels::winograd::{self, PRODUCTS, RESULTS};
 use crate::engine::plan::layout::Place;
 use crate::engine::plan::steps::{self, Depthwise, GridSample, Operand, Picture, Pool, Step, Winograd};
 
 /// Up to this many values under one row of the window, taps that lie side by side are taken as one tap of more channels:
 /// loops over three channels would spend their time on pointers.
 const MERGED_DEPTH_MAX: usize = 24;
+/// Up to this many channels that is so however wide the window is: the patches of a transformer are 14 or 16 of 3.
+const MERGED_CHANNELS_MAX: usize = 4;
 
-/// Pixels below which the four times as many weights of Winograd's way take longer to fetch than it saves.
-const WINOGRAD_PIXELS_MIN: usize = 300;
+/// What Winograd's way costs beside its products, in multiply-adds: for each vector of channels of a tile, to make products
+/// of pixels; and for each vector of results, to store products, load them, and make results of them. Instructions of the
+/// NEON kernels, counted (`benches/README.md`), by 1.2, which a multiply-add of the micro-kernel takes with its loads.
+const WINOGRAD_INPUT: usize = 300;
+const WINOGRAD_OUTPUT: usize = 600;
 
 /// A value [N, C, H, W] of which one picture is meant.
 #[derive(Clone, Debug)]
@@ -157,11 +162,11 @@ impl<'g> Baker<'g> {
         if groups > 1 {
             return if depth == 1 && outputs == groups { Way::Depthwise } else { Way::Taps };
         }
-        if self.takes_winograd(conv, depth, outputs, to.shape[2] * to.shape[3]) {
+        if self.takes_winograd(conv, depth, outputs, [to.shape[2], to.shape[3]]) {
             return Way::Winograd;
         }
-        let is_narrow = depth * width <= MERGED_DEPTH_MAX && width > 1 && conv.window.dilation[1] == 1;
-        if is_narrow { Way::Rows } else { Way::Taps }
+        let is_narrow = depth * width <= MERGED_DEPTH_MAX || depth <= MERGED_CHANNELS_MAX;
+        if is_narrow && width > 1 && conv.window.dilation[1] == 1 { Way::Rows } else { Way::Taps }
     }
 
     /// A step for each picture of some channels.
@@ -312,16 +317,27 @@ impl<'g> Baker<'g> {
         (self.add_weights(weights), self.add_weights(sums))
     }
 
-    /// Whether Winograd's way is the faster one: it saves three quarters of the products, and costs four times the weights.
-    fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, pixels: usize) -> bool {
+    /// Whether Winograd's way is the faster one. It needs 36 products for 16 results instead of 144; and to make them of
+    /// pixels, and results of them, and four times the weights. In multiply-adds of one vector, which is what a CPU that is
+    /// busy counts its time in.
+    fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, size: [usize; 2]) -> bool {
         let Window { kernel, stride, dilation, pad } = conv.window;
         let lanes = self.isa.half;
-        depth <= Winograd::CHANNELS_MAX
+        let fits = (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
+            && depth <= Winograd::CHANNELS_MAX
             && pad.iter().all(|&pad| pad <= winograd::PIXELS)
-            && (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
             && depth.is_multiple_of(lanes)
-            && outputs.is_multiple_of(lanes)
-            && pixels >= WINOGRAD_PIXELS_MIN
+            && outputs.is_multiple_of(lanes);
+        if !fits {
+            return false;
+        }
+        let vectors = outputs.div_ceil(self.isa.lanes);
+        let tiles = size[0].div_ceil(RESULTS) * size[1].div_ceil(RESULTS);
+        let direct = size[0] * size[1] * 9 * depth * vectors;
+        let products = tiles * PRODUCTS * depth * vectors;
+        let around = tiles * (WINOGRAD_INPUT * depth.div_ceil(self.isa.lanes) + WINOGRAD_OUTPUT * vectors);
+        let weights = (PRODUCTS - 9) * depth * vectors * self.isa.weight_cost;
+        products + around + weights < direct
     }
 
     pub(super) fn pool(&mut self, node: &Node, window: Window) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use super::math::finish;
 use super::vector::Vector;
-use crate::engine::plan::graph::{Finish, Residual};
+use crate::engine::plan::graph::{Activation, Finish, Residual};
 
 /// Pixels of one row of results, under all of which the same taps are inside the picture.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,26 @@ const BLOCK: usize = 4;
 /// See [`super::Kernels::depthwise`].
 #[inline(always)]
 pub unsafe fn run<V: Vector>(run: &Run<'_>) {
+    // A loop for each activation, as in [`super::gemm::finish`].
+    // SAFETY: the caller's promise.
+    unsafe {
+        match run.finish.activation {
+            Activation::None => run_with::<V>(run, Activation::None),
+            Activation::Relu => run_with::<V>(run, Activation::Relu),
+            Activation::Silu => run_with::<V>(run, Activation::Silu),
+            Activation::HardSwish => run_with::<V>(run, Activation::HardSwish),
+            Activation::Gelu => run_with::<V>(run, Activation::Gelu),
+            Activation::Sigmoid => run_with::<V>(run, Activation::Sigmoid),
+        }
+        let whole = run.channels - run.channels % V::LANES;
+        if whole < run.channels {
+            last_channels::<V>(run, whole);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn run_with<V: Vector>(run: &Run<'_>, activation: Activation) {
     // SAFETY: the caller's promise.
     unsafe {
         let whole = run.channels - run.channels % V::LANES;
@@ -44,7 +64,7 @@ pub unsafe fn run<V: Vector>(run: &Run<'_>) {
                     }
                 }
                 for (p, sum) in sums.into_iter().enumerate() {
-                    store(run, pixel + p, channel, sum);
+                    store(run, activation, pixel + p, channel, sum);
                 }
                 pixel += BLOCK;
             }
@@ -54,23 +74,21 @@ pub unsafe fn run<V: Vector>(run: &Run<'_>) {
                     let x = V::load(row.add(pixel * run.step + channel));
                     sum = x.mul_add(V::load(weights.add(channel)), sum);
                 }
-                store(run, pixel, channel, sum);
+                store(run, activation, pixel, channel, sum);
                 pixel += 1;
             }
             channel += V::LANES;
-        }
-        if whole < run.channels {
-            last_channels::<V>(run, whole);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn store<V: Vector>(run: &Run<'_>, pixel: usize, channel: usize, sum: V) {
+unsafe fn store<V: Vector>(run: &Run<'_>, activation: Activation, pixel: usize, channel: usize, sum: V) {
     // SAFETY: the caller's promise; without a residual its pointer is not read.
     unsafe {
         let residual = run.residual.wrapping_add(pixel * run.residual_step + channel);
-        finish(run.finish, sum, residual).store(run.output.add(pixel * run.output_step + channel));
+        finish(Finish { activation, residual: run.finish.residual }, sum, residual)
+            .store(run.output.add(pixel * run.output_step + channel));
     }
 }
 

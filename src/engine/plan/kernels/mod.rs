@@ -156,6 +156,9 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
                 gemm::finish::<$vector>(tile, sums, pixels, vectors)
             } }
+            enabled! { $feature unsafe fn finish_half(tile: &Tile, sums: *const $half, pixels: usize, vectors: usize) {
+                gemm::finish::<$half>(tile, sums, pixels, vectors)
+            } }
             enabled! { $feature unsafe fn unary(op: Unary, x: *const f32, to: *mut f32, count: usize) { rows::unary::<$vector>(op, x, to, count) } }
             enabled! { $feature unsafe fn binary(op: Binary, a: Row, b: Row, to: *mut f32, count: usize) { rows::binary::<$vector>(op, a, b, to, count) } }
             enabled! { $feature unsafe fn max_rows(rows: &[*const f32], to: *mut f32, count: usize) { rows::max_rows::<$vector>(rows, to, count) } }
@@ -190,9 +193,9 @@ macro_rules! kernels {
             } }
             enabled! { $feature unsafe fn winograd_output(tile: &winograd::Output<'_>) {
                 if tile.channels.is_multiple_of(isa::$isa.lanes) {
-                    winograd::output::<$vector>(tile);
+                    winograd::output::<$vector>(tile, finish);
                 } else {
-                    winograd::output::<$half>(tile);
+                    winograd::output::<$half>(tile, finish_half);
                 }
             } }
             enabled! { $feature unsafe fn sum_row(x: *const f32, count: usize) -> f32 {

@@ -1,7 +1,9 @@
 //! Winograd's minimal filtering F(4×4, 3×3): 16 results of a 3×3 window out of 36 products instead of 144 (A. Lavin, S. Gray,
 //! Fast Algorithms for Convolutional Neural Networks, 2015), with the points 0, ±1, ±2 and infinity.
 
-use super::math::finish;
+use std::mem::MaybeUninit;
+
+use super::gemm::{FinishTile, Tile};
 use super::vector::Vector;
 use crate::engine::plan::graph::Finish;
 
@@ -11,6 +13,8 @@ pub const RESULTS: usize = 4;
 pub const PIXELS: usize = 6;
 /// Products of a tile.
 pub const PRODUCTS: usize = PIXELS * PIXELS;
+/// Most channels of results at once: those of the widest panel.
+pub const CHANNELS_MAX: usize = 64;
 
 /// What [`super::Kernels::winograd_output`] needs.
 #[derive(Clone, Copy, Debug)]
@@ -25,31 +29,31 @@ pub struct Output<'a> {
     /// What is added to each result, where the finish says so.
     pub residuals: &'a [*const f32; RESULTS * RESULTS],
     pub finish: Finish,
-    /// Whole vectors of [`super::Isa::half`].
+    /// Whole vectors of [`super::Isa::half`], [`CHANNELS_MAX`] at most.
     pub channels: usize,
 }
 
-/// `Bᵀ d`, in place.
+/// `Bᵀ d`. No number is needed again after it was a term, so that a multiply-add finds its sum in place.
 #[inline(always)]
 unsafe fn input_row<V: Vector>(d: [V; PIXELS]) -> [V; PIXELS] {
     // SAFETY: the caller has the instruction set.
     unsafe {
-        let (four, minus_four, minus_five) = (V::splat(4.0), V::splat(-4.0), V::splat(-5.0));
-        let (even, odd) = (d[2].mul_add(minus_four, d[4]), d[1].mul_add(minus_four, d[3]));
+        let (four, minus_four) = (V::splat(4.0), V::splat(-4.0));
         let (near, far) = (d[4].sub(d[2]), d[3].sub(d[1]));
-        let far = far.add(far);
+        let twice = far.add(far);
+        let (even, odd) = (d[2].mul_add(minus_four, d[4]), d[1].mul_add(minus_four, d[3]));
         [
-            d[0].mul_add(four, d[2].mul_add(minus_five, d[4])),
+            d[0].sub(d[2]).mul_add(four, near),
             even.add(odd),
             even.sub(odd),
-            near.add(far),
-            near.sub(far),
-            d[1].mul_add(four, d[3].mul_add(minus_five, d[5])),
+            near.add(twice),
+            near.sub(twice),
+            far.mul_add(minus_four, d[5].sub(d[3])),
         ]
     }
 }
 
-/// `Aᵀ m`.
+/// `Aᵀ m`, in the same manner.
 #[inline(always)]
 unsafe fn output_row<V: Vector>(m: [V; PIXELS]) -> [V; RESULTS] {
     // SAFETY: the caller has the instruction set.
@@ -60,7 +64,7 @@ unsafe fn output_row<V: Vector>(m: [V; PIXELS]) -> [V; RESULTS] {
             m[0].add(sum).add(wide),
             tilt.mul_add(V::splat(2.0), difference),
             wide.mul_add(V::splat(4.0), sum),
-            tilt.mul_add(V::splat(8.0), difference).add(m[5]),
+            tilt.mul_add(V::splat(8.0), difference.add(m[5])),
         ]
     }
 }
@@ -68,26 +72,30 @@ unsafe fn output_row<V: Vector>(m: [V; PIXELS]) -> [V; RESULTS] {
 /// See [`super::Kernels::winograd_input`].
 #[inline(always)]
 pub unsafe fn input<V: Vector>(pixels: &[*const f32; PRODUCTS], to: *mut f32, step: usize, channels: usize) {
+    // Not an array of zeros: they are more than there are registers, and would be written for nothing.
+    let mut half = MaybeUninit::<[V; PRODUCTS]>::uninit();
+    let half = half.as_mut_ptr().cast::<V>();
     let mut channel = 0;
     while channel < channels {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; all of `half` is written before it is read.
         unsafe {
-            let zero = V::splat(0.0);
-            let mut half = [[zero; PIXELS]; PIXELS];
-            for (column, half) in half.iter_mut().enumerate() {
-                let mut d = [zero; PIXELS];
+            for column in 0..PIXELS {
+                let mut d = [V::splat(0.0); PIXELS];
                 for (row, d) in d.iter_mut().enumerate() {
                     *d = V::load(pixels[row * PIXELS + column].add(channel));
                 }
-                *half = input_row(d);
+                for (row, value) in input_row(d).into_iter().enumerate() {
+                    half.add(row * PIXELS + column).write(value);
+                }
             }
             for row in 0..PIXELS {
-                let mut d = [zero; PIXELS];
-                for (d, half) in d.iter_mut().zip(&half) {
-                    *d = half[row];
+                let to = to.add(row * PIXELS * step + channel);
+                let mut d = [V::splat(0.0); PIXELS];
+                for (column, d) in d.iter_mut().enumerate() {
+                    *d = half.add(row * PIXELS + column).read();
                 }
                 for (column, value) in input_row(d).into_iter().enumerate() {
-                    value.store(to.add((row * PIXELS + column) * step + channel));
+                    value.store(to.add(column * step));
                 }
             }
         }
@@ -95,43 +103,66 @@ pub unsafe fn input<V: Vector>(pixels: &[*const f32; PRODUCTS], to: *mut f32, st
     }
 }
 
-/// See [`super::Kernels::winograd_output`].
+/// The results of a tile before they are finished, `[result][vector]`.
+#[repr(align(64))]
+struct Sums([f32; RESULTS * RESULTS * CHANNELS_MAX]);
+
+/// See [`super::Kernels::winograd_output`]. What follows the sums is `finish`'s, as for every other convolution: in a loop
+/// of its own, the constants of an activation keep their registers.
 #[inline(always)]
-pub unsafe fn output<V: Vector>(tile: &Output<'_>) {
-    let mut channel = 0;
-    while channel < tile.channels {
-        // SAFETY: the caller's promise.
+pub unsafe fn output<V: Vector>(tile: &Output<'_>, finish: FinishTile<V>) {
+    let mut half = MaybeUninit::<[V; PIXELS * RESULTS]>::uninit();
+    let half = half.as_mut_ptr().cast::<V>();
+    let mut sums = MaybeUninit::<Sums>::uninit();
+    let sums = sums.as_mut_ptr().cast::<V>();
+    let vectors = tile.channels.min(CHANNELS_MAX) / V::LANES;
+    for vector in 0..vectors {
+        let channel = vector * V::LANES;
+        // SAFETY: the caller's promise; `half` is written before it is read.
         unsafe {
-            let zero = V::splat(0.0);
-            let bias = V::load(tile.bias.add(channel));
-            let mut half = [[zero; RESULTS]; PIXELS];
-            for (column, half) in half.iter_mut().enumerate() {
-                let mut m = [zero; PIXELS];
+            for column in 0..PIXELS {
+                let mut m = [V::splat(0.0); PIXELS];
                 for (row, m) in m.iter_mut().enumerate() {
                     *m = V::load(tile.products.add((row * PIXELS + column) * tile.step + channel));
                 }
-                *half = output_row(m);
+                for (row, value) in output_row(m).into_iter().enumerate() {
+                    half.add(row * PIXELS + column).write(value);
+                }
             }
+            let bias = V::load(tile.bias.add(channel));
             for row in 0..RESULTS {
-                let mut m = [zero; PIXELS];
-                for (m, half) in m.iter_mut().zip(&half) {
-                    *m = half[row];
+                let mut m = [V::splat(0.0); PIXELS];
+                for (column, m) in m.iter_mut().enumerate() {
+                    *m = half.add(row * PIXELS + column).read();
                 }
                 for (column, value) in output_row(m).into_iter().enumerate() {
-                    let at = row * RESULTS + column;
-                    let (to, residual) = (tile.results[at], tile.residuals[at]);
-                    if !to.is_null() {
-                        finish(tile.finish, value.add(bias), residual.wrapping_add(channel)).store(to.add(channel));
-                    }
+                    sums.add((row * RESULTS + column) * vectors + vector).write(value.add(bias));
                 }
             }
         }
-        channel += V::LANES;
     }
+    let (mut outputs, mut residuals, mut count) = (*tile.results, *tile.residuals, 0);
+    for at in 0..RESULTS * RESULTS {
+        if outputs[at].is_null() {
+            continue;
+        }
+        if count != at {
+            (outputs[count], residuals[count]) = (outputs[at], residuals[at]);
+            // SAFETY: both are results of the tile.
+            unsafe { sums.add(count * vectors).copy_from_nonoverlapping(sums.add(at * vectors), vectors) };
+        }
+        count += 1;
+    }
+    let rows = Tile {
+        outputs: outputs.as_ptr(),
+        residuals: residuals.as_ptr(),
+        ..Tile::new(0, 0, tile.bias, tile.bias, 0, tile.finish)
+    };
+    // SAFETY: the sums of `count` results have been written, one place after the other.
+    unsafe { finish(&rows, sums, count, vectors) };
 }
 
 /// `G g Gᵀ`: the filter of 3×3 as its 36 factors.
-#[expect(clippy::cast_possible_truncation, reason = "rounded once, after all that is reckoned in double")]
 pub fn filter(g: [[f32; 3]; 3]) -> [f32; PRODUCTS] {
     let row = |g: [f64; 3]| {
         let (even, odd) = (g[0] + g[2], g[1]);

@@ -63,12 +63,18 @@ impl Winograd {
         let input = context.arena.wrapping_add(self.input.offset).cast_const();
         for (index, tile) in tiles.clone().enumerate() {
             let (top, left) = (tile / self.across() * RESULTS, tile % self.across() * RESULTS);
+            let (y, x) = (top.wrapping_sub(self.pad[0]), left.wrapping_sub(self.pad[1]));
             let mut pixels = [zeros; PRODUCTS];
-            for (at, pixel) in pixels.iter_mut().enumerate() {
-                let y = (top + at / PIXELS).wrapping_sub(self.pad[0]);
-                let x = (left + at % PIXELS).wrapping_sub(self.pad[1]);
-                if y < self.input.height && x < self.input.width {
-                    *pixel = input.wrapping_add(y * self.input.row + x * self.input.pixel);
+            for (row, pixels) in pixels.chunks_exact_mut(PIXELS).enumerate() {
+                let y = y.wrapping_add(row);
+                if y >= self.input.height {
+                    continue;
+                }
+                let from = input.wrapping_add(y * self.input.row).wrapping_add(x.wrapping_mul(self.input.pixel));
+                for (column, pixel) in pixels.iter_mut().enumerate() {
+                    if x.wrapping_add(column) < self.input.width {
+                        *pixel = from.wrapping_add(column * self.input.pixel);
+                    }
                 }
             }
             // SAFETY: the pixels are inside the picture, the products inside the scratch.
@@ -96,13 +102,17 @@ impl Winograd {
             let (top, left) = (tile / self.across() * RESULTS, tile % self.across() * RESULTS);
             let mut results = [std::ptr::null_mut(); RESULTS * RESULTS];
             let mut residuals = [std::ptr::null(); RESULTS * RESULTS];
-            for at in 0..RESULTS * RESULTS {
-                let (y, x) = (top + at / RESULTS, left + at % RESULTS);
-                if y < self.output.height && x < self.output.width {
-                    let offset = |of: &Picture| of.offset + y * of.row + x * of.pixel + first;
-                    results[at] = context.arena.wrapping_add(offset(&self.output));
-                    if let Some(residual) = &self.residual {
-                        residuals[at] = context.arena.wrapping_add(offset(residual)).cast_const();
+            let place = |of: &Picture| context.arena.wrapping_add(of.offset + top * of.row + left * of.pixel + first);
+            let columns = RESULTS.min(self.output.width - left);
+            for row in 0..RESULTS.min(self.output.height - top) {
+                let to = place(&self.output).wrapping_add(row * self.output.row);
+                for column in 0..columns {
+                    results[row * RESULTS + column] = to.wrapping_add(column * self.output.pixel);
+                }
+                if let Some(residual) = &self.residual {
+                    let from = place(residual).wrapping_add(row * residual.row).cast_const();
+                    for column in 0..columns {
+                        residuals[row * RESULTS + column] = from.wrapping_add(column * residual.pixel);
                     }
                 }
             }
@@ -169,10 +179,14 @@ impl Work for Winograd {
                 for product in 0..PRODUCTS {
                     let from = read.add(product * self.tiles_each() * channels);
                     let to = products.add(product * self.tiles_each() * LANES_MAX);
-                    for index in 0..tiles.len().next_multiple_of(panel.pixels) {
-                        let tile = index.min(tiles.len() - 1);
-                        *rows.inputs.add(index) = from.add(tile * channels);
-                        *rows.outputs.add(index) = to.add(tile * LANES_MAX);
+                    for tile in 0..tiles.len() {
+                        *rows.inputs.add(tile) = from.wrapping_add(tile * channels);
+                        *rows.outputs.add(tile) = to.wrapping_add(tile * LANES_MAX);
+                    }
+                    let last = tiles.len() - 1;
+                    for tile in tiles.len()..tiles.len().next_multiple_of(panel.pixels) {
+                        *rows.inputs.add(tile) = from.add(last * channels);
+                        *rows.outputs.add(tile) = to.add(last * LANES_MAX);
                     }
                     let tile = Tile::new(1, channels, weights, zeros, 0, Finish::default());
                     rows.run(context.kernels, panel, tile, tiles.len(), panel.lanes);

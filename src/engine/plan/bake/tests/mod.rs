@@ -2,6 +2,7 @@
 //! several, answer what the reference answers.
 
 mod bytes;
+mod convolutions;
 mod draft;
 
 use draft::{Draft, KINDS, Kind, convolved};

@@ -158,8 +158,7 @@ fn programs_of_bytes_that_are_accepted_are_harmless() {
 fn bytes_are_refused_where_there_are_no_products_of_them() {
     let portable = tables()[1].isa;
     let written = Written::of(portable, bytes(portable));
-    let without =
-        Isa { int8: None, name: portable.name, lanes: portable.lanes, half: portable.half, pixels: portable.pixels };
+    let without = Isa { int8: None, ..kernels::isa::PORTABLE };
     let error = open(&written.path(), &written.binding(), &without).unwrap_err();
     assert!(matches!(&error, Error::Invalid { fault, .. } if fault.contains("int8 plans need")), "{error}");
 }
