@@ -2,6 +2,7 @@
 //!
 //! May not know: where frames come from, where predictions go.
 
+mod accuracy;
 mod annotate;
 pub mod family;
 pub mod geometry;
@@ -21,6 +22,7 @@ mod verify;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use accuracy::{Accuracy, accuracy};
 pub use annotate::Annotator;
 pub use labels::Labels;
 pub use predictions::{ClassMap, ClassScore, Detection, Keypoint, Predictions, Shape, Span};

@@ -66,6 +66,12 @@ impl<W: AsRef<[f32]>> Runner<W> {
         unsafe { std::slice::from_raw_parts_mut(self.arena.pointer().add(offset), volume) }
     }
 
+    /// All that it works in, for who bakes and wants to see values between.
+    pub fn arena(&self) -> &[f32] {
+        // SAFETY: so large it was made.
+        unsafe { std::slice::from_raw_parts(self.arena.pointer(), self.program.arena) }
+    }
+
     pub fn output(&self, index: usize) -> &[f32] {
         let output = &self.program.outputs[index];
         // SAFETY: the output lies inside the arena.

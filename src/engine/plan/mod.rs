@@ -10,6 +10,7 @@ mod exec;
 pub mod file;
 mod fuse;
 pub mod graph;
+pub mod int8;
 mod kernels;
 mod layout;
 mod lower;

@@ -2,16 +2,21 @@
 
 use crate::engine::plan::arena::{self, Span};
 use crate::engine::plan::graph::{Graph, Node, Op, ValueId};
+use crate::engine::plan::int8::Quantized;
 use crate::engine::plan::kernels::Isa;
 use crate::engine::plan::layout::{Layout, Place, c_order, lay_out, reshaped, view};
 use crate::engine::plan::program::{Invalid, Named, Program, Tensor};
 use crate::engine::plan::steps::{Operand, Step};
 
+mod bytes;
 mod conv;
 mod product;
 mod strided;
 #[cfg(test)]
 mod tests;
+
+use bytes::{BytePlan, Twin};
+pub use bytes::{Kept, bake_kept};
 
 /// What is being baked.
 pub struct Baker<'g> {
@@ -28,6 +33,15 @@ pub struct Baker<'g> {
     constants: Vec<Option<usize>>,
     /// The node that is being baked.
     at: usize,
+    /// The node of each step.
+    of: Vec<usize>,
+    /// What is done with bytes, if anything is.
+    bytes: Option<BytePlan>,
+    /// The bytes beside the numbers of each buffer.
+    twins: Vec<Option<Twin>>,
+    /// Nodes that are baked once more with bytes, for [`bake_kept`], and their results.
+    probed: Option<BytePlan>,
+    probes: Vec<(usize, Place)>,
 }
 
 /// A baked network: the program, and its weights.
@@ -41,25 +55,28 @@ pub struct Baked {
 /// # Errors
 /// An operator, or a use of one, that no step knows, or one beyond what steps may be: what is baked has been checked.
 pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
+    bake_with(graph, isa, None)
+}
+
+/// As [`bake`], with bytes where `quantized` says so and the layout allows it.
+///
+/// # Errors
+/// As [`bake`]; or the instruction set has no products of bytes.
+pub fn bake_quantized(graph: &Graph, isa: &Isa, quantized: &Quantized) -> Result<Baked, String> {
     let layout = lay_out(graph);
-    // Only when all steps are known is it known which memory they need; then they are made again, with their offsets.
-    let sketch = Baker::new(graph, layout.clone(), isa, Vec::new()).steps()?;
-    let (offsets, arena) = arena::plan(&sketch.spans);
-    let baker = Baker::new(graph, layout, isa, offsets).steps()?;
-    let tensor = |value: ValueId| {
-        let place = baker.place(value);
-        Tensor {
-            name: graph.values[value].name.clone(),
-            shape: baker.shape(value).to_vec(),
-            offset: baker.offset(&place),
-        }
+    let plan = BytePlan::new(graph, &layout, isa, quantized, &bytes::views(graph, &layout, isa)?)?;
+    bake_with(graph, isa, Some(&plan))
+}
+
+fn bake_with(graph: &Graph, isa: &Isa, bytes: Option<&BytePlan>) -> Result<Baked, String> {
+    let layout = lay_out(graph);
+    let make = |offsets: Vec<usize>| {
+        let baker = Baker::new(graph, layout.clone(), isa, offsets);
+        bytes.into_iter().fold(baker, Baker::with_bytes).steps()
     };
-    let outputs = graph.outputs.iter().map(|&output| tensor(output)).collect();
-    let program = Program { arena, input: tensor(graph.input), outputs, steps: baker.steps };
-    if let Err(Invalid { part, fault }) = program.check(baker.weights.len(), isa) {
-        return Err(format!("{part}: {fault}"));
-    }
-    Ok(Baked { program, weights: baker.weights })
+    // Only when all steps are known is it known which memory they need; then they are made again, with their offsets.
+    let (offsets, arena) = arena::plan(&make(Vec::new())?.spans);
+    make(offsets)?.baked(arena)
 }
 
 /// When each buffer is first written and last read.
@@ -84,7 +101,40 @@ impl<'g> Baker<'g> {
     fn new(graph: &'g Graph, layout: Layout, isa: &'g Isa, offsets: Vec<usize>) -> Self {
         let spans = spans(graph, &layout);
         let constants = vec![None; graph.values.len()];
-        Self { graph, layout, isa, spans, offsets, steps: Vec::new(), weights: Vec::new(), constants, at: 0 }
+        Self {
+            graph,
+            layout,
+            isa,
+            spans,
+            offsets,
+            steps: Vec::new(),
+            weights: Vec::new(),
+            constants,
+            at: 0,
+            of: Vec::new(),
+            bytes: None,
+            twins: Vec::new(),
+            probed: None,
+            probes: Vec::new(),
+        }
+    }
+
+    /// All steps are made: the program and its weights.
+    fn baked(self, arena: usize) -> Result<Baked, String> {
+        let tensor = |value: ValueId| {
+            let place = self.place(value);
+            Tensor {
+                name: self.graph.values[value].name.clone(),
+                shape: self.shape(value).to_vec(),
+                offset: self.offset(&place),
+            }
+        };
+        let outputs = self.graph.outputs.iter().map(|&output| tensor(output)).collect();
+        let program = Program { arena, input: tensor(self.graph.input), outputs, steps: self.steps };
+        if let Err(Invalid { part, fault }) = program.check(self.weights.len(), self.isa) {
+            return Err(format!("{part}: {fault}"));
+        }
+        Ok(Baked { program, weights: self.weights })
     }
 
     /// Makes the steps of all nodes.
@@ -92,7 +142,19 @@ impl<'g> Baker<'g> {
         self.constant_outputs()?;
         for (index, node) in self.graph.nodes.iter().enumerate() {
             self.at = index;
+            let before = self.steps.len();
             self.node(node).map_err(|why| format!("{}: {why}", self.graph.values[node.output].name))?;
+            if !self.is_quantized() && self.steps.len() > before {
+                self.quantize_output(node);
+            }
+            if let Op::Conv(conv) = &node.op
+                && let Some(plan) = self.probed.take()
+            {
+                if plan.conv_is_quantized(index) {
+                    self.probe(node, conv, &plan)?;
+                }
+                self.probed = Some(plan);
+            }
         }
         Ok(self)
     }
@@ -168,10 +230,14 @@ impl<'g> Baker<'g> {
         // A network without nodes may still have outputs that are constant.
         let value = self.graph.nodes.get(self.at).map_or(self.graph.outputs[0], |node| node.output);
         self.steps.push(Named { node: self.graph.values[value].name.clone(), step });
+        self.of.push(self.at);
     }
 
     fn node(&mut self, node: &Node) -> Result<(), String> {
         match &node.op {
+            Op::Conv(conv) if self.is_quantized() => self.quantized_conv(node, conv),
+            Op::MaxPool(window) if self.is_quantized() => self.quantized_pool(node, *window),
+            Op::Upsample { height, width } if self.is_quantized() => self.quantized_upsample(node, [*height, *width]),
             Op::Conv(conv) => self.conv(node, conv),
             Op::MaxPool(window) => self.pool(node, *window),
             Op::Upsample { height, width } => self.upsample(node, [*height, *width]),

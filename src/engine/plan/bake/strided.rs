@@ -309,11 +309,22 @@ impl Baker<'_> {
     pub(super) fn upsample(&mut self, node: &Node, [tall, wide]: [usize; 2]) -> Result<(), String> {
         let [n, c, h, w] = self.shape(node.inputs[0])[..] else { return Err("no picture".into()) };
         let (from, to) = (self.in_arena(node.inputs[0])?, self.place(node.output));
+        self.upsample_places(&from, &to, [n, c, h, w], [tall, wide])
+    }
+
+    /// From one place to another.
+    pub(super) fn upsample_places(
+        &mut self,
+        from: &Place,
+        to: &Place,
+        [n, c, h, w]: [usize; 4],
+        [tall, wide]: [usize; 2],
+    ) -> Result<(), String> {
         let shape = [n, c, h, tall, w, wide];
         let [a, b, y, x] = from.strides[..] else { return Err("no picture".into()) };
-        let input = self.read(&from, vec![a, b, y, 0, x, 0]);
+        let input = self.read(from, vec![a, b, y, 0, x, 0]);
         let [a, b, y, x] = to.strides[..] else { return Err("no picture".into()) };
-        let to = Place { strides: vec![a, b, y * tall, y, x * wide, x], ..to };
+        let to = Place { strides: vec![a, b, y * tall, y, x * wide, x], ..to.clone() };
         self.copy_operand(&shape, input, &to)
     }
 }

@@ -12,10 +12,11 @@ use tempfile::TempDir;
 use super::{
     Binding, Compared, Error, HEADER, Head, Header, Plan, Program, Referee, VERSION, open, read_head, read_texts,
 };
-use crate::engine::plan::bake::bake;
+use crate::engine::plan::bake::{bake, bake_quantized};
 use crate::engine::plan::graph::{
     Activation, Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window,
 };
+use crate::engine::plan::int8::{Quantized, candidates};
 use crate::engine::plan::kernels::{self, Isa};
 use crate::engine::plan::steps::Step;
 use crate::random::Random;
@@ -154,6 +155,37 @@ fn wide(isa: &'static Isa) -> (Program, Vec<f32>) {
         assert!(kinds.contains(kind), "{kind} is not in {kinds:?}");
     }
     (program, weights)
+}
+
+/// What works on bytes.
+fn bytes(isa: &'static Isa) -> (Program, Vec<f32>) {
+    let mut graph = Builder::new(isa, &[1, 3, 48, 48]);
+    let a = graph.conv(graph.graph.input, 16, 3, 2, None);
+    let half = graph.add(Op::Slice { axis: 1, start: 8 }, &[a], &[1, 8, 24, 24]);
+    let b = graph.conv(half, 8, 3, 1, None);
+    let c = graph.conv(b, 8, 1, 1, Some(b));
+    let joined = graph.add(Op::Concat { axis: 1 }, &[a, b, c], &[1, 32, 24, 24]);
+    let d = graph.conv(joined, 20, 3, 2, None);
+    let window = Window { kernel: [5; 2], stride: [1; 2], dilation: [1; 2], pad: [2; 2] };
+    let pooled = graph.add(Op::MaxPool(window), &[d], &[1, 20, 12, 12]);
+    let both = graph.add(Op::Concat { axis: 1 }, &[d, pooled], &[1, 40, 12, 12]);
+    let e = graph.conv(both, 20, 1, 1, None);
+    let wide = graph.add(Op::Upsample { height: 2, width: 2 }, &[e], &[1, 20, 24, 24]);
+    let f = graph.conv(wide, 20, 3, 1, None);
+    let g = graph.conv(f, 20, 1, 1, Some(f));
+    let scaled = graph.add(Op::Unary(Unary::Sigmoid), &[joined], &[1, 32, 24, 24]);
+    let h = graph.conv(scaled, 20, 3, 1, Some(g));
+    let last = graph.add(Op::Unary(Unary::Sigmoid), &[h], &[1, 20, 24, 24]);
+    graph.graph.outputs = vec![last];
+    let mut nodes = candidates(&graph.graph);
+    nodes[graph.graph.nodes.len() - 2] = true;
+    let quantized = Quantized { nodes, ranges: vec![Some([-1.0, 3.0]); graph.graph.values.len()] };
+    let baked = bake_quantized(&graph.graph, isa, &quantized).unwrap();
+    let kinds: Vec<String> = baked.program.steps.iter().map(|named| kind(&named.step)).collect();
+    for (kind, least) in [("Quantize", 2), ("QuantizedConv", 6), ("QuantizedPool", 1), ("Copy", 1)] {
+        assert!(kinds.iter().filter(|found| *found == kind).count() >= least, "{kind} in {kinds:?}");
+    }
+    (baked.program, baked.weights)
 }
 
 fn kind(step: &Step) -> String {

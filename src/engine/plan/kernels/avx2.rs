@@ -2,8 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels;
+use super::bytes::Quads;
 use super::vector::Vector;
+use super::{Kernels, byte_kernels, isa, kernels};
 
 #[allow(
     clippy::undocumented_unsafe_blocks,
@@ -75,6 +76,73 @@ impl Vector for __m256 {
 // compiler no register free, and it then keeps sums in memory: half the speed.
 kernels!(AVX2, __m256, __m256, [target_feature(enable = "avx2,fma")], super::gemm::multiply, [(12, 1, 1), (6, 2, 2)]);
 
+pub static KERNELS: Kernels = NUMBERS;
+
+/// With products of bytes.
+pub static VNNI: Kernels = Kernels {
+    isa: &isa::AVX_VNNI,
+    bytes: Some(byte_kernels!(
+        AVX_VNNI,
+        __m256,
+        [target_feature(enable = "avx2,fma,avxvnni")],
+        super::bytes::multiply,
+        [(12, 1, 1), (6, 2, 2)]
+    )),
+    ..NUMBERS
+};
+
+/// Whether this CPU can run [`VNNI`].
+pub fn has_vnni() -> bool {
+    is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl Quads for __m256 {
+    type Whole = __m256i;
+    const SIGNED: bool = false;
+
+    #[inline(always)]
+    unsafe fn none() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(from: *const u8) -> __m256i {
+        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const i8) -> __m256i {
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: __m256i, bytes: __m256i, weights: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_avx_epi32(sums, bytes, weights) }
+    }
+    #[inline(always)]
+    unsafe fn numbers(sums: __m256i) -> Self {
+        unsafe { _mm256_cvtepi32_ps(sums) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        unsafe { _mm256_rcp_ps(self) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        unsafe {
+            // What is too large for a whole number would become the least one. Both steps after it saturate.
+            let whole = _mm256_cvtps_epi32(_mm256_min_ps(self, _mm256_set1_ps(255.0)));
+            let halves = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            _mm_storel_epi64(to.cast(), _mm_packus_epi16(halves, halves));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +174,19 @@ mod tests {
         if here() {
             // SAFETY: the CPU has the instructions.
             unsafe { functions() }
+        }
+    }
+
+    #[test]
+    fn bytes_agree_with_plain_loops() {
+        if has_vnni() {
+            // SAFETY: the CPU has the instructions; the tiles are the checker's own.
+            unsafe {
+                check::byte_gemm(&VNNI);
+                check::byte_rows(&VNNI);
+            }
+        } else {
+            eprintln!("passed over: this CPU has no products of bytes");
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels;
+use super::bytes::Quads;
 use super::vector::Vector;
+use super::{Kernels, byte_kernels, isa, kernels};
 
 #[allow(
     clippy::undocumented_unsafe_blocks,
@@ -101,6 +102,76 @@ kernels!(
     [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]
 );
 
+pub static KERNELS: Kernels = NUMBERS;
+
+/// With products of bytes.
+pub static VNNI: Kernels = Kernels {
+    isa: &isa::AVX512_VNNI,
+    bytes: Some(byte_kernels!(
+        AVX512_VNNI,
+        __m512,
+        [target_feature(enable = "avx512f,avx512vnni,avx2,fma")],
+        super::bytes::multiply,
+        [(26, 1, 4), (12, 2, 2), (8, 3, 1), (6, 4, 1)]
+    )),
+    ..NUMBERS
+};
+
+/// Whether this CPU can run [`VNNI`].
+pub fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+}
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl Quads for __m512 {
+    type Whole = __m512i;
+    const SIGNED: bool = false;
+
+    #[inline(always)]
+    unsafe fn none() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(from: *const u8) -> __m512i {
+        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const i8) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: __m512i, bytes: __m512i, weights: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(sums, bytes, weights) }
+    }
+    #[inline(always)]
+    unsafe fn numbers(sums: __m512i) -> Self {
+        unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        unsafe { _mm512_rcp14_ps(self) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        unsafe {
+            // What is too large for a whole number would become the least one.
+            let whole = _mm512_cvtps_epi32(_mm512_min_ps(self, _mm512_set1_ps(255.0)));
+            let whole = _mm512_max_epi32(whole, _mm512_setzero_si512());
+            _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(whole));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +203,19 @@ mod tests {
         if here() {
             // SAFETY: the CPU has the instructions.
             unsafe { functions() }
+        }
+    }
+
+    #[test]
+    fn bytes_agree_with_plain_loops() {
+        if has_vnni() {
+            // SAFETY: the CPU has the instructions; the tiles are the checker's own.
+            unsafe {
+                check::byte_gemm(&VNNI);
+                check::byte_rows(&VNNI);
+            }
+        } else {
+            eprintln!("passed over: this CPU has no products of bytes");
         }
     }
 }

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     reason = "a test's own small numbers, and rounding that is meant"
 )]
@@ -162,6 +163,183 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
         }
     }
     println!("off by at most {worst:.2e} of the sum of the products' sizes");
+}
+
+/// Holds every tile of bytes against a plain loop: as [`gemm`], with 4 to 72 channels, results as numbers, as bytes or as
+/// both, residuals of either kind.
+///
+/// # Safety
+/// The CPU has the instruction set.
+pub unsafe fn byte_gemm(kernels: &super::Kernels) {
+    use super::bytes::{ByteTile, QUAD, Scale};
+    const TAPS_MAX: usize = 9;
+    const QUADS_MAX: usize = 18;
+    const ROWS: usize = 12;
+    const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::Relu, Activation::None];
+    const RESIDUALS: [Residual; 3] = [Residual::None, Residual::Before, Residual::After];
+    let (untouched, untouched_byte) = (-12344.0, 99);
+    let (bytes, int8) = (kernels.bytes.as_ref().expect("it is asked for"), kernels.isa.int8.expect("as the table"));
+    // What a byte in memory is.
+    let number = |byte: u8| if int8.low < 0 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+
+    let mut random = Random(9);
+    let mut x = Guarded::new(ROWS * QUADS_MAX);
+    let mut w = Guarded::new(TAPS_MAX * QUADS_MAX * 4 * LANES_MAX);
+    let (mut s, mut b) = (Guarded::new(4 * LANES_MAX), Guarded::new(4 * LANES_MAX));
+    let mut r = Guarded::new(ROWS * 4 * LANES_MAX);
+    let mut case = 0;
+    for ([width, pixels], run) in kernels.isa.tiles().into_iter().zip(bytes.gemm) {
+        for (taps, quads) in (1..=TAPS_MAX).flat_map(|taps| (1..=QUADS_MAX).map(move |quads| (taps, quads))) {
+            let finish = Finish { activation: ACTIVATIONS[case % 3], residual: RESIDUALS[case / 3 % 3] };
+            let wants = [[true, false], [false, true], [true, true]][case / 9 % 3];
+            let scale = |random: &mut Random| Scale {
+                step: 0.01 + random.below(100) as f32 * 1e-3,
+                zero: int8.low + random.below(256) as i32,
+            };
+            let (bytes_scale, of_residual) = (scale(&mut random), scale(&mut random));
+            let residual_scale = (case / 27 % 2 == 0).then_some(of_residual);
+            case += 1;
+
+            let x = as_bytes(x.last(ROWS * quads));
+            let w = as_bytes(w.last(taps * quads * width));
+            let (s, b) = (s.last(width), b.last(width));
+            let r = as_bytes(r.last(if residual_scale.is_some() { ROWS * width / 4 } else { ROWS * width }));
+            x.iter_mut().chain(w.iter_mut()).for_each(|byte| *byte = random.next() as u8);
+            s.fill_with(|| 1e-6 + 1e-4 * random.below(100) as f32 / quads as f32);
+            b.fill_with(|| random.number());
+            if residual_scale.is_some() {
+                r.iter_mut().for_each(|byte| *byte = random.next() as u8);
+            } else {
+                r.chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&random.number().to_ne_bytes()));
+            }
+            let residual_width = if residual_scale.is_some() { 1 } else { 4 };
+            let rows: Vec<usize> = (0..taps * pixels).map(|_| random.below(ROWS)).collect();
+            let inputs: Vec<*const u8> = rows.iter().map(|row| x[row * quads * QUAD..].as_ptr()).collect();
+            let residual_rows: Vec<usize> = (0..pixels).map(|_| random.below(ROWS)).collect();
+            let residuals: Vec<*const u8> =
+                residual_rows.iter().map(|row| r[row * width * residual_width..].as_ptr()).collect();
+            let stride = width + 1;
+            let (mut y, mut z) = (vec![untouched; pixels * stride], vec![untouched_byte; pixels * stride]);
+            let numbers: Vec<*mut f32> = (0..pixels).map(|p| y[p * stride..].as_mut_ptr()).collect();
+            let to_bytes: Vec<*mut u8> = (0..pixels).map(|p| z[p * stride..].as_mut_ptr()).collect();
+            let tile = ByteTile {
+                inputs: inputs.as_ptr(),
+                taps,
+                quads,
+                weights: w.as_ptr().cast(),
+                scale: s.as_ptr(),
+                bias: b.as_ptr(),
+                numbers: if wants[0] { numbers.as_ptr() } else { std::ptr::null() },
+                bytes: if wants[1] { to_bytes.as_ptr() } else { std::ptr::null() },
+                bytes_scale,
+                residuals: residuals.as_ptr(),
+                residual_scale,
+                first: 0,
+                finish,
+            };
+            // SAFETY: the caller's promise; the tile has what it says.
+            unsafe { run(&tile) };
+
+            for p in 0..pixels {
+                assert_eq!(
+                    (y[p * stride + width], z[p * stride + width]),
+                    (untouched, untouched_byte),
+                    "past pixel {p}"
+                );
+                for lane in 0..width {
+                    let mut sum = 0_i32;
+                    for tap in 0..taps {
+                        for channel in 0..quads * QUAD {
+                            let weight = w[((tap * quads + channel / QUAD) * width + lane) * QUAD + channel % QUAD]
+                                .cast_signed();
+                            sum += number(x[rows[tap * pixels + p] * quads * QUAD + channel]) * i32::from(weight);
+                        }
+                    }
+                    let sum = f64::from(sum) * f64::from(s[lane]) + f64::from(b[lane]);
+                    let at = residual_rows[p] * width + lane;
+                    let added = match residual_scale {
+                        Some(scale) => f64::from(number(r[at]) - scale.zero) * f64::from(scale.step),
+                        None => f64::from(f32::from_ne_bytes(r[4 * at..4 * at + 4].try_into().unwrap())),
+                    };
+                    let wanted = match finish.residual {
+                        Residual::None => activated(finish.activation, sum),
+                        Residual::Before => activated(finish.activation, sum + added),
+                        Residual::After => activated(finish.activation, sum) + added,
+                    };
+                    let what = || {
+                        format!(
+                            "{pixels} pixels × {width} lanes, {taps} taps × {quads} quads, {finish:?}: pixel {p} channel {lane}"
+                        )
+                    };
+                    let found = y[p * stride + lane];
+                    if wants[0] {
+                        assert!(
+                            (f64::from(found) - wanted).abs() <= 2e-6 * (wanted.abs() + sum.abs() + added.abs() + 1.0),
+                            "{}: {found}, not {wanted}",
+                            what()
+                        );
+                    } else {
+                        assert_eq!(found, untouched);
+                    }
+                    let byte = z[p * stride + lane];
+                    if wants[1] {
+                        let exact = (wanted / f64::from(bytes_scale.step) + f64::from(bytes_scale.zero))
+                            .clamp(f64::from(int8.low), f64::from(int8.low + 255));
+                        // Rounding may go either way where it is close.
+                        let rough = 4e-4 * activated(finish.activation, sum).abs() / f64::from(bytes_scale.step);
+                        assert!(
+                            (f64::from(number(byte)) - exact).abs() <= 0.51 + rough,
+                            "{}: {byte}, not {exact}",
+                            what()
+                        );
+                    } else {
+                        assert_eq!(byte, untouched_byte);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same memory.
+fn as_bytes(numbers: &mut [f32]) -> &mut [u8] {
+    // SAFETY: four bytes are a number, and any bytes are bytes.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// Holds the other functions on bytes against plain loops.
+///
+/// # Safety
+/// The CPU has the instruction set.
+pub unsafe fn byte_rows(kernels: &super::Kernels) {
+    use super::bytes::Scale;
+    let (bytes, int8) = (kernels.bytes.as_ref().expect("it is asked for"), kernels.isa.int8.expect("as the table"));
+    let number = |byte: u8| if int8.low < 0 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+    let mut random = Random(3);
+    let mut guarded = Guarded::new(200);
+    for count in 1..200 {
+        let x = guarded.last(count);
+        x.fill_with(|| random.number() * 4.0);
+        x[0] = [f32::INFINITY, -1e30, 1e30, f32::NEG_INFINITY][count % 4];
+        let scale = Scale { step: 0.02, zero: int8.low + 100 };
+        let mut to = vec![77; count + 1];
+        // SAFETY: the caller's promise.
+        unsafe { (bytes.quantize)(x.as_ptr(), scale, to.as_mut_ptr(), count) };
+        assert_eq!(to[count], 77);
+        for (x, byte) in x.iter().zip(&to) {
+            let exact = (x / scale.step + scale.zero as f32).clamp(int8.low as f32, (int8.low + 255) as f32);
+            assert!((number(*byte) as f32 - exact).abs() <= 0.51, "{x}: {byte}, not {exact}");
+        }
+        let rows: Vec<Vec<u8>> =
+            (0..1 + count % 5).map(|_| (0..count).map(|_| random.next() as u8).collect()).collect();
+        let pointers: Vec<*const u8> = rows.iter().map(|row| row.as_ptr()).collect();
+        // SAFETY: the caller's promise.
+        unsafe { (bytes.max_rows)(&pointers, to.as_mut_ptr(), count) };
+        assert_eq!(to[count], 77);
+        for at in 0..count {
+            assert_eq!(number(to[at]), rows.iter().map(|row| number(row[at])).max().unwrap());
+        }
+    }
 }
 
 /// An activation in `f64`. The error function by its power series, which converges everywhere.

@@ -25,7 +25,6 @@ macro_rules! unroll {
     };
 }
 
-#[cfg(target_arch = "aarch64")]
 pub(super) use unroll;
 
 /// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels.

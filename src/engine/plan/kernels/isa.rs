@@ -13,22 +13,41 @@ pub struct Isa {
     /// Multiply-adds of a vector that all cores together could have done while one vector of weights comes from where weights
     /// wait: the memory of a board; the third cache of a large machine.
     pub weight_cost: usize,
+    /// How it multiplies bytes, if it does.
+    pub int8: Option<Int8>,
+}
+
+/// What is said of a CPU, or of a target, without [`Isa::int8`].
+pub const INT8_NEEDS: &str = "int8 plans need a CPU with AVX-512 VNNI, AVX-VNNI or the dot product of ARMv8.2";
+
+/// How an instruction set multiplies bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Int8 {
+    /// The least byte: that many below the 256 there are, they are signed.
+    pub low: i32,
 }
 
 /// Two cores of a server do 20 multiply-adds in a ns and get 20 bytes of the third cache.
-pub const AVX512: Isa = Isa { name: "avx512", lanes: 16, half: 8, pixels: &[26, 12, 8, 6], weight_cost: 64 };
+pub const AVX512: Isa =
+    Isa { name: "avx512", lanes: 16, half: 8, pixels: &[26, 12, 8, 6], weight_cost: 64, int8: None };
 /// As that, with vectors of half the length.
-pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, half: 8, pixels: &[12, 6], weight_cost: 32 };
+pub const AVX2: Isa = Isa { name: "avx2", lanes: 8, half: 8, pixels: &[12, 6], weight_cost: 32, int8: None };
 /// A Raspberry Pi 5 is the one with the least memory for its arithmetic: four A76 of 2.4 GHz do 19 multiply-adds in a ns, and
 /// 16 bytes at 9 GB/s take 1.8 ns. (A Pi 4, four A72 of 1.8 GHz with half the multiply-adds, and 4.5 GB/s: 25; a Jetson
 /// Orin Nano, six A78 of 1.5 GHz and 50 GB/s: 6.) No second cache of these, 1 MB at most, holds a network's weights until
 /// the next frame.
-pub const NEON: Isa = Isa { name: "neon", lanes: 4, half: 4, pixels: &[14, 10, 7, 6], weight_cost: 34 };
+pub const NEON: Isa = Isa { name: "neon", lanes: 4, half: 4, pixels: &[14, 10, 7, 6], weight_cost: 34, int8: None };
 /// Of a machine that is not known.
-pub const PORTABLE: Isa = Isa { name: "portable", lanes: 4, half: 4, pixels: &[10, 5, 3, 2], weight_cost: 32 };
+pub const PORTABLE: Isa =
+    Isa { name: "portable", lanes: 4, half: 4, pixels: &[10, 5, 3, 2], weight_cost: 32, int8: Some(Int8 { low: 0 }) };
+/// Products of unsigned bytes with signed ones, four added up.
+pub const AVX512_VNNI: Isa = Isa { name: "avx512-vnni", int8: Some(Int8 { low: 0 }), ..AVX512 };
+pub const AVX_VNNI: Isa = Isa { name: "avx-vnni", int8: Some(Int8 { low: 0 }), ..AVX2 };
+/// Products of signed bytes, four added up: ARMv8.2 with the dot product, from Cortex-A75 on.
+pub const NEON_DOT: Isa = Isa { name: "neon-dot", int8: Some(Int8 { low: -128 }), ..NEON };
 
 /// All that plans can be baked for.
-pub const ALL: [&Isa; 4] = [&AVX512, &AVX2, &NEON, &PORTABLE];
+pub const ALL: [&Isa; 7] = [&AVX512, &AVX2, &NEON, &PORTABLE, &AVX512_VNNI, &AVX_VNNI, &NEON_DOT];
 
 /// Some vectors of output channels that are computed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

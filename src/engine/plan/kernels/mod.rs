@@ -4,6 +4,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod bytes;
+#[cfg(target_arch = "aarch64")]
+mod bytes_lanes;
 #[cfg(test)]
 mod check;
 pub mod depthwise;
@@ -31,6 +34,8 @@ pub struct Kernels {
     pub isa: &'static Isa,
     /// The micro-kernel of each of its panels.
     pub gemm: &'static [unsafe fn(&Tile)],
+    /// Those that work on bytes, where [`Isa::int8`] says that it has such.
+    pub bytes: Option<bytes::Bytes>,
     /// `to[i] = op(x[i])` for `i` below `count`; `to` may be `x`.
     pub unary: unsafe fn(op: Unary, x: *const f32, to: *mut f32, count: usize),
     /// `to[i] = op(a[i·a_step], b[i·b_step])`, steps 0 or 1; `to` may be `a` or `b`.
@@ -99,9 +104,15 @@ fn tables() -> Vec<(&'static Kernels, bool)> {
         ),
         (&avx2::KERNELS, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
         (&portable::KERNELS, true),
+        (&avx512::VNNI, avx512::has_vnni()),
+        (&avx2::VNNI, avx2::has_vnni()),
     ];
     #[cfg(target_arch = "aarch64")]
-    return vec![(&neon::KERNELS, true), (&portable::KERNELS, true)];
+    return vec![
+        (&neon::KERNELS, true),
+        (&portable::KERNELS, true),
+        (&neon::DOT, std::arch::is_aarch64_feature_detected!("dotprod")),
+    ];
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     return vec![(&portable::KERNELS, true)];
 }
@@ -109,6 +120,12 @@ fn tables() -> Vec<(&'static Kernels, bool)> {
 /// The best kernels that this CPU can run.
 pub fn native() -> &'static Kernels {
     tables().into_iter().find_map(|(table, here)| here.then_some(table)).expect("the portable one runs everywhere")
+}
+
+/// The best kernels on bytes that this CPU can run, if it has instructions for them: without, numbers are as fast.
+pub fn int8() -> Option<&'static Kernels> {
+    let fast = |table: &Kernels| table.bytes.is_some() && *table.isa != isa::PORTABLE;
+    tables().into_iter().find_map(|(table, here)| (here && fast(table)).then_some(table))
 }
 
 /// The kernels of that name, and whether this CPU can run them.
@@ -132,7 +149,8 @@ use enabled;
 /// vectors, from one vector upwards, with the channels of a step.
 macro_rules! kernels {
     ($isa:ident, $vector:ty, $half:ty, $feature:tt, $multiply:path, [$(($pixels:literal, $vectors:literal, $unroll:literal)),*]) => {
-        pub static KERNELS: super::Kernels = {
+        /// Those that work on numbers.
+        const NUMBERS: super::Kernels = {
             use super::{Binary, Kernels, Row, Tile, Unary, depthwise, enabled, gemm, isa, rows, winograd};
             use $multiply as multiply;
             enabled! { $feature unsafe fn finish(tile: &Tile, sums: *const $vector, pixels: usize, vectors: usize) {
@@ -199,6 +217,7 @@ macro_rules! kernels {
                     } }
                     run
                 }),*],
+                bytes: None,
                 unary,
                 binary,
                 max_rows,
@@ -217,4 +236,5 @@ macro_rules! kernels {
         };
     };
 }
+use bytes::byte_kernels;
 use kernels;

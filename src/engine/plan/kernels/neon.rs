@@ -1,10 +1,13 @@
 //! aarch64 NEON: 32 registers of 4 numbers, on every 64-bit Arm.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
+use super::bytes::Quads;
+use super::bytes_lanes::LaneQuads;
 use super::gemm_lanes::LaneVector;
-use super::kernels;
 use super::vector::Vector;
+use super::{Kernels, byte_kernels, isa, kernels};
 
 #[allow(
     clippy::undocumented_unsafe_blocks,
@@ -93,6 +96,102 @@ kernels!(
     [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]
 );
 
+pub static KERNELS: Kernels = NUMBERS;
+
+/// With products of bytes.
+pub static DOT: Kernels = Kernels {
+    isa: &isa::NEON_DOT,
+    bytes: Some(byte_kernels!(
+        NEON_DOT,
+        float32x4_t,
+        [target_feature(enable = "neon,dotprod")],
+        super::bytes_lanes::multiply,
+        [(14, 1, 4), (10, 2, 4), (7, 3, 4), (6, 4, 4)]
+    )),
+    ..NUMBERS
+};
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl Quads for float32x4_t {
+    type Whole = int32x4_t;
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    unsafe fn none() -> int32x4_t {
+        unsafe { vdupq_n_s32(0) }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(from: *const u8) -> int32x4_t {
+        unsafe { vdupq_n_s32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const i8) -> int32x4_t {
+        unsafe { vreinterpretq_s32_s8(vld1q_s8(from)) }
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: int32x4_t, bytes: int32x4_t, weights: int32x4_t) -> int32x4_t {
+        let mut sums = sums;
+        // The compiler's own name for it is not stable yet.
+        unsafe {
+            asm!(
+                "sdot {sums:v}.4s, {weights:v}.16b, {bytes:v}.16b",
+                sums = inout(vreg) sums, weights = in(vreg) weights, bytes = in(vreg) bytes,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn numbers(sums: int32x4_t) -> Self {
+        unsafe { vcvtq_f32_s32(sums) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe {
+            let bytes = vcreate_s8(u64::from(from.cast::<u32>().read_unaligned()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        // 8 bits, and one step of Newton's method.
+        unsafe {
+            let guess = vrecpeq_f32(self);
+            vmulq_f32(guess, vrecpsq_f32(self, guess))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        unsafe {
+            let halves = vqmovn_s32(vcvtnq_s32_f32(self));
+            let bytes = vqmovn_s16(vcombine_s16(halves, halves));
+            to.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(bytes)));
+        }
+    }
+}
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all rest on the trait's own promise: the CPU has the instructions"
+)]
+impl LaneQuads for float32x4_t {
+    #[inline(always)]
+    unsafe fn dot_lane<const LANE: usize>(sums: int32x4_t, bytes: int32x4_t, weights: int32x4_t) -> int32x4_t {
+        let mut sums = sums;
+        unsafe {
+            asm!(
+                "sdot {sums:v}.4s, {weights:v}.16b, {bytes:v}.4b[{lane}]",
+                sums = inout(vreg) sums, weights = in(vreg) weights, bytes = in(vreg) bytes, lane = const LANE,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sums
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +207,18 @@ mod tests {
     fn functions_of_a_vector_agree_with_f64() {
         // SAFETY: as above.
         unsafe { check::functions::<float32x4_t>() }
+    }
+
+    #[test]
+    fn bytes_agree_with_plain_loops() {
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            // SAFETY: the CPU has the instructions; the tiles are the checker's own.
+            unsafe {
+                check::byte_gemm(&DOT);
+                check::byte_rows(&DOT);
+            }
+        } else {
+            eprintln!("passed over: this CPU has no products of bytes");
+        }
     }
 }

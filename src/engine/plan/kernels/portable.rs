@@ -1,7 +1,8 @@
 //! Any CPU: plain arithmetic on arrays, which the compiler makes vectors of where the target has them (SSE2 on x86-64).
 
-use super::kernels;
+use super::bytes::{QUAD, Quads};
 use super::vector::Vector;
+use super::{Kernels, byte_kernels, kernels};
 
 /// As many numbers as a register of the smallest instruction sets holds.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,62 @@ impl Vector for Lanes {
 // is added, and the compiler needs another.
 kernels!(PORTABLE, Lanes, Lanes, [], super::gemm::multiply, [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)]);
 
+pub static KERNELS: Kernels = Kernels {
+    bytes: Some(byte_kernels!(
+        PORTABLE,
+        Lanes,
+        [],
+        super::bytes::multiply,
+        [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)]
+    )),
+    ..NUMBERS
+};
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "all rest on the trait's own promises")]
+impl Quads for Lanes {
+    /// Sums, or quads as they lie in memory.
+    type Whole = [i32; 4];
+    const SIGNED: bool = false;
+
+    #[inline(always)]
+    unsafe fn none() -> [i32; 4] {
+        [0; 4]
+    }
+    #[inline(always)]
+    unsafe fn broadcast(from: *const u8) -> [i32; 4] {
+        [unsafe { from.cast::<i32>().read_unaligned() }; 4]
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const i8) -> [i32; 4] {
+        unsafe { from.cast::<[i32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: [i32; 4], bytes: [i32; 4], weights: [i32; 4]) -> [i32; 4] {
+        std::array::from_fn(|lane| {
+            let (x, w) = (bytes[lane].to_ne_bytes(), weights[lane].to_ne_bytes());
+            (0..QUAD).fold(sums[lane], |sum, i| sum.wrapping_add(i32::from(x[i]) * i32::from(w[i].cast_signed())))
+        })
+    }
+    #[inline(always)]
+    unsafe fn numbers(sums: [i32; 4]) -> Self {
+        Self(sums.map(|sum| sum as f32))
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        Self(unsafe { from.cast::<[u8; 4]>().read() }.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn rough_reciprocal(self) -> Self {
+        map(self, |x| 1.0 / x)
+    }
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded and saturated, as is meant")]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        // To the nearest, of two the even one, as the instructions of other CPUs do.
+        unsafe { to.cast::<[u8; 4]>().write(self.min(Self([255.0; 4])).max(Self([0.0; 4])).round().0.map(|x| x as u8)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +162,14 @@ mod tests {
     fn functions_of_a_vector_agree_with_f64() {
         // SAFETY: any CPU will do.
         unsafe { check::functions::<Lanes>() }
+    }
+
+    #[test]
+    fn bytes_agree_with_plain_loops() {
+        // SAFETY: the CPU has the instructions; the tiles are the checker's own.
+        unsafe {
+            check::byte_gemm(&KERNELS);
+            check::byte_rows(&KERNELS);
+        }
     }
 }

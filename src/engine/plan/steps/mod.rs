@@ -4,6 +4,7 @@
 //! checks them once ([`Step::check`]), and then they run without a further question. Offsets and strides count values
 //! (4 bytes) of the arena or of the weights. May not know: graphs, files, threads.
 
+mod byte_picture;
 mod conv;
 mod copy;
 mod depthwise;
@@ -13,6 +14,9 @@ mod matmul;
 mod normalize;
 mod place;
 mod pool;
+mod quantize;
+mod quantized_conv;
+mod quantized_pool;
 mod reduce;
 mod rows;
 mod sample;
@@ -22,6 +26,7 @@ mod winograd;
 
 use serde::{Deserialize, Serialize};
 
+pub use byte_picture::BytePicture;
 pub use conv::Conv;
 pub use copy::Copy;
 pub use depthwise::Depthwise;
@@ -30,6 +35,9 @@ pub use matmul::{Attention, MatMul};
 pub use normalize::{Expectation, LayerNorm, Softmax};
 pub use place::{Operand, Picture, Strided};
 pub use pool::Pool;
+pub use quantize::Quantize;
+pub use quantized_conv::{Added, QuantizedConv};
+pub use quantized_pool::QuantizedPool;
 pub use reduce::Reduce;
 pub use sample::{GridSample, Resample};
 pub use select::{Gather, Top};
@@ -102,6 +110,9 @@ pub enum Step {
     Gather(Gather),
     Resample(Resample),
     GridSample(GridSample),
+    Quantize(Quantize),
+    QuantizedConv(QuantizedConv),
+    QuantizedPool(QuantizedPool),
 }
 
 impl Step {
@@ -125,6 +136,9 @@ impl Step {
             Self::Gather(step) => step,
             Self::Resample(step) => step,
             Self::GridSample(step) => step,
+            Self::Quantize(step) => step,
+            Self::QuantizedConv(step) => step,
+            Self::QuantizedPool(step) => step,
         }
     }
 }

@@ -28,6 +28,30 @@ impl Moving<'_> {
         Ok(())
     }
 
+    /// Pointers to the pixels under the window that makes pixel (`y`, `x`), only those inside the picture; how many.
+    ///
+    /// # Safety
+    /// The input is inside the arena, of which its offset and strides count parts like `T`; `rows` has room for all taps.
+    pub unsafe fn inside<T>(&self, y: usize, x: usize, arena: *const T, rows: *mut *const T) -> usize {
+        let Window { kernel, stride, dilation, pad } = *self.window;
+        let mut count = 0;
+        for ky in 0..kernel[0] {
+            let row = (y * stride[0] + ky * dilation[0]).wrapping_sub(pad[0]);
+            for kx in 0..kernel[1] {
+                let column = (x * stride[1] + kx * dilation[1]).wrapping_sub(pad[1]);
+                if row < self.input.height && column < self.input.width {
+                    // SAFETY: as the caller says.
+                    unsafe {
+                        *rows.add(count) =
+                            arena.add(self.input.offset + row * self.input.row + column * self.input.pixel)
+                    };
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+
     /// Pointers to the pixels under the window that makes pixel (`y`, `x`), tap by tap; null outside the picture.
     ///
     /// # Safety

@@ -98,7 +98,7 @@ impl Draft {
     }
 
     /// Weights under which sums of `depth` products are as large as what is multiplied.
-    fn weights(&mut self, shape: &[usize], depth: usize) -> ValueId {
+    pub fn weights(&mut self, shape: &[usize], depth: usize) -> ValueId {
         self.constant(shape, (3.0 / depth as f32).sqrt())
     }
 

@@ -1,6 +1,7 @@
 //! Networks drawn at random, baked for every instruction set and run by every one this CPU has, on one thread and on
 //! several, answer what the reference answers.
 
+mod bytes;
 mod convolutions;
 mod draft;
 

@@ -146,6 +146,23 @@ fn programs_that_are_accepted_are_harmless() {
     }
 }
 
+#[test]
+fn programs_of_bytes_that_are_accepted_are_harmless() {
+    let rounds = if std::env::var_os("FIRSTLIGHT_FULL").is_some() { 20_000 } else { 400 };
+    for kernels in kernels::int8().into_iter().chain([tables()[1]]) {
+        strike(Written::of(kernels.isa, bytes(kernels.isa)), kernels, rounds, &mut Random::new(5));
+    }
+}
+
+#[test]
+fn bytes_are_refused_where_there_are_no_products_of_them() {
+    let portable = tables()[1].isa;
+    let written = Written::of(portable, bytes(portable));
+    let without = Isa { int8: None, ..kernels::isa::PORTABLE };
+    let error = open(&written.path(), &written.binding(), &without).unwrap_err();
+    assert!(matches!(&error, Error::Invalid { fault, .. } if fault.contains("int8 plans need")), "{error}");
+}
+
 fn strike(written: Written, kernels: &'static Kernels, rounds: usize, random: &mut Random) {
     let text = serde_json::to_vec(&written.head()).unwrap();
     let document = serde_json::to_value(&written.program).unwrap();
