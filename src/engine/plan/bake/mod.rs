@@ -16,7 +16,7 @@ mod strided;
 mod tests;
 
 use bytes::{BytePlan, Twin};
-pub use bytes::{Kept, bake_kept};
+pub use bytes::bake_kept;
 
 /// What is being baked.
 pub struct Baker<'g> {
