@@ -41,23 +41,18 @@ pub const GOLDEN_JSON: &str = include_str!("golden_scene.json");
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
-
     use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+    use crate::cache::digest::sha256;
 
     #[test]
     fn the_bytes_are_those_that_the_documents_speak_of() {
-        assert_eq!(hex(PARTS_ONNX), PARTS_ONNX_SHA256);
+        assert_eq!(sha256(PARTS_ONNX), PARTS_ONNX_SHA256);
         for recorded in [GOLDEN_JSON, include_str!("golden.json")] {
             let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
             assert_eq!(recorded["model_sha256"], PARTS_ONNX_SHA256);
         }
         let recorded: serde_json::Value = serde_json::from_str(include_str!("golden.json")).unwrap();
-        assert_eq!(recorded["image_sha256"], hex(include_bytes!("golden.png")));
+        assert_eq!(recorded["image_sha256"], sha256(include_bytes!("golden.png")));
         let recorded: serde_json::Value = serde_json::from_str(GOLDEN_JSON).unwrap();
         assert_eq!(recorded["seed"], GOLDEN_SEED);
     }
