@@ -15,8 +15,8 @@ mod strided;
 #[cfg(test)]
 mod tests;
 
-use bytes::{BytePlan, Twin};
 pub use bytes::bake_kept;
+use bytes::{BytePlan, Twin};
 
 /// What is being baked.
 pub struct Baker<'g> {

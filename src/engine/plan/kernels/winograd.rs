@@ -163,6 +163,7 @@ pub unsafe fn output<V: Vector>(tile: &Output<'_>, finish: FinishTile<V>) {
 }
 
 /// `G g Gᵀ`: the filter of 3×3 as its 36 factors.
+#[expect(clippy::cast_possible_truncation, reason = "factors are kept in 32 bits")]
 pub fn filter(g: [[f32; 3]; 3]) -> [f32; PRODUCTS] {
     let row = |g: [f64; 3]| {
         let (even, odd) = (g[0] + g[2], g[1]);
