@@ -29,7 +29,12 @@ struct Arena(MmapRaw);
 impl Arena {
     fn new(volume: usize) -> Self {
         let memory = MmapMut::map_anon(volume.max(1) * size_of::<f32>());
-        Self(memory.unwrap_or_else(|error| panic!("no memory for {volume} values: {error}")).into())
+        let memory = memory.unwrap_or_else(|error| panic!("no memory for {volume} values: {error}"));
+        // A frame walks through all of it: in pages of 4 kB, translating addresses would be part of the work. A kernel without
+        // large pages refuses, and all is as before.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::HugePage);
+        Self(memory.into())
     }
 
     fn pointer(&self) -> *mut f32 {

@@ -54,6 +54,7 @@ fn orders(graph: &Graph) -> Vec<Vec<usize>> {
         let inherited = main.map_or_else(|| (0..rank).collect(), |main| orders[main].clone());
         orders[node.output] = match &node.op {
             Op::Conv(_) | Op::MaxPool(_) | Op::Upsample { .. } | Op::GridSample { .. } => vec![0, 2, 3, 1],
+            Op::Concat { .. } if rank == 4 && is_picture(graph, node.output) => vec![0, 2, 3, 1],
             Op::Unary(_)
             | Op::Binary(_)
             | Op::Broadcast

@@ -70,6 +70,10 @@ impl Vector for __m256 {
             _mm256_mul_ps(self, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
         }
     }
+    #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
 }
 
 // Pixels of a tile whose panel has this many vectors of 8 channels. Wider panels than two vectors would leave the

@@ -83,6 +83,10 @@ impl Vector for __m512 {
     unsafe fn scale(self, exponent: Self) -> Self {
         unsafe { _mm512_scalef_ps(self, exponent) }
     }
+    #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
 }
 
 /// The mask of the first `count` of 16 lanes.

@@ -27,6 +27,9 @@ macro_rules! unroll {
 
 pub(super) use unroll;
 
+/// Bytes that come together.
+const CACHE_LINE: usize = 64;
+
 /// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
@@ -77,6 +80,7 @@ pub unsafe fn multiply<V: Vector, const PIXELS: usize, const VECTORS: usize, con
             let bias = V::load(tile.bias.add(V::LANES * v));
             unroll!(p < PIXELS, { sums[p][v] = bias });
         }
+        prefetch_residuals::<V, PIXELS, VECTORS>(tile);
         let mut weights = tile.weights;
         for tap in 0..tile.taps {
             let mut inputs = [std::ptr::null::<f32>(); PIXELS];
@@ -101,6 +105,23 @@ pub unsafe fn multiply<V: Vector, const PIXELS: usize, const VECTORS: usize, con
             }
         }
         store(tile, sums, finish);
+    }
+}
+
+/// Has what the finish will add to the sums fetched while they are made: it lies far away.
+#[inline(always)]
+pub(super) unsafe fn prefetch_residuals<V: Vector, const PIXELS: usize, const VECTORS: usize>(tile: &Tile) {
+    if tile.finish.residual == Residual::None {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        unroll!(p < PIXELS, {
+            let residual = (*tile.residuals.add(p)).wrapping_add(tile.first);
+            for v in (0..VECTORS).step_by(CACHE_LINE / (V::LANES * size_of::<f32>())) {
+                V::prefetch(residual.wrapping_add(V::LANES * v));
+            }
+        });
     }
 }
 

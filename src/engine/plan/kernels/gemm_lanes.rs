@@ -3,7 +3,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "plain indices are what the compiler turns into registers")]
 
-use super::gemm::{FinishTile, Tile, step, store, unroll};
+use super::gemm::{FinishTile, Tile, prefetch_residuals, step, store, unroll};
 use super::vector::Vector;
 
 /// A vector of four whose lanes can each be a factor.
@@ -30,6 +30,7 @@ pub unsafe fn multiply<V: LaneVector, const PIXELS: usize, const VECTORS: usize,
             let bias = V::load(tile.bias.add(V::LANES * v));
             unroll!(p < PIXELS, { sums[p][v] = bias });
         }
+        prefetch_residuals::<V, PIXELS, VECTORS>(tile);
         let mut weights = tile.weights;
         for tap in 0..tile.taps {
             let mut inputs = [std::ptr::null::<f32>(); PIXELS];

@@ -74,7 +74,7 @@ pub unsafe fn erf<V: Vector>(x: V) -> V {
         for term in [-2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2] {
             bottom = bottom.mul_add(square, V::splat(term));
         }
-        x.mul(top).div(bottom)
+        x.mul(top).mul(bottom.reciprocal())
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Kernels {
     pub sum_rows: unsafe fn(rows: &[*const f32], scale: f32, to: *mut f32, count: usize),
     /// `to[i] = e^x[i] / Σ e^x`; `to` may be `x`.
     pub softmax: unsafe fn(x: *const f32, to: *mut f32, count: usize),
+    /// `to[i] = e^(x[i] - max x)`, and their sum; `to` may be `x`.
+    pub exponentials: unsafe fn(x: *const f32, to: *mut f32, count: usize) -> f32,
     /// For each of `rows` rows of `count` values, `row` apart: the sum of `weights[i]` times the softmax of `x[i]`.
     pub expectation: unsafe fn(
         x: *const f32,
@@ -166,6 +168,9 @@ macro_rules! kernels {
             enabled! { $feature unsafe fn softmax(x: *const f32, to: *mut f32, count: usize) {
                 rows::softmax::<$vector>(x, to, count)
             } }
+            enabled! { $feature unsafe fn exponentials(x: *const f32, to: *mut f32, count: usize) -> f32 {
+                rows::exponentials::<$vector>(x, to, count)
+            } }
             enabled! { $feature unsafe fn expectation(
                 x: *const f32, row: usize, weights: *const f32, count: usize, to: *mut f32, to_step: usize, rows: usize
             ) {
@@ -223,6 +228,7 @@ macro_rules! kernels {
                 max_rows,
                 sum_rows,
                 softmax,
+                exponentials,
                 layer_norm,
                 expectation,
                 blend,

@@ -73,6 +73,10 @@ impl Vector for float32x4_t {
             vmulq_f32(self, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
         }
     }
+    #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) from, options(nostack, readonly, preserves_flags)) }
+    }
 }
 
 #[allow(

@@ -175,6 +175,16 @@ pub unsafe fn sum_rows<V: Vector>(rows: &[*const f32], scale: f32, to: *mut f32,
 pub unsafe fn softmax<V: Vector>(x: *const f32, to: *mut f32, count: usize) {
     // SAFETY: the caller's promise.
     unsafe {
+        let share = V::splat(1.0 / exponentials::<V>(x, to, count));
+        map!(to, count, |v = to| v.mul(share));
+    }
+}
+
+/// See [`super::Kernels::exponentials`].
+#[inline(always)]
+pub unsafe fn exponentials<V: Vector>(x: *const f32, to: *mut f32, count: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
         let largest = V::splat(max_row::<V>(x, count));
         let mut sum = V::splat(0.0);
         let whole = count - count % V::LANES;
@@ -191,8 +201,7 @@ pub unsafe fn softmax<V: Vector>(x: *const f32, to: *mut f32, count: usize) {
             shares.store_first(to.add(whole), count - whole);
             sum += shares.lanes()[..count - whole].iter().sum::<f32>();
         }
-        let share = V::splat(1.0 / sum);
-        map!(to, count, |v = to| v.mul(share));
+        sum
     }
 }
 

@@ -48,6 +48,10 @@ pub trait Vector: Copy {
     /// `self · 2^exponent` for whole exponents from -126 to 127.
     unsafe fn scale(self, exponent: Self) -> Self;
 
+    /// Has the cache line fetched that holds a value, if there is one: any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const f32) {}
+
     /// The lanes, and zeros up to the widest vector there is.
     #[inline(always)]
     unsafe fn lanes(self) -> [f32; LANES_MAX] {

@@ -84,8 +84,9 @@ impl Conv {
         let mut index = 0;
         while index < pixels.len() {
             let (y, x) = ((pixels.start + index) / width, (pixels.start + index) % width);
-            // To the end of the row of the picture, of the tile, or of the item.
-            let count = (width - x).min(tile - index % tile).min(pixels.len() - index);
+            // To the end of the row of the picture, of the item, or of the tile, unless one follows the other.
+            let together = if self.taps() == 1 { pixels.len() } else { tile - index % tile };
+            let count = (width - x).min(together).min(pixels.len() - index);
             // SAFETY: the scratch has room for a block and one more tile; pixels are inside their pictures.
             unsafe {
                 let inputs = rows.inputs.add(index / tile * tile * self.taps() + index % tile);

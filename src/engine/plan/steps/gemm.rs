@@ -10,6 +10,9 @@ pub const LANES_MAX: usize = 64;
 /// Values (4 bytes) of a pointer, at most.
 pub const POINTER: usize = 2;
 
+/// Rows that are transposed at once.
+const SQUARE: usize = 16;
+
 /// Pointers of the rows of an item, tile by tile; and a place for what may not be stored where it belongs.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
@@ -137,10 +140,13 @@ impl Product {
                         (0..lanes).for_each(|lane| *to.add(lane) = scale * *from.add(lane));
                     }
                 } else {
-                    // Along what lies together.
-                    for lane in 0..lanes {
-                        let from = from.add(lane * b.column);
-                        (0..self.depth).for_each(|k| *to.add(k * panel.lanes + lane) = scale * *from.add(k * b.row));
+                    // Along what lies together, and few rows at once: whole cache lines on both sides.
+                    for first in (0..self.depth).step_by(SQUARE) {
+                        let rows = first..(first + SQUARE).min(self.depth);
+                        for lane in 0..lanes {
+                            let from = from.add(lane * b.column);
+                            rows.clone().for_each(|k| *to.add(k * panel.lanes + lane) = scale * *from.add(k * b.row));
+                        }
                     }
                 }
                 if lanes < panel.lanes {

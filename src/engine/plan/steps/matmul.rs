@@ -6,7 +6,8 @@ use super::gemm::{LANES_MAX, Matrix, Product, blocks};
 use super::place::RANK_MAX;
 use super::rows::Places;
 use super::{Context, Fault, Limits, Operand, Strided, Work};
-use crate::engine::plan::kernels::Isa;
+use crate::engine::plan::graph::Binary;
+use crate::engine::plan::kernels::{Isa, Row};
 
 /// Values of a packed matrix, at most: 16 MB.
 const PACKED_MAX: usize = 1 << 22;
@@ -207,11 +208,18 @@ impl Work for Attention {
                     let to = context.arena.add(self.output.offset + to + first * self.output.strides[axis]);
                     let row = self.share_row();
                     self.scores().multiply(rows, from, keys, (shares, row), context.scratch, kernels);
-                    for index in 0..rows {
-                        (kernels.softmax)(shares.add(index * row), shares.add(index * row), self.keys);
+                    // What makes shares of them comes last: there are fewer columns than keys.
+                    let mut sums = [0.0; SHARED_ROWS];
+                    for (index, sum) in sums[..rows].iter_mut().enumerate() {
+                        *sum = (kernels.exponentials)(shares.add(index * row), shares.add(index * row), self.keys);
                     }
-                    let to = (to, self.output.strides[axis]);
-                    self.means().multiply(rows, (shares, row), values, to, context.scratch, kernels);
+                    let step = self.output.strides[axis];
+                    self.means().multiply(rows, (shares, row), values, (to, step), context.scratch, kernels);
+                    for (index, sum) in sums[..rows].iter().enumerate() {
+                        let (to, share) = (to.add(index * step), 1.0 / sum);
+                        let row = |values: *const f32, single: bool| Row { values, single };
+                        (kernels.binary)(Binary::Mul, row(to, false), row(&raw const share, true), to, self.columns);
+                    }
                 }
             }
         }
