@@ -17,6 +17,7 @@ use crate::source;
 const LAYERS_TOLD: usize = 5;
 
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Compute with bytes, by what the network does on the pictures of --calibrate: sooner, and a little off
     #[arg(long, requires = "calibrate", conflicts_with = "all")]
