@@ -32,7 +32,7 @@ impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Whole => f.write_str("whole"),
-            Self::Percentile(share) => write!(f, "percentile {}", share * 100.0),
+            Self::Percentile(share) => write!(f, "percentile {:.3}", share * 100.0),
             Self::Entropy => f.write_str("entropy"),
         }
     }
