@@ -193,7 +193,7 @@ fn what_a_head_says_of_its_precision_is_checked() {
         ("measure", json!("mAP")),
         ("golden", json!({"arithmetic": 1, "answers": [long]})),
         ("golden", json!({"arithmetic": 1, "answers": [[1e300]]})),
-        ("golden", json!({"arithmetic": 1 << 40, "answers": []})),
+        ("golden", json!({"arithmetic": 1_u64 << 40, "answers": []})),
         ("other", json!(1)),
     ] {
         let mut changed = told.clone();
