@@ -253,3 +253,114 @@ fn a_profile_names_every_step() {
     let run = place.command(&["bench", "--model", "parts/1", "--engine", "tract", "--profile"]).run();
     assert!(run.exit == Some(1) && run.stderr.contains("does not know its steps"), "{}", run.stderr);
 }
+
+/// The golden picture in three positions, and what is no picture.
+fn pictures() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = image::open(GOLDEN).unwrap();
+    for (name, picture) in [("a.png", picture.clone()), ("b.png", picture.fliph()), ("c.png", picture.flipv())] {
+        picture.save(folder.path().join(name)).unwrap();
+    }
+    std::fs::write(folder.path().join("notes.txt"), "not listed").unwrap();
+    folder
+}
+
+#[test]
+fn a_plan_in_bytes_is_calibrated_judged_and_used_only_when_asked_for() {
+    let (place, pictures) = (Place::new(), pictures());
+    let bake = ["cache", "bake", "parts/1", "--int8", "--calibrate", pictures.path().to_str().unwrap(), "--json"];
+    let baked = place.command(&bake).run();
+    if baked.stderr.contains("int8 plans need a CPU with") {
+        assert_eq!(baked.exit, Some(2), "{}", baked.stderr);
+        println!("this CPU does not multiply bytes: {}", baked.stderr);
+        return;
+    }
+    assert_eq!(baked.exit, Some(0), "{}{}", baked.stdout, baked.stderr);
+    let report = json(&baked);
+    assert_eq!((&report["precision"], &report["measure"]), (&"int8".into(), &"mAP@50:95".into()));
+    let error = report["error"].as_f64().unwrap();
+    assert!((0.0..=0.05).contains(&error) && report["accuracy"]["objects"].as_u64() > Some(8), "{report}");
+    let layers = report["layers"].as_array().unwrap();
+    let count = |key: &str| usize::try_from(report[key].as_u64().unwrap()).unwrap();
+    assert!(count("layers_in_bytes") > 0 && count("layers_in_bytes") + count("layers_in_numbers") == layers.len());
+    assert_eq!((count("images"), count("images_there")), (3, 3));
+
+    // Beside the plan in numbers that it was judged by, which is what runs unless bytes are asked for.
+    let listed = json(&place.run(&["cache", "ls", "--json"]));
+    let plans = listed[0]["plans"].as_array().unwrap();
+    let of = |precision: &str| plans.iter().find(|plan| plan["precision"] == precision).unwrap();
+    assert_eq!((plans.len(), of("int8")["error"].as_f64(), of("int8")["bound"].as_f64()), (2, Some(error), Some(0.05)));
+    assert!(of("int8")["path"].as_str().unwrap().contains(".int8.") && of("fp32")["bound"].as_f64() < Some(0.0011));
+    let told = format!("int8 mAP@50:95 {:.3}", 1.0 - error);
+    assert!(place.run(&["cache", "ls"]).stdout.contains(&told) && place.run(&["probe"]).stdout.contains(&told));
+    let infer = |more: &[&str]| json(&place.run(&[&["infer", "--model", "parts/1", GOLDEN], more].concat()));
+    let (numbers, bytes) = (infer(&[]), infer(&["--precision", "int8"]));
+    assert_eq!(bytes["predictions"].as_array().unwrap().len(), 8);
+    assert_ne!(numbers["predictions"][0]["confidence"], bytes["predictions"][0]["confidence"]);
+    let bench = ["bench", "--model", "parts/1", "--iterations", "2", "--json", "--precision", "int8"];
+    assert_eq!(json(&place.run(&bench))["precision"], "int8");
+
+    let engine = &place.status(&["--precision", "int8"])["engine"];
+    assert_eq!((&engine["precision"], &engine["accuracy"]["images"]), (&"int8".into(), &3.into()), "{engine}");
+    let engine = &place.status(&[])["engine"];
+    assert_eq!((&engine["precision"], &engine["accuracy"]), (&"fp32".into(), &Value::Null), "{engine}");
+
+    // It answers as it did when it was judged; where nothing can be tested, that is a failure.
+    let selftest = ["selftest", "--frames", "20", "--precision", "int8", "--model", "parts/1"];
+    let passed = place.run(&selftest).stdout;
+    assert!(passed.contains("within 0.0e0 of what it was when it was judged"), "{passed}");
+    std::fs::write(of("int8")["path"].as_str().unwrap(), b"<html>not found</html>").unwrap();
+    let run = place.command(&selftest).run();
+    assert!(run.exit == Some(4) && run.stderr.contains("cannot be used"), "{}", run.stderr);
+    assert!(place.run(&["probe"]).stdout.contains("not usable"));
+}
+
+#[test]
+fn without_a_plan_in_bytes_a_device_sees_in_numbers_and_says_so() {
+    let place = Place::new();
+    let status = place.status(&["--precision", "int8"]);
+    assert_eq!((&status["state"], &status["engine"]["precision"]), (&"degraded".into(), &"fp32".into()));
+    let reason = status["reasons"][0].as_str().unwrap();
+    assert!(reason.starts_with("precision: fp32 instead of int8: "), "{reason}");
+    assert!(reason.contains("cache bake ID --int8") || reason.contains("int8 plans need a CPU"), "{reason}");
+    // Who compares answers or times wants nothing else in their place.
+    for command in ["infer", "bench"] {
+        let image: &[&str] = if command == "infer" { &[GOLDEN] } else { &[] };
+        let run = place.command(&[&[command, "--model", "parts/1", "--precision", "int8"], image].concat()).run();
+        assert!(run.exit != Some(0) && run.stdout.is_empty() && run.stderr.contains("int8 plan"), "{}", run.stderr);
+    }
+    let run = place.command(&["bench", "--model", "parts/1", "--engine", "tract", "--precision", "int8"]).run();
+    assert!(run.exit == Some(2) && run.stderr.contains("computes in fp32 only"), "{}", run.stderr);
+    let config = place.state.path().join("device.toml");
+    std::fs::write(&config, "[engine]\nprecision = \"int4\"\n").unwrap();
+    let run = place.command(&["run", "-c", config.to_str().unwrap()]).run();
+    assert!(run.exit == Some(2) && run.stderr.contains("engine.precision = int4: expected `fp32` or `int8`"));
+}
+
+#[test]
+fn what_cannot_be_calibrated_is_refused() {
+    let (place, pictures) = (Place::new(), pictures());
+    let (empty, broken, grey) = (tempfile::tempdir(), tempfile::tempdir(), tempfile::tempdir());
+    let (empty, broken, grey) = (empty.unwrap(), broken.unwrap(), grey.unwrap());
+    std::fs::write(broken.path().join("a.jpg"), b"no picture").unwrap();
+    image::RgbImage::from_pixel(64, 48, image::Rgb([114; 3])).save(grey.path().join("grey.png")).unwrap();
+    let [pictures, empty, broken, grey] =
+        [&pictures, &empty, &broken, &grey].map(|folder| folder.path().to_str().unwrap());
+    let foreign = if cfg!(target_arch = "x86_64") { "cortex-a72" } else { "haswell" };
+    let refused: [(&[&str], i32, &str); 7] = [
+        (&["--int8"], 2, "--calibrate"),
+        (&["--calibrate", pictures], 2, "--int8"),
+        (&["--int8", "--calibrate", "/nowhere"], 2, "no such folder"),
+        (&["--int8", "--calibrate", empty], 2, "no image"),
+        (&["--int8", "--calibrate", broken], 2, "a.jpg"),
+        (&["--int8", "--calibrate", grey], 1, "sees nothing"),
+        (&["--int8", "--calibrate", pictures, "--target", foreign], 2, "int8 plans need"),
+    ];
+    for (more, exit, words) in refused {
+        // For what every CPU can run, so that it is refused on each for the same reason.
+        let target: &[&str] = if more.contains(&"--target") { &[] } else { &["--target", "portable"] };
+        let run = place.command(&[&["cache", "bake", "parts/1"], more, target].concat()).run();
+        assert!(run.exit == Some(exit), "{more:?}: {:?} {}{}", run.exit, run.stdout, run.stderr);
+        assert!((run.stdout + &run.stderr).contains(words), "{more:?}");
+    }
+}

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Engines, Error, golden_frame, open_package, print_line, print_table, threads};
 use crate::cache::{Cache, Package, Weights};
 use crate::device;
-use crate::engine::{DeclaredInput, InputShape, Network, Picture, Profile, Session, npy};
+use crate::engine::{DeclaredInput, InputShape, Network, Picture, Precision, Profile, Session, npy};
 use crate::frame::CHANNELS;
 use crate::model;
 use crate::random::Random;
@@ -27,6 +27,9 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
+    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -51,6 +54,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Figures {
     engine: &'static str,
+    precision: Precision,
     threads: usize,
     input: [usize; 4],
     iterations: u32,
@@ -103,7 +107,7 @@ impl Subject {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let engines = Engines::choose(args.engine.as_deref(), cache)?;
+    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], cache)?;
     let options = threads(args.threads, None)?;
     let subject = match &args.onnx {
         Some(path) => Subject::File(Weights::map(path)?),
@@ -148,6 +152,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     times.sort_by(f64::total_cmp);
     let figures = Figures {
         engine: chosen.name,
+        precision: chosen.precision,
         threads: session.threads(),
         input: session.input_shape().dims(),
         iterations: args.iterations,
@@ -169,9 +174,10 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         print_profile(profile)?;
     }
     print_line(&format!(
-        "{} on {} threads, input {:?}: load {load_ms:.1} ms, first {first_ms:.1} ms, then over {} inferences: \
+        "{} {} on {} threads, input {:?}: load {load_ms:.1} ms, first {first_ms:.1} ms, then over {} inferences: \
          min {:.2} ms, median {:.2} ms, p99 {:.2} ms; {:.1} MB resident",
         figures.engine,
+        figures.precision,
         figures.threads,
         figures.input,
         figures.iterations,

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::{Engines, Error, bake, golden_frame, print_line, print_table, shelf, threads};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
-use crate::engine::LoadOptions;
-use crate::engine::plan::{self, Shelf};
+use crate::engine::plan::file::Trust;
+use crate::engine::plan::{self, Judged, Shelf};
+use crate::engine::{LoadOptions, Precision};
 use crate::model::{self, registry};
 
 #[derive(Debug, clap::Subcommand)]
@@ -68,11 +69,18 @@ struct Row {
 #[derive(Serialize)]
 struct PlanRow {
     isa: String,
+    precision: Precision,
     input: [usize; 4],
-    /// The largest error of any output, by the referee; none where it was not compared.
+    /// In fp32 the largest error of any output, by the referee; none where it was not compared. In int8 the judge's error.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<f32>,
-    bound: f32,
+    error: Option<f64>,
+    /// The largest that was accepted.
+    bound: f64,
+    /// What the judge measured, and on how many pictures; only in int8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measure: Option<plan::Measure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<usize>,
     bytes: u64,
     path: String,
     /// As the table shows it.
@@ -86,10 +94,19 @@ impl PlanRow {
         let listed = shelf.list(sha256).into_iter();
         let row = |listed: plan::Listed| {
             let head = listed.head.ok()?;
-            let (told, referee) = (plan::told(&head), &head.referee);
+            let told = plan::told(&head);
+            let (error, bound, measure, images) = match &head.trust {
+                Trust::Fp32(referee) => (referee.worst().map(f64::from), f64::from(referee.bound), None, None),
+                Trust::Int8(Judged { error, error_max, measure, images, .. }) => {
+                    (Some(*error), *error_max, Some(*measure), Some(*images))
+                }
+            };
             Some(Self {
-                error: referee.worst(),
-                bound: referee.bound,
+                precision: head.trust.precision(),
+                error,
+                bound,
+                measure,
+                images,
                 bytes: listed.bytes,
                 path: listed.path.display().to_string(),
                 input: head.binding.input,
@@ -204,7 +221,7 @@ impl Verdict {
 }
 
 fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Result<(), Error> {
-    let engines = Engines::choose(None, cache)?;
+    let engines = Engines::choose(None, &[Precision::Fp32], cache)?;
     let mut verdicts = Vec::new();
     if ids.is_empty() {
         verdicts.extend(cache.entries().into_iter().map(|entry| verdict(cache, entry, &engines, options, false)));

@@ -3,6 +3,7 @@
 //! Human words go to stderr, machine lines to stdout. Exit codes are those of [`Exit`].
 
 mod bake;
+mod bake_int8;
 mod bench;
 mod cache;
 mod env;
@@ -26,7 +27,7 @@ use clap::{Parser, Subcommand};
 use crate::cache::{Cache, Entry, Host, ModelId, Package};
 use crate::config::Config;
 use crate::engine::plan::Shelf;
-use crate::engine::{self, Engine, LoadOptions};
+use crate::engine::{self, Engine, LoadOptions, Precision};
 use crate::error::{Exit, nearest};
 use crate::frame::Frame;
 use crate::model::{self, Model, Semantics};
@@ -272,6 +273,7 @@ fn shelf(cache: &Cache) -> Shelf {
 struct Chosen {
     name: &'static str,
     version: &'static str,
+    precision: Precision,
     /// Name and reason of each better one that was passed over.
     rejected: Vec<(&'static str, String)>,
 }
@@ -285,21 +287,27 @@ struct Engines {
 }
 
 impl Engines {
-    /// Those that work on this machine, or the one that is asked for.
-    fn choose(wanted: Option<&str>, cache: &Cache) -> Result<Self, Error> {
-        let all = engine::engines(shelf(cache));
-        let names: Vec<&str> = all.iter().map(|engine| engine.name()).collect();
+    /// Those that work on this machine, or the one that is asked for, in the first of the precisions, then the next.
+    fn choose(wanted: Option<&str>, precisions: &[Precision], cache: &Cache) -> Result<Self, Error> {
+        let all = precisions.iter().flat_map(|&precision| engine::engines(shelf(cache), precision));
+        let names = engine::names();
         if let Some(wanted) = wanted.filter(|wanted| !names.contains(wanted)) {
             let near = nearest(wanted, names.iter().copied(), 1);
             let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(Error::Usage(format!("no engine `{wanted}` in this build; it has {}{hint}", names.join(", "))));
         }
         let mut engines = Self { usable: Vec::new(), rejected: Vec::new() };
-        for engine in all.into_iter().filter(|engine| wanted.is_none_or(|wanted| wanted == engine.name())) {
+        for engine in all.filter(|engine| wanted.is_none_or(|wanted| wanted == engine.name())) {
             match engine.probe() {
                 Ok(()) => engines.usable.push(engine),
                 Err(why) => engines.rejected.push((engine.name(), why)),
             }
+        }
+        if engines.usable.is_empty() && engines.rejected.is_empty() {
+            let wanted = wanted.unwrap_or_default();
+            return Err(Error::Usage(format!(
+                "engine {wanted} computes in fp32 only; leave --precision, or take `plan`"
+            )));
         }
         if engines.usable.is_empty() {
             let reasons: Vec<String> = engines.rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
@@ -316,7 +324,10 @@ impl Engines {
         let mut last = None;
         for (index, engine) in self.usable.iter().enumerate() {
             match make(&**engine) {
-                Ok(made) => return Ok((made, Chosen { name: engine.name(), version: engine.version(), rejected })),
+                Ok(made) => {
+                    let (name, version, precision) = (engine.name(), engine.version(), engine.precision());
+                    return Ok((made, Chosen { name, version, precision, rejected }));
+                }
                 Err(error) => match refusal(&error) {
                     Some(why) if index + 1 < self.usable.len() => {
                         log::say(&format!("engine {} cannot run this model: {why}", engine.name()));

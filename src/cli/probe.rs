@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Error, explained, print_line, shelf};
 use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
-use crate::engine::plan::{self, Found};
+use crate::engine::Precision;
+use crate::engine::plan::{self, Found, NATIVE, Target};
 use crate::{device, engine, model};
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +52,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let board = device::identify(root);
     let machine = device::BoardFile::for_machine(root);
     let differences = machine.file.differences(&board, root);
-    let probed: Vec<_> = engine::engines(shelf(cache))
+    let probed: Vec<_> = engine::engines(shelf(cache), Precision::Fp32)
         .into_iter()
         .map(|engine| {
             let why = engine.probe().err();
@@ -60,11 +61,11 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         .collect();
     let chosen = probed.iter().find(|(_, _, why)| why.is_none()).map(|(name, ..)| *name);
     let plans: Vec<Outlook> = match &choice {
-        Some(choice) => vec![Outlook::of(&choice.package, cache, Depth::Network)],
+        Some(choice) => Outlook::all(&choice.package, cache, Depth::Network),
         None => {
             let ready = cache.entries().into_iter().filter_map(|entry| entry.package.ok());
             let ready = ready.filter(|package| model::contract(package).is_ok());
-            ready.map(|package| Outlook::of(&package, cache, Depth::Files)).collect()
+            ready.flat_map(|package| Outlook::all(&package, cache, Depth::Files)).collect()
         }
     };
     if args.json {
@@ -131,6 +132,7 @@ enum Depth {
 #[derive(Serialize)]
 struct Outlook {
     id: String,
+    precision: Precision,
     /// Whether it runs by a plan; none where only baking would tell.
     usable: Option<bool>,
     /// The plan's file, when it is there and in order.
@@ -141,15 +143,40 @@ struct Outlook {
 }
 
 impl Outlook {
+    /// In fp32; and in int8, where somebody baked that.
+    fn all(package: &Package, cache: &Cache, depth: Depth) -> Vec<Self> {
+        [Some(Self::of(package, cache, depth)), Self::in_bytes(package, cache)].into_iter().flatten().collect()
+    }
+
+    fn in_bytes(package: &Package, cache: &Cache) -> Option<Self> {
+        let isa = Target::parse_int8(NATIVE).ok()?.isa;
+        let shelf = shelf(cache);
+        let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
+        let mut damaged = None;
+        let complain = &mut |why: String| damaged = Some(format!("not usable: {why}"));
+        let find = |network: &engine::Network<'_>| shelf.find(&sha256, isa, Precision::Int8, network.shape, complain);
+        let found = model::with_network(package, None, find).ok()?;
+        let outlook =
+            |usable, path, words| Self { id: package.id.clone(), precision: Precision::Int8, usable, path, words };
+        match found {
+            Found::Plan(plan, path) => {
+                let words = format!("{}, {}", plan::told(&plan.head), path.display());
+                Some(outlook(Some(true), Some(path), words))
+            }
+            Found::Refused(_) | Found::Nothing => damaged.map(|why| outlook(Some(false), None, why)),
+        }
+    }
+
     fn of(package: &Package, cache: &Cache, depth: Depth) -> Self {
-        let outlook = |usable, path, words| Self { id: package.id.clone(), usable, path, words };
+        let outlook =
+            |usable, path, words| Self { id: package.id.clone(), precision: Precision::Fp32, usable, path, words };
         let isa = plan::native().isa;
         let shelf = shelf(cache);
         let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
         let mut damaged = String::new();
         let looked = model::with_network(package, None, |network| {
             let complain = &mut |why: String| damaged += &format!("; not usable: {why}");
-            match shelf.find(&sha256, isa, network.shape, complain) {
+            match shelf.find(&sha256, isa, Precision::Fp32, network.shape, complain) {
                 Found::Nothing if depth == Depth::Network => Err(plan::outlook(network)),
                 found => Ok(found),
             }

@@ -7,14 +7,19 @@ use serde_json::{Value, json};
 use super::{Error, embedded_package, golden_frame, open_package, print_line, refusal, shelf, threads};
 use crate::cache::{Cache, Package};
 use crate::demo;
-use crate::engine::{self, Engine, LoadOptions, plan};
+use crate::engine::{self, Engine, LoadOptions, Precision, plan};
 use crate::frame::Frame;
 use crate::model::{self, Answer, Confidence, Detection, Model, Predictions, Request};
 use crate::source::demo::{Conveyor, Detected, Score};
 
-/// The golden frame's bounds.
-const BOX_PX_MAX: f64 = 1.0;
-const CONFIDENCE_MAX: f64 = 0.01;
+/// The golden frame's bounds: largest distance of a box, pixels, and of a confidence. In bytes a plan may be off by what
+/// its judge accepted, which is wide for one frame; the demo scene's bounds are the same.
+fn bounds(precision: Precision) -> (f64, f64) {
+    match precision {
+        Precision::Fp32 => (1.0, 0.01),
+        Precision::Int8 => (4.0, 0.1),
+    }
+}
 /// The demo scene's bounds, at confidence 0.4 and IoU 0.5.
 const PRECISION_MIN: f64 = 0.97;
 const RECALL_MIN: f64 = 0.97;
@@ -28,6 +33,9 @@ pub struct Args {
     /// Also put these models of the cache through every usable engine
     #[arg(long, value_name = "ID")]
     model: Vec<String>,
+    /// Compute in numbers (fp32), or with bytes (int8) by plans of `cache bake --int8` [default: fp32]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Frames of the demo scene to score with each engine
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     frames: u64,
@@ -58,41 +66,51 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let package = embedded_package()?;
     let models: Vec<Package> = args.model.iter().map(|id| open_package(cache, Some(id))).collect::<Result<_, _>>()?;
     let options = threads(args.threads, None)?;
-    let mut failed = Vec::new();
-    for engine in engine::engines(shelf(cache)) {
+    let (mut tested, mut failed) = (0, Vec::new());
+    for engine in engine::engines(shelf(cache), args.precision.unwrap_or_default()) {
         if let Err(why) = engine.probe() {
             eprintln!("{}: not usable here: {why}", engine.name());
             continue;
         }
-        let report = match test(&package, &*engine, options, args.frames) {
-            Err(error) if refusal(&error).is_some() => {
-                eprintln!("{}: cannot run the demo: {error}", engine.name());
-                continue;
+        match test(&package, &*engine, options, args.frames) {
+            Err(error) if refusal(&error).is_some() => eprintln!("{}: cannot run the demo: {error}", engine.name()),
+            report => {
+                let report = report?;
+                let passed = report.passed(engine.precision());
+                report.print(&*engine, args, passed)?;
+                tested += 1;
+                if !passed {
+                    failed.push(engine.name().to_owned());
+                }
             }
-            report => report?,
-        };
-        let passed = report.passed();
-        report.print(&*engine, args, passed)?;
-        if !passed {
-            failed.push(engine.name().to_owned());
         }
         for package in &models {
             let verdict = match steady(package, &*engine, options) {
-                Err(error) if refusal(&error).is_some() && engine.name() != REFEREE => {
+                // In numbers the referee runs it; in bytes nothing else does.
+                Err(error)
+                    if refusal(&error).is_some()
+                        && engine.name() != REFEREE
+                        && engine.precision() == Precision::Fp32 =>
+                {
                     eprintln!("{}: cannot run {}: {error}", engine.name(), package.id);
                     continue;
                 }
                 verdict if engine.name() == REFEREE => verdict.map(|_| None),
-                verdict => verdict.and_then(|_| compared(package, &*engine, options).map(Some)),
+                verdict => verdict.and_then(|_| compared(package, &*engine, options)),
             };
             let verdict = verdict.map_err(|error| error.to_string());
             print_steady(package, &*engine, &verdict, args.json)?;
+            tested += 1;
             if verdict.is_err() {
                 failed.push(format!("{} on {}", package.id, engine.name()));
             }
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(Error::Verification(format!("selftest failed: {}", failed.join(", ")))) }
+    match (tested, failed.is_empty()) {
+        (0, _) => Err(Error::Verification("selftest failed: nothing could be tested".into())),
+        (_, true) => Ok(()),
+        (_, false) => Err(Error::Verification(format!("selftest failed: {}", failed.join(", ")))),
+    }
 }
 
 /// A model of the cache has no truth here; it must load, and answer the golden frame twice the same, and as the referee.
@@ -110,14 +128,20 @@ fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Resul
     if first == second { Ok(first) } else { Err(differ()) }
 }
 
-/// How far an engine is off the referee, at most.
-fn compared(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<f32, Error> {
+/// How far an engine is off the referee, at most; of a plan in bytes, off what it answered when it was judged, where that
+/// can be known.
+fn compared(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<Option<f32>, Error> {
     let referee = model::with_network(package, Some(&golden_frame), |network| {
         let mut session = engine.load(network, options)?;
-        plan::compare(&mut *session, network, options.threads)
-            .map_err(|failure| Error::Verification(failure.to_string()))
+        match (engine.precision(), network.picture) {
+            (Precision::Int8, Some(picture)) => plan::recall(&mut *session, picture).map_err(Error::Verification),
+            _ => plan::compare(&mut *session, network, options.threads)
+                .map(Some)
+                .map_err(|failure| Error::Verification(failure.to_string())),
+        }
     })??;
-    referee.worst().ok_or_else(|| Error::Verification("nothing was compared".into()))
+    let Some(referee) = referee else { return Ok(None) };
+    referee.worst().map(Some).ok_or_else(|| Error::Verification("nothing was compared".into()))
 }
 
 fn print_steady(
@@ -136,8 +160,13 @@ fn print_steady(
     }
     match verdict {
         Ok(error) => {
-            let of_tract = error.map(|error| format!("; within {error:.1e} of {REFEREE}")).unwrap_or_default();
-            print_line(&format!("{name}: {} answers, and twice the same{of_tract}", package.id))
+            let compared = match (engine.precision(), error) {
+                (Precision::Fp32, Some(error)) => format!("; within {error:.1e} of {REFEREE}"),
+                (Precision::Fp32, None) => String::new(),
+                (Precision::Int8, Some(error)) => format!("; within {error:.1e} of what it was when it was judged"),
+                (Precision::Int8, None) => "; not compared: it was judged on another machine".into(),
+            };
+            print_line(&format!("{name}: {} answers, and twice the same{compared}", package.id))
         }
         Err(why) => print_line(&format!("{name}: {} FAILED: {why}", package.id)),
     }
@@ -207,9 +236,9 @@ fn to_detected(detection: &Detection) -> Detected {
 }
 
 impl Report {
-    fn passed(&self) -> bool {
-        let golden = self.golden.as_ref();
-        golden.is_ok_and(|drift| drift.box_px <= BOX_PX_MAX && drift.confidence <= CONFIDENCE_MAX)
+    fn passed(&self, precision: Precision) -> bool {
+        let (golden, (box_px_max, confidence_max)) = (self.golden.as_ref(), bounds(precision));
+        golden.is_ok_and(|drift| drift.box_px <= box_px_max && drift.confidence <= confidence_max)
             && self.score.precision() >= PRECISION_MIN
             && self.score.recall() >= RECALL_MIN
     }
@@ -225,16 +254,17 @@ impl Report {
             };
             return print_line(
                 &json!({
-                    "engine": engine.name(), "version": engine.version(), "passed": passed, "golden": golden,
+                    "engine": engine.name(), "version": engine.version(), "precision": engine.precision(), "passed": passed, "golden": golden,
                     "frames": args.frames, "precision": precision, "recall": recall, "ms": self.elapsed_ms.round(),
                 })
                 .to_string(),
             );
         }
+        let (box_px_max, confidence_max) = bounds(engine.precision());
         let golden = match &self.golden {
             Ok(drift) => format!(
-                "golden frame: {} detections, at most {:.2} px (limit {BOX_PX_MAX}) and {:.4} confidence \
-                 (limit {CONFIDENCE_MAX}) from the expected",
+                "golden frame: {} detections, at most {:.2} px (limit {box_px_max}) and {:.4} confidence \
+                 (limit {confidence_max}) from the expected",
                 drift.detections, drift.box_px, drift.confidence
             ),
             Err(why) => format!("golden frame: {why}"),

@@ -83,6 +83,33 @@ impl Debug for Network<'_> {
     }
 }
 
+/// In what a network is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Numbers of 32 bits: the answers of the network.
+    #[default]
+    Fp32,
+    /// Bytes, where the network was calibrated for it: answers that are close, and sooner.
+    Int8,
+}
+
+impl Precision {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Settings of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
@@ -109,6 +136,11 @@ pub trait Engine: Send + Sync + Debug {
     fn name(&self) -> &'static str;
 
     fn version(&self) -> &'static str;
+
+    /// In what it computes.
+    fn precision(&self) -> Precision {
+        Precision::Fp32
+    }
 
     /// Whether the engine can work on this machine.
     ///
@@ -147,6 +179,12 @@ pub trait Session: Send + Debug {
     /// Output `index` of the last [`Session::run`]; empty before the first.
     fn output(&self, index: usize) -> TensorView<'_>;
 
+    /// How far its answers are from those in numbers, where it computes with bytes: then its precision is
+    /// [`Precision::Int8`].
+    fn judged(&self) -> Option<&plan::Judged> {
+        None
+    }
+
     /// SHA-256 of the network's file, hex, where the engine had to know it.
     fn sha256(&self) -> Option<&str> {
         None
@@ -181,16 +219,26 @@ pub struct StepTime {
     pub flops: u64,
 }
 
-/// Engines of this build, best first. Plans are looked for, and kept, where the shelf says.
+/// Engines of this build that compute in a precision, best first. Plans are looked for, and kept, where the shelf says.
 #[must_use]
-pub fn engines(plans: plan::Shelf) -> Vec<Box<dyn Engine>> {
-    vec![Box::new(plan::Plan::new(plans)), Box::new(tract::Tract)]
+pub fn engines(plans: plan::Shelf, precision: Precision) -> Vec<Box<dyn Engine>> {
+    let plan = Box::new(plan::Plan::new(plans, precision));
+    match precision {
+        Precision::Fp32 => vec![plan, Box::new(tract::Tract)],
+        Precision::Int8 => vec![plan],
+    }
+}
+
+/// Names of the engines of this build, best first.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    engines(plan::Shelf::default(), Precision::Fp32).iter().map(|engine| engine.name()).collect()
 }
 
 /// The engine of that name, if this build has it; plans are made anew and kept in memory.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Engine>> {
-    engines(plan::Shelf::default()).into_iter().find(|engine| engine.name() == name)
+    engines(plan::Shelf::default(), Precision::Fp32).into_iter().find(|engine| engine.name() == name)
 }
 
 /// One thread a core this process may run on.

@@ -14,7 +14,7 @@ const RECALLS: usize = 101;
 const DETECTIONS_MAX: usize = 100;
 
 /// Mean average precision over all classes that should be found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Accuracy {
     /// At an overlap of at least 0.5.
     pub map_50: f64,

@@ -6,6 +6,7 @@ mod accuracy;
 mod annotate;
 pub mod family;
 pub mod geometry;
+mod judge;
 mod labels;
 pub mod mask;
 pub mod nms;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 pub use accuracy::{Accuracy, accuracy};
 pub use annotate::Annotator;
+pub use judge::Judge;
 pub use labels::Labels;
 pub use predictions::{ClassMap, ClassScore, Detection, Keypoint, Predictions, Shape, Span};
 pub use preprocess::{Preprocessor, concrete_shape};

@@ -1,8 +1,9 @@
 //! The plan as an engine: found on the shelf and mapped, or made on the spot.
 
 use super::exec::Runner;
-use super::file::Head;
-use super::kernels::{Kernels, native};
+use super::file::{Head, Judged, Trust};
+use super::kernels::isa::INT8_NEEDS;
+use super::kernels::{Kernels, int8, native};
 use super::make::{self, Failure, Made, Stage, file_name, told};
 use super::profile;
 use super::program::Program;
@@ -10,7 +11,7 @@ use super::shelf::{self, Found, Shelf};
 use super::weights::Weights;
 use crate::engine::tract::{fence, half};
 use crate::engine::{
-    DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Profile, Session, TensorInfo, TensorView,
+    DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Precision, Profile, Session, TensorInfo, TensorView,
 };
 use crate::log;
 
@@ -18,14 +19,24 @@ use crate::log;
 #[derive(Debug)]
 pub struct Plan {
     shelf: Shelf,
+    precision: Precision,
 }
 
 const NAME: &str = "plan";
 
 impl Plan {
+    /// In [`Precision::Int8`] it runs plans that were baked, and makes none: that takes pictures.
     #[must_use]
-    pub fn new(shelf: Shelf) -> Self {
-        Self { shelf }
+    pub fn new(shelf: Shelf, precision: Precision) -> Self {
+        Self { shelf, precision }
+    }
+
+    /// The best kernels of this CPU for the precision.
+    fn kernels(&self) -> Result<&'static Kernels, String> {
+        match self.precision {
+            Precision::Fp32 => Ok(native()),
+            Precision::Int8 => int8().ok_or_else(|| format!("{INT8_NEEDS}; this one has none of them")),
+        }
     }
 
     /// Makes the plan of a network and keeps it, in place of one that is there. What cannot be kept is run from memory.
@@ -59,7 +70,7 @@ impl Plan {
             }
         }
         // From the file, so that its pages are shared and can be given back; what is in memory will do as well.
-        match self.shelf.find(sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
+        match self.shelf.find(sha256, kernels.isa, Precision::Fp32, network.shape, &mut |why| complain(&why)) {
             Found::Plan(plan, _) => {
                 PlanSession::new(&plan.head, plan.program, Weights::File(plan.weights), kernels, threads)
             }
@@ -86,17 +97,21 @@ impl Engine for Plan {
         env!("CARGO_PKG_VERSION")
     }
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn probe(&self) -> Result<(), String> {
-        Ok(())
+        self.kernels().map(drop)
     }
 
     fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let threads = options.threads.max(1);
-        let kernels = native();
+        let kernels = self.kernels().map_err(|why| refused(network, why))?;
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
-        match self.shelf.find(&sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
+        match self.shelf.find(&sha256, kernels.isa, self.precision, network.shape, &mut |why| complain(&why)) {
             Found::Plan(plan, path) => {
-                if plan.head.referee.outputs.is_empty() {
+                if matches!(&plan.head.trust, Trust::Fp32(referee) if referee.outputs.is_empty()) {
                     log::say(&format!(
                         "plan {} was made on another machine and never compared with tract",
                         file_name(&path)
@@ -107,6 +122,10 @@ impl Engine for Plan {
                 return Ok(Box::new(session.map_err(|why| refused(network, why))?));
             }
             Found::Refused(why) => return Err(refused(network, why)),
+            Found::Nothing if self.precision == Precision::Int8 => {
+                let bake = "`firstlight cache bake ID --int8 --calibrate DIR` makes one";
+                return Err(refused(network, format!("no int8 plan for {} is there; {bake}", kernels.isa.name)));
+            }
             Found::Nothing => {}
         }
         if self.shelf.own.is_some() {
@@ -132,6 +151,8 @@ pub struct PlanSession {
     infos: Vec<TensorInfo>,
     threads: usize,
     f16_input: bool,
+    /// Where it computes with bytes.
+    judged: Option<Judged>,
     /// Whether there are outputs.
     ran: bool,
 }
@@ -167,6 +188,10 @@ impl PlanSession {
             infos,
             threads,
             f16_input: head.f16_input,
+            judged: match &head.trust {
+                Trust::Fp32(_) => None,
+                Trust::Int8(judged) => Some(judged.clone()),
+            },
             ran: false,
         })
     }
@@ -212,6 +237,10 @@ impl Session for PlanSession {
             Some(info) if self.ran => TensorView { shape: &info.shape, data: self.runner.output(index) },
             _ => TensorView { shape: &[], data: &[] },
         }
+    }
+
+    fn judged(&self) -> Option<&Judged> {
+        self.judged.as_ref()
     }
 
     fn sha256(&self) -> Option<&str> {

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use super::bake::{self, Baked};
 use super::engine::PlanSession;
-use super::file::{Binding, Head, Referee};
+use super::file::{Binding, Head, Referee, Trust};
+use super::kernels::Isa;
 use super::program::Program;
 use super::target::Target;
 use super::weights::Weights;
 use super::{fuse, lower, referee, simplify};
 use crate::engine::tract::{self, Tract};
-use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Session};
+use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Precision, Session};
 
 /// What is being done, for who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +21,31 @@ pub enum Stage {
     Bake,
     /// tract is loaded, and both infer.
     Compare,
+    /// Pictures are looked at, for a plan in bytes.
+    Calibrate,
+    /// Layers are chosen for it.
+    Quantize,
     /// The file is written.
     Write,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 3] = [Stage::Bake, Stage::Compare, Stage::Write];
+    /// Those of a precision, in their order.
+    #[must_use]
+    pub fn of(precision: Precision) -> &'static [Stage] {
+        match precision {
+            Precision::Fp32 => &[Self::Bake, Self::Compare, Self::Write],
+            Precision::Int8 => &[Self::Compare, Self::Bake, Self::Calibrate, Self::Quantize, Self::Write],
+        }
+    }
 
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
             Self::Bake => "baking",
             Self::Compare => "comparing with tract",
+            Self::Calibrate => "calibrating",
+            Self::Quantize => "choosing what works on bytes",
             Self::Write => "writing",
         }
     }
@@ -88,27 +102,36 @@ pub fn make(
         checked.map_err(|invalid| format!("{}: {}", invalid.part, invalid.fault))?;
         Ok(baked)
     });
-    let tract::FrontEnd { declared, shape, f16_input, made } = made.map_err(Failure::Engine)?;
-    let Baked { program, weights } = made.map_err(Failure::Refused)?;
-    // Another time there may be more.
-    let no_memory = |why: String| Failure::Engine(Error::Load { origin: network.origin.clone(), engine: "plan", why });
-    let weights =
-        Weights::in_memory(&weights).map_err(|error| no_memory(format!("no memory for its weights: {error}")))?;
-    let binding = Binding { model_sha256: sha256.into(), input: shape.dims(), isa: isa.name.into() };
-    let DeclaredInput { batch, channels, height, width } = declared;
-    let referee = Referee { bound: referee::BOUND, outputs: Vec::new() };
-    let mut head = Head { f16_input, ..Head::new(binding, [batch, channels, height, width], isa, referee) };
-    let weights = match target.kernels {
-        Some(kernels) => {
-            stage(Stage::Compare);
-            let session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
-            let mut session = session.map_err(no_memory)?;
-            head.referee = compare(&mut session, network, threads)?;
-            session.into_weights()
-        }
-        None => weights,
-    };
+    let made = made.map_err(Failure::Engine)?;
+    let trust = Trust::Fp32(Referee { bound: referee::BOUND, outputs: Vec::new() });
+    let mut head = head(&made, sha256, isa, trust);
+    let Baked { program, weights } = made.made.map_err(Failure::Refused)?;
+    let mut weights = in_memory(network, &weights)?;
+    if let Some(kernels) = target.kernels {
+        stage(Stage::Compare);
+        let session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
+        let mut session = session.map_err(|why| no_memory(network, why))?;
+        head.trust = Trust::Fp32(compare(&mut session, network, threads)?);
+        weights = session.into_weights();
+    }
     Ok(Made { head, program, weights, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// The head of what was made of a network.
+pub(super) fn head<T>(made: &tract::FrontEnd<T>, sha256: &str, isa: &Isa, trust: Trust) -> Head {
+    let binding = Binding { model_sha256: sha256.into(), input: made.shape.dims(), isa: isa.name.into() };
+    let DeclaredInput { batch, channels, height, width } = made.declared;
+    Head { f16_input: made.f16_input, ..Head::new(binding, [batch, channels, height, width], isa, trust) }
+}
+
+/// Weights where a session finds them.
+pub(super) fn in_memory(network: &Network<'_>, weights: &[f32]) -> Result<Weights, Failure> {
+    Weights::in_memory(weights).map_err(|error| no_memory(network, format!("no memory for its weights: {error}")))
+}
+
+/// Another time there may be more.
+pub(super) fn no_memory(network: &Network<'_>, why: String) -> Failure {
+    Failure::Engine(Error::Load { origin: network.origin.clone(), engine: "plan", why })
 }
 
 /// The operator that keeps a network from having a plan, if one does. Nothing is packed and nothing compared.
@@ -140,9 +163,13 @@ pub fn compare(session: &mut dyn Session, network: &Network<'_>, threads: usize)
 /// How a made plan is told of.
 #[must_use]
 pub fn told(head: &Head) -> String {
-    match head.referee.worst() {
-        Some(worst) => format!("{} {worst:.1e}", head.binding.isa),
-        None => format!("{} not compared here", head.binding.isa),
+    let isa = &head.binding.isa;
+    match &head.trust {
+        Trust::Fp32(referee) => match referee.worst() {
+            Some(worst) => format!("{isa} {worst:.1e}"),
+            None => format!("{isa} not compared here"),
+        },
+        Trust::Int8(judged) => format!("{isa} int8 {judged}"),
     }
 }
 

@@ -15,6 +15,7 @@ mod kernels;
 mod layout;
 mod lower;
 mod make;
+mod make_int8;
 mod profile;
 mod program;
 mod referee;
@@ -26,8 +27,10 @@ mod threads;
 mod weights;
 
 pub use engine::Plan;
+pub use file::{Judged, Measure};
 pub use fuse::fuse;
 pub use lower::{lower, simplify};
 pub use make::{Failure, Made, Stage, compare, make, outlook, told};
+pub use make_int8::{Judging, make_int8, recall};
 pub use shelf::{Found, Listed, Shelf};
 pub use target::{NATIVE, Target, native};

@@ -69,6 +69,13 @@ impl Program {
         Ok(())
     }
 
+    /// Whether a step of it computes with bytes.
+    pub fn works_on_bytes(&self) -> bool {
+        let on_bytes =
+            |step: &Step| matches!(step, Step::Quantize(_) | Step::QuantizedConv(_) | Step::QuantizedPool(_));
+        self.steps.iter().any(|named| on_bytes(&named.step))
+    }
+
     fn check_sizes(&self) -> Result<(), Fault> {
         let Self { arena, outputs, steps, .. } = self;
         if *arena > ARENA_MAX || steps.len() > STEPS_MAX || !(1..=OUTPUTS_MAX).contains(&outputs.len()) {

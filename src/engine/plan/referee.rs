@@ -11,8 +11,11 @@
 //! rounding as well. What tract's own answer is like when its input is nudged by less than a camera rounds shows how
 //! much: as many candidates of a plan may be without a partner, as long as most have one. An input after a nudge of which
 //! tract breaks the bound by itself, in whatever way, decides nothing, and another one is tried; one must.
+//!
+//! A plan in bytes cannot be within that bound. How far it may be off is judged by what the model says of real pictures,
+//! when it is baked, and from then on it is compared with itself: [`remembered`].
 
-use super::file::{Compared, Referee};
+use super::file::{Compared, REMEMBERED_MAX, Referee};
 use crate::engine::{InputShape, Session};
 use crate::random::Random;
 
@@ -121,6 +124,42 @@ fn on(plan: &mut dyn Session, tract: &mut dyn Session, input: &mut [f32], what: 
 fn run(session: &mut dyn Session, input: &[f32]) -> Result<(), String> {
     session.input_mut().copy_from_slice(input);
     session.run().map_err(|error| error.to_string())
+}
+
+/// Some values of each answer, spread over it: by these a plan in bytes is known to answer as it did when it was judged.
+/// The same program on the same instruction set gives the same bits, whatever the number of threads.
+pub fn remembered(answers: &[Answer]) -> Vec<Vec<f32>> {
+    let some = |Answer { values, .. }: &Answer| {
+        let count = values.len().min(REMEMBERED_MAX);
+        (0..count).map(|index| values[index * values.len() / count]).collect()
+    };
+    answers.iter().map(some).collect()
+}
+
+/// How far answers are from those that are remembered, each value in parts of itself.
+///
+/// # Errors
+/// An output is off by more than the bound, or there are others.
+pub fn recall(answers: &[Answer], remembered_then: &[Vec<f32>]) -> Result<Referee, String> {
+    let now = remembered(answers);
+    if now.iter().map(Vec::len).ne(remembered_then.iter().map(Vec::len)) {
+        return Err("the outputs are not those of which answers are remembered".into());
+    }
+    let error = |now: &[f32], then: &[f32]| {
+        // So that each value is a channel of its own.
+        let then = Answer { name: String::new(), shape: vec![1, then.len(), 1, 1], values: then.to_vec() };
+        let (scale, pairs) = (Scale::of(&then), now.iter().zip(&then.values).enumerate());
+        pairs.fold(0.0, |worst: f32, (index, (&now, &then))| worst.max(scale.off(index, now, then)))
+    };
+    let outputs = answers.iter().zip(now.iter().zip(remembered_then));
+    let outputs: Vec<Compared> =
+        outputs.map(|(answer, (now, then))| Compared { name: answer.name.clone(), error: error(now, then) }).collect();
+    match outputs.iter().find(|output| output.error > BOUND) {
+        Some(Compared { name, error }) => Err(format!(
+            "output `{name}` is off by {error:.1e} of what it was when the plan was judged; at most {BOUND:.0e} is trusted"
+        )),
+        None => Ok(Referee { bound: BOUND, outputs }),
+    }
 }
 
 /// How one answer differs from another.
@@ -307,6 +346,20 @@ mod tests {
         assert!(error(&[1, 2, 3], &[1.0, 1.0, 1.0, 0.0, 0.0, 1e-5], &[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]) > BOUND);
         let nan = vec![Compared { name: "a".into(), error: f32::NAN }];
         assert!(Difference { errors: nan, alone: 0, rows: 0 }.broken().is_some());
+    }
+
+    #[test]
+    fn what_is_remembered_is_recalled_and_a_defect_is_found() {
+        let values: Vec<f32> = (0..10_000u16).map(|at| f32::from(at % 97) - 30.0).collect();
+        let answers = |values: &[f32]| [answer(&[1, 100, 100], values), answer(&[1, 2], &[0.5, 0.25])];
+        let then = remembered(&answers(&values));
+        assert_eq!(then.iter().map(Vec::len).collect::<Vec<_>>(), [REMEMBERED_MAX, 2]);
+        let recalled = recall(&answers(&values), &then).unwrap();
+        assert_eq!((recalled.worst(), recalled.outputs.len()), (Some(0.0), 2));
+        let off: Vec<f32> = values.iter().map(|value| value * 1.01).collect();
+        assert!(recall(&answers(&off), &then).unwrap_err().contains("`output0` is off by 1.0e-2"));
+        assert!(recall(&answers(&vec![f32::NAN; 10_000]), &then).is_err());
+        assert!(recall(&answers(&values[..100]), &then).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where plans lie, and what is known of the weights they were made from.
 //!
-//! A plan is found by the SHA-256 of its model's weights, its instruction set and its input, which are its name, so that
-//! nothing is parsed to find it. Beside the plans lie two kinds of notes: of weights files that were hashed, and of
+//! A plan is found by the SHA-256 of its model's weights, its instruction set, its precision and its input, which are its
+//! name, so that nothing is parsed to find it. Beside the plans lie two kinds of notes: of weights files that were hashed, and of
 //! networks that have no plan. All three can be deleted at any time; they come back by themselves.
 //!
 //! What the note of a hashed file protects against, and against what not: it stands for the file while path, device,
@@ -26,7 +26,7 @@ use super::kernels::Isa;
 use super::program::Program;
 use crate::cache::digest;
 use crate::durable::{self, Disk, RealDisk};
-use crate::engine::{DeclaredInput, InputShape};
+use crate::engine::{DeclaredInput, InputShape, Precision};
 
 /// End of the name of a plan.
 const PLAN: &str = "plan";
@@ -108,21 +108,22 @@ impl Shelf {
         &self,
         sha256: &str,
         isa: &Isa,
+        precision: Precision,
         shape: &dyn Fn(&DeclaredInput) -> InputShape,
         complain: &mut dyn FnMut(String),
     ) -> Found {
-        let begin = format!("{sha256}.{}.", isa.name);
+        let begin = format!("{sha256}.{}.{precision}.", isa.name);
         for folder in self.folders() {
             for path in named(folder, &begin, PLAN) {
                 let opened = file::read_head(&path).map_err(|error| error.to_string()).and_then(|head| {
                     let declared = declared(&head);
                     let input = shape(&declared).dims();
-                    if path.file_name() != Some(name(sha256, isa.name, input, PLAN).as_ref()) {
+                    let binding = Binding { model_sha256: sha256.into(), input, isa: isa.name.into() };
+                    if path.file_name() != Some(name(&binding, precision).as_ref()) {
                         // Of another size of the same network, which is as it should be.
                         return Ok(None);
                     }
-                    let binding = Binding { model_sha256: sha256.into(), input, isa: isa.name.into() };
-                    file::open(&path, &binding, isa).map(Some).map_err(|error| error.to_string())
+                    file::open(&path, &binding, precision, isa).map(Some).map_err(|error| error.to_string())
                 });
                 match opened {
                     Ok(Some(plan)) => return Found::Plan(Box::new(plan), path),
@@ -131,7 +132,9 @@ impl Shelf {
                 }
             }
         }
-        match self.refusal(sha256, isa.name) {
+        // Only of numbers is it noted that there can be none: bytes are refused where they are asked for.
+        let noted = || self.refusal(sha256, isa.name);
+        match (precision == Precision::Fp32).then(noted).flatten() {
             Some(why) => Found::Refused(why),
             None => Found::Nothing,
         }
@@ -160,7 +163,8 @@ impl Shelf {
     pub fn write(folder: &Path, head: &Head, program: &Program, weights: &[f32]) -> Result<PathBuf, durable::Error> {
         fs::create_dir_all(folder).map_err(durable::Error::io(folder, "made"))?;
         let binding = &head.binding;
-        let path = folder.join(name(&binding.model_sha256, &binding.isa, binding.input, PLAN));
+        let precision = head.trust.precision();
+        let path = folder.join(name(binding, precision));
         remove_abandoned(folder);
         let free = statvfs(folder).map(|stat| stat.blocks_available() * stat.fragment_size());
         if free.is_ok_and(|free| free / 2 < size_of_val(weights) as u64) {
@@ -183,12 +187,14 @@ impl Shelf {
             let _ = RealDisk.remove(&temporary);
         }
         filled?;
-        let _ = RealDisk.remove(&folder.join(format!("{}.{}.{REFUSED}", binding.model_sha256, binding.isa)));
+        if precision == Precision::Fp32 {
+            let _ = RealDisk.remove(&folder.join(format!("{}.{}.{REFUSED}", binding.model_sha256, binding.isa)));
+        }
         durable::sync_directory(&RealDisk, folder)?;
         Ok(path)
     }
 
-    /// The plans of a model, of all instruction sets and inputs.
+    /// The plans of a model, of all instruction sets, precisions and inputs.
     pub fn list(&self, sha256: &str) -> Vec<Listed> {
         let paths = self.folders().flat_map(|folder| named(folder, &format!("{sha256}."), PLAN));
         paths
@@ -254,8 +260,9 @@ pub fn declared(head: &Head) -> DeclaredInput {
     DeclaredInput { batch, channels, height, width }
 }
 
-fn name(sha256: &str, isa: &str, [batch, channels, height, width]: [usize; 4], end: &str) -> String {
-    format!("{sha256}.{isa}.{batch}x{channels}x{height}x{width}.{end}")
+fn name(Binding { model_sha256, input, isa }: &Binding, precision: Precision) -> String {
+    let [batch, channels, height, width] = input;
+    format!("{model_sha256}.{isa}.{precision}.{batch}x{channels}x{height}x{width}.{PLAN}")
 }
 
 /// Files of a folder whose names begin and end so, sorted.

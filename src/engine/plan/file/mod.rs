@@ -21,15 +21,16 @@ use std::path::{Path, PathBuf};
 use memmap2::{Advice, Mmap, MmapOptions};
 use serde::de::DeserializeOwned;
 
-pub use head::{Binding, Compared, Head, Referee};
+pub use head::{Binding, Compared, Golden, Head, Judged, Measure, REMEMBERED_MAX, Referee, Trust};
 use sections::{HEADER, Header, MAGIC, NAMES};
 
 use super::kernels::Isa;
 use super::program::{Invalid, Program};
+use crate::engine::Precision;
 
 /// Version of plans: of the frame, of what steps mean, and of how weights are packed for them. A change of any of these
 /// is a new version; plans of another version are baked again.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Most bytes of the head, which is a page of text.
 const HEAD_MAX: u64 = 1 << 20;
@@ -59,6 +60,8 @@ pub enum Error {
     OtherShape { path: PathBuf, expected: [usize; 4], found: [usize; 4] },
     #[error("{path}: made for another CPU: {expected} expected, {found} found; bake it again with `firstlight cache bake ID`", path = .path.display())]
     OtherIsa { path: PathBuf, expected: String, found: String },
+    #[error("{path}: made in another precision: {expected} expected, {found} found; bake it again with `firstlight cache bake ID`", path = .path.display())]
+    OtherPrecision { path: PathBuf, expected: Precision, found: Precision },
     #[error("{path}: step {step:?} cannot be run: {fault}; bake it again with `firstlight cache bake ID`", path = .path.display())]
     Invalid { path: PathBuf, step: String, fault: String },
     #[error("{path}: cannot be read: {source}", path = .path.display())]
@@ -95,9 +98,8 @@ impl std::fmt::Debug for Mapped {
 /// What `to` said; or the plan is one that could not be read again.
 pub fn write(to: &mut impl io::Write, head: &Head, program: &Program, weights: &[f32]) -> io::Result<()> {
     // JSON has no words for these, so they would be found only by who reads it.
-    let referee = &head.referee;
-    if !referee.bound.is_finite() || referee.outputs.iter().any(|output| !output.error.is_finite()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a plan that was not compared: {referee:?}")));
+    if let Some(fault) = head.trust.fault() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, fault));
     }
     assemble(to, VERSION, &serde_json::to_vec(head)?, &serde_json::to_vec(program)?, weights)
 }
@@ -137,15 +139,25 @@ fn each_chunk(values: &[f32], mut f: impl FnMut(&[u8]) -> io::Result<()>) -> io:
     })
 }
 
-/// Opens the plan that is expected, for these kernels.
+/// Opens the plan that is expected, in this precision, for these kernels.
 ///
 /// # Errors
 /// It is another one, or none.
-pub fn open(path: &Path, expected: &Binding, isa: &Isa) -> Result<Plan, Error> {
+pub fn open(path: &Path, expected: &Binding, precision: Precision, isa: &Isa) -> Result<Plan, Error> {
     let reader = Reader::open(path)?;
     let head: Head = reader.text(0, HEAD_MAX)?;
     check_binding(path, &head, expected, isa)?;
+    let found = head.trust.precision();
+    if found != precision {
+        return Err(Error::OtherPrecision { path: path.into(), expected: precision, found });
+    }
+    if let Some(fault) = head.trust.fault() {
+        return Err(reader.invalid(Invalid { part: NAMES[0].into(), fault }));
+    }
     let program: Program = reader.text(1, PROGRAM_MAX)?;
+    if precision == Precision::Fp32 && program.works_on_bytes() {
+        return Err(reader.invalid(Invalid { part: NAMES[1].into(), fault: "int8 steps in a plan of fp32".into() }));
+    }
     let weights = reader.weights()?;
     if program.input.shape != head.binding.input {
         return Err(reader.invalid(Invalid {

@@ -10,8 +10,10 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{
-    Binding, Compared, Error, HEADER, Head, Header, Plan, Program, Referee, VERSION, open, read_head, read_texts,
+    Binding, Compared, Error, Golden, HEADER, Head, Header, Judged, Measure, Plan, Program, REMEMBERED_MAX, Referee,
+    Trust, VERSION, open, read_head, read_texts,
 };
+use crate::engine::Precision;
 use crate::engine::plan::bake::{bake, bake_quantized};
 use crate::engine::plan::graph::{
     Activation, Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window,
@@ -199,8 +201,16 @@ fn binding(program: &Program, isa: &Isa) -> Binding {
 
 fn head(program: &Program, isa: &Isa) -> Head {
     let outputs = program.outputs.iter().map(|output| Compared { name: output.name.clone(), error: 1.25e-6 }).collect();
-    let referee = Referee { bound: 1e-3, outputs };
-    Head::new(binding(program, isa), [None, Some(3), None, None], isa, referee)
+    let trust = match program.works_on_bytes() {
+        false => Trust::Fp32(Referee { bound: 1e-3, outputs }),
+        true => Trust::Int8(judged()),
+    };
+    Head::new(binding(program, isa), [None, Some(3), None, None], isa, trust)
+}
+
+fn judged() -> Judged {
+    let golden = Some(Golden { arithmetic: 7, answers: vec![vec![0.5, -1.25]] });
+    Judged { measure: Measure::Detections, error: 0.0125, error_max: 0.05, images: 3, golden }
 }
 
 /// A file in a folder that goes with it.
@@ -236,7 +246,7 @@ impl Written {
     }
 
     fn open(&self) -> Result<Plan, Error> {
-        open(&self.path(), &self.binding(), self.isa)
+        open(&self.path(), &self.binding(), self.head().trust.precision(), self.isa)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -275,8 +285,15 @@ fn what_was_written_is_read() {
 fn numbers_that_text_cannot_hold_are_not_written() {
     let (program, weights) = small(native());
     let mut head = head(&program, native());
-    head.referee.outputs[0].error = f32::NAN;
-    assert!(super::write(&mut Vec::new(), &head, &program, &weights).is_err());
+    let compared = Compared { name: "a".into(), error: f32::NAN };
+    for trust in [
+        Trust::Fp32(Referee { bound: 1e-3, outputs: vec![compared] }),
+        Trust::Int8(Judged { error: f64::NAN, ..judged() }),
+        Trust::Int8(Judged { golden: Some(Golden { arithmetic: 1, answers: vec![vec![f32::INFINITY]] }), ..judged() }),
+    ] {
+        head.trust = trust;
+        assert!(super::write(&mut Vec::new(), &head, &program, &weights).is_err());
+    }
 }
 
 #[test]
@@ -337,7 +354,8 @@ fn every_flipped_bit_is_found() {
 fn plans_for_others_are_refused() {
     let written = Written::new(small(native()));
     let right = written.binding();
-    let open = |binding: Binding| open(&written.path(), &binding, written.isa).unwrap_err();
+    let open_in = |binding: &Binding, precision| open(&written.path(), binding, precision, written.isa).unwrap_err();
+    let open = |binding: Binding| open_in(&binding, Precision::Fp32);
     let error = open(Binding { model_sha256: "5b".repeat(32), ..right.clone() });
     assert!(matches!(error, Error::OtherModel { .. }), "{error}");
     let error = open(Binding { input: [1, 3, 8, 6], ..right.clone() });
@@ -349,6 +367,12 @@ fn plans_for_others_are_refused() {
     for part in [written.path().to_str().unwrap(), foreign, native().name, "firstlight cache bake"] {
         assert!(text.contains(part), "{text}");
     }
+
+    let error = open_in(&right, Precision::Int8);
+    assert!(
+        matches!(error, Error::OtherPrecision { expected: Precision::Int8, found: Precision::Fp32, .. }),
+        "{error}"
+    );
 
     // The same instruction set, whose tiles were other ones.
     let program = serde_json::to_vec(&written.program).unwrap();

@@ -28,6 +28,16 @@ pub enum Method {
     Entropy,
 }
 
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole => f.write_str("whole"),
+            Self::Percentile(share) => write!(f, "percentile {:.3}", share * 100.0),
+            Self::Entropy => f.write_str("entropy"),
+        }
+    }
+}
+
 /// The values of a place in C order.
 pub(super) fn values(arena: &[f32], place: &Place, shape: &[usize], to: &mut Vec<f32>) {
     to.clear();

@@ -28,8 +28,9 @@ impl Default for Options {
 }
 
 /// One convolution that could work on bytes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Layer {
+    #[serde(skip)]
     pub node: usize,
     pub name: String,
     /// Of its result, computed alone with bytes from exact numbers, in decibels.
@@ -51,6 +52,9 @@ pub struct Report {
 
 /// Outputs of one input.
 pub type Outputs = Vec<Vec<f32>>;
+
+/// What reckons an error from the outputs in numbers and those found, one of each for every input; or says why it cannot.
+pub type Judge<'j> = dyn FnMut(&[Outputs], &[Outputs]) -> Result<f64, String> + 'j;
 
 /// Convolutions that may work on bytes: of whole quads, not the first, which reads the picture itself, and not the last
 /// ones, whose results are the network's answers.
@@ -143,17 +147,17 @@ fn sensitivities(
 }
 
 /// Chooses what works on bytes on these kernels: as few layers as needed stay in numbers, the worst first, until the
-/// judge's error of the outputs for `inputs` is small enough. The judge is given the outputs in numbers and those found.
+/// judge's error of the outputs for `inputs` is small enough.
 ///
 /// # Errors
-/// The network cannot be baked for these kernels; or even with one layer in bytes the error is too large.
+/// The network cannot be baked for these kernels; or even with one layer in bytes the error is too large; or the judge's.
 pub fn quantize(
     graph: &Graph,
     calibration: &Calibration,
     inputs: &[Vec<f32>],
     kernels: &'static Kernels,
     options: &Options,
-    judge: &mut dyn FnMut(&[Outputs], &[Outputs]) -> f64,
+    judge: &mut Judge<'_>,
 ) -> Result<(Quantized, Report), String> {
     if calibration.observed() == 0 {
         return Err("a calibration that has seen nothing".into());
@@ -163,7 +167,7 @@ pub fn quantize(
     let mut attempt = |choice: &Quantized| -> Result<f64, String> {
         tried += 1;
         let found = outputs(bake_quantized(graph, kernels.isa, choice)?, kernels, inputs, options.threads);
-        Ok(judge(&exact, &found))
+        judge(&exact, &found)
     };
     let mut best: Option<(Method, Quantized, f64)> = None;
     for &method in &options.methods {
@@ -285,6 +289,11 @@ mod tests {
         calibration
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a judge may refuse")]
+    fn relative(wanted: &[Outputs], found: &[Outputs]) -> Result<f64, String> {
+        Ok(relative_error(wanted, found))
+    }
+
     fn tables() -> Vec<&'static Kernels> {
         let every = kernels::by_name("portable").unwrap().0;
         kernels::int8().into_iter().chain([every]).collect()
@@ -297,8 +306,7 @@ mod tests {
         let mut all = Vec::new();
         for table in tables() {
             let options = Options { error_max: 0.03, ..Options::default() };
-            let (chosen, report) =
-                quantize(&graph, &calibration, &inputs, table, &options, &mut relative_error).unwrap();
+            let (chosen, report) = quantize(&graph, &calibration, &inputs, table, &options, &mut relative).unwrap();
             assert!(
                 report.layers.iter().all(|layer| !layer.in_numbers && layer.signal_to_noise_db > 25.0),
                 "{report:?}"
@@ -325,7 +333,7 @@ mod tests {
         let (calibration, inputs, table) = (calibrated(&graph), pictures(2), tables()[0]);
         let choose = |error_max: f64| {
             let options = Options { error_max, ..Options::default() };
-            quantize(&graph, &calibration, &inputs, table, &options, &mut relative_error)
+            quantize(&graph, &calibration, &inputs, table, &options, &mut relative)
         };
         let whole = choose(1.0).unwrap().1;
         let (chosen, report) = choose(whole.error * 0.7).unwrap();
@@ -353,7 +361,7 @@ mod tests {
         let error = bake_quantized(&graph, &kernels::isa::AVX2, &quantized).err().unwrap();
         assert!(error.contains("int8 plans need"), "{error}");
         let nothing = Calibration::new(&graph, 1).unwrap();
-        let choice = quantize(&graph, &nothing, &pictures(1), tables()[0], &Options::default(), &mut relative_error);
+        let choice = quantize(&graph, &nothing, &pictures(1), tables()[0], &Options::default(), &mut relative);
         assert!(choice.unwrap_err().contains("seen nothing"));
     }
 }

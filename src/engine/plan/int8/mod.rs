@@ -9,7 +9,7 @@ mod choice;
 mod histogram;
 
 pub use calibration::{Calibration, Method};
-pub use choice::{Layer, Options, Outputs, Report, candidates, quantize, relative_error};
+pub use choice::{Judge, Layer, Options, Outputs, Report, candidates, quantize, relative_error};
 
 /// What of a graph is computed with bytes.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -88,6 +88,18 @@ pub unsafe fn peak_flops(kernels: &Kernels, rounds: usize) -> u64 {
     unsafe { (kernels.peak)(rounds) }
 }
 
+/// What tells two machines apart that round differently in these kernels, or two versions of this program: estimates of a
+/// reciprocal are each vendor's own.
+pub fn arithmetic(kernels: &Kernels) -> u32 {
+    let mut values: Vec<f32> = (-128i16..128).map(|at| f32::from(at) / 11.0).collect();
+    // SAFETY: whoever has the table of kernels has the CPU for them; so many values are there.
+    unsafe { (kernels.unary)(Unary::Sigmoid, values.as_ptr(), values.as_mut_ptr(), values.len()) };
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(env!("CARGO_PKG_VERSION").as_bytes());
+    values.iter().for_each(|value| checksum.update(&value.to_le_bytes()));
+    checksum.finalize()
+}
+
 /// One row of an operand.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {

@@ -159,8 +159,51 @@ fn bytes_are_refused_where_there_are_no_products_of_them() {
     let portable = tables()[1].isa;
     let written = Written::of(portable, bytes(portable));
     let without = Isa { int8: None, ..kernels::isa::PORTABLE };
-    let error = open(&written.path(), &written.binding(), &without).unwrap_err();
+    let error = open(&written.path(), &written.binding(), Precision::Int8, &without).unwrap_err();
     assert!(matches!(&error, Error::Invalid { fault, .. } if fault.contains("int8 plans need")), "{error}");
+}
+
+#[test]
+fn what_a_head_says_of_its_precision_is_checked() {
+    let portable = tables()[1].isa;
+    let written = Written::of(portable, bytes(portable));
+    let program = serde_json::to_vec(&written.program).unwrap();
+    let open_as = |trust: Value, precision: Precision| {
+        let mut document = serde_json::to_value(written.head()).unwrap();
+        document["trust"] = trust;
+        written.reassemble(VERSION, &serde_json::to_vec(&document).unwrap(), &program, &written.weights);
+        open(&written.path(), &written.binding(), precision, portable)
+    };
+    let told = serde_json::to_value(written.head().trust).unwrap();
+    assert!(open_as(told.clone(), Precision::Int8).is_ok());
+    let error = open_as(told.clone(), Precision::Fp32).unwrap_err();
+    assert!(matches!(error, Error::OtherPrecision { .. }), "{error}");
+    // Bytes that pass for numbers.
+    let error = open_as(json!({"fp32": {"bound": 1e-3, "outputs": []}}), Precision::Fp32).unwrap_err();
+    assert!(error.to_string().contains("int8 steps in a plan of fp32"), "{error}");
+    let long = vec![0.5; REMEMBERED_MAX + 1];
+    for (key, value) in [
+        ("error", json!(0.051)),
+        ("error", json!(-0.001)),
+        ("error", json!(null)),
+        ("error_max", json!(1.5)),
+        ("error_max", json!(1e308)),
+        ("images", json!(0)),
+        ("images", json!(-1)),
+        ("measure", json!("mAP")),
+        ("golden", json!({"arithmetic": 1, "answers": [long]})),
+        ("golden", json!({"arithmetic": 1, "answers": [[1e300]]})),
+        ("golden", json!({"arithmetic": 1_u64 << 40, "answers": []})),
+        ("other", json!(1)),
+    ] {
+        let mut changed = told.clone();
+        changed["int8"][key] = value.clone();
+        let error = open_as(changed, Precision::Int8).expect_err(key);
+        assert!(matches!(error, Error::Invalid { .. }), "{key} {value}: {error}");
+    }
+    for trust in [json!({}), json!(null), json!("int8"), json!({"int4": {}}), json!({"fp32": told["int8"]})] {
+        assert!(matches!(open_as(trust.clone(), Precision::Int8), Err(Error::Invalid { .. })), "{trust}");
+    }
 }
 
 fn strike(written: Written, kernels: &'static Kernels, rounds: usize, random: &mut Random) {
