@@ -94,7 +94,12 @@ impl Engine for Plan {
         let threads = options.threads.max(1);
         let kernels = native();
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
-        match self.shelf.find(&sha256, kernels.isa, network.shape, &mut |why| complain(&why)) {
+        let find = || self.shelf.find(&sha256, kernels.isa, network.shape, &mut |why| complain(&why));
+        let found = match find() {
+            Found::Nothing if self.shelf.own_appeared() => find(),
+            found => found,
+        };
+        match found {
             Found::Plan(plan, path) => {
                 if plan.head.referee.outputs.is_empty() {
                     log::say(&format!(
