@@ -32,8 +32,9 @@ cp "$root/Cargo.lock" "$work"
   # Tests: every check on, and fast enough under emulation.
   printf '[profile.dev]\nopt-level = 2\ndebug = "line-tables-only"\n'
 } > "$work/Cargo.toml"
-# All modules of the plan but the one that needs tract.
-modules=$(sed -nE 's/^(pub )?mod ([a-z_]+);/\2/p' "$root/src/engine/plan/mod.rs" | grep -vx lower)
+# All modules of the plan but those that need tract, or are about engines, models and where plans lie.
+modules=$(sed -nE 's/^(pub )?mod ([a-z0-9_]+);/\2/p' "$root/src/engine/plan/mod.rs" |
+  grep -vxE 'engine|lower|make|profile|referee|shelf|target')
 cat > "$work/src/lib.rs" <<RUST
 #![allow(dead_code, unused_imports)]
 pub mod frame {
@@ -47,6 +48,7 @@ pub mod random;
 pub mod engine {
     pub mod plan {
         $(printf 'pub mod %s; ' $modules)
+        pub use fuse::fuse;
     }
 }
 RUST

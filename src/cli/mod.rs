@@ -20,7 +20,7 @@ mod update;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
@@ -265,7 +265,12 @@ const PLANS_OF_CACHE: &str = ".firstlight/plans";
 
 /// Where plans are kept and looked for: the state directory, then beside the models.
 fn shelf(cache: &Cache) -> Shelf {
-    Shelf { own: crate::env::state_dir().map(|dir| dir.join("plans")), others: vec![cache.root().join(PLANS_OF_CACHE)] }
+    /// Our own PID 1 mounts the data partition beside the start of the loop, which without a plan would make one at every
+    /// start. A third of the time that a start has until it counts as a fault.
+    const STATE_APPEARS: Duration = Duration::from_secs(10);
+    let own = crate::env::state_dir().map(|dir| dir.join("plans"));
+    let own_appears = crate::env::DEVICE_DIR.get().map_or(Duration::ZERO, |_| STATE_APPEARS);
+    Shelf { own, own_appears, others: vec![cache.root().join(PLANS_OF_CACHE)] }
 }
 
 /// The engine that runs a network.

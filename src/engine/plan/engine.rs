@@ -109,7 +109,12 @@ impl Engine for Plan {
         let threads = options.threads.max(1);
         let kernels = self.kernels().map_err(|why| refused(network, why))?;
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
-        match self.shelf.find(&sha256, kernels.isa, self.precision, network.shape, &mut |why| complain(&why)) {
+        let find = || self.shelf.find(&sha256, kernels.isa, self.precision, network.shape, &mut |why| complain(&why));
+        let found = match find() {
+            Found::Nothing if self.shelf.own_appeared() => find(),
+            found => found,
+        };
+        match found {
             Found::Plan(plan, path) => {
                 if matches!(&plan.head.trust, Trust::Fp32(referee) if referee.outputs.is_empty()) {
                     log::say(&format!(

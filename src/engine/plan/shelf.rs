@@ -15,7 +15,7 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::{Deserialize, Serialize};
@@ -44,11 +44,16 @@ const SAMPLE_BYTES: usize = 4096;
 /// A plan that is being written for longer was given up: by a power cut, or by who stopped the process.
 const WRITING_MAX: Duration = Duration::from_secs(15 * 60);
 
+/// How often it is looked whether our own folder has appeared.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// The folders of this process. Without any, plans are made anew each time and kept in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
     /// What is written goes here, and here is looked first.
     pub own: Option<PathBuf>,
+    /// How long the folder above that one may take to appear.
+    pub own_appears: Duration,
     /// Folders that others filled, such as the one beside the models of an image.
     pub others: Vec<PathBuf>,
 }
@@ -138,6 +143,18 @@ impl Shelf {
             Some(why) => Found::Refused(why),
             None => Found::Nothing,
         }
+    }
+
+    /// Waits for the folder above our own; whether it has appeared meanwhile.
+    pub fn own_appeared(&self) -> bool {
+        let Some(above) = self.own.as_deref().and_then(Path::parent).filter(|above| !above.exists()) else {
+            return false;
+        };
+        let deadline = Instant::now() + self.own_appears;
+        while !above.exists() && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+        }
+        above.exists()
     }
 
     /// Why this build makes no plan of a network, where that is noted.
@@ -308,7 +325,7 @@ mod tests {
     #[test]
     fn weights_are_hashed_again_when_they_are_others() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf { own: Some(dir.path().join("plans")), others: Vec::new() };
+        let shelf = Shelf { own: Some(dir.path().join("plans")), ..Shelf::default() };
         let path = dir.path().join("weights.onnx");
         let digest_of = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
@@ -336,9 +353,26 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_appears_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("data/state");
+        let own = Some(state.join("plans"));
+        assert!(!Shelf { own: own.clone(), ..Shelf::default() }.own_appeared());
+        let shelf = Shelf { own, own_appears: Duration::from_secs(20), ..Shelf::default() };
+        let mount = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            fs::create_dir_all(state).unwrap();
+        });
+        assert!(shelf.own_appeared());
+        mount.join().unwrap();
+        // It was there before.
+        assert!(!shelf.own_appeared());
+    }
+
+    #[test]
     fn a_refusal_holds_for_this_build() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf { own: Some(dir.path().into()), others: Vec::new() };
+        let shelf = Shelf { own: Some(dir.path().into()), ..Shelf::default() };
         assert_eq!(shelf.refusal("ab", "neon"), None);
         shelf.refuse("ab", "neon", "Gelu is not known");
         assert_eq!(shelf.refusal("ab", "neon").as_deref(), Some("Gelu is not known"));
