@@ -31,8 +31,7 @@ use serde_json::Value;
 use support::recorded;
 
 /// Most cases that may hang on less than rounding. Two do: one picture's answer by RF-DETR with random weights, at two
-/// requests, where the 300th and the 301st best proposal of thousands have all but the same score, and the one that is
-/// taken decides whether a query of 0.0749 is listed.
+/// requests; one query more or less is over the threshold.
 const KNIFE_EDGES_MAX: usize = 2;
 /// How often tract's input is nudged to see whether a case does.
 const NUDGES: usize = 16;
