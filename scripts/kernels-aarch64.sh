@@ -1,35 +1,63 @@
 #!/usr/bin/env bash
-# Runs the unit tests of the resize kernels for aarch64 (NEON against the scalar loops) on any machine, under qemu.
-# The kernels need nothing but std, so this builds them alone, in a temporary crate: seconds where the target's std is
-# installed, minutes where it is built from source first (then the command needs `-Zbuild-std=std,panic_abort,test`).
+# Runs the unit tests of all kernels for aarch64 on any machine, under qemu, as the two kinds of CPU that boards have: those
+# that resize pictures (NEON against the scalar loops), and the whole plan engine but for its reading of ONNX files: every
+# kernel, step and fused pattern against plain loops, plans as files, hostile ones too. They need a few small crates, so this
+# builds them alone, in a temporary crate: two minutes where the target's std is built from source, seconds after that.
 #
-#   CARGO_BUILD='cargo zigbuild' scripts/kernels-aarch64.sh     # the command that can build for the target
+#   scripts/kernels-aarch64.sh [FILTER]
 #
-# TARGET defaults to aarch64-unknown-linux-musl, RUNNER to qemu-aarch64-static, TARGET_DIR to a temporary directory.
+# CARGO_BUILD is the command that can build for the target; else it is found as scripts/build finds it. TARGET defaults to
+# aarch64-unknown-linux-musl, RUNNER to qemu-aarch64-static, CPUS to "cortex-a72 cortex-a76", TARGET_DIR to target/kernels.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${TARGET:-aarch64-unknown-linux-musl}
+toolchain=$root/../shared/toolchain/setup-cross.sh
+if [[ -z ${CARGO_BUILD-} && ! -d $(rustc --print sysroot)/lib/rustlib/$target/lib && -f $toolchain ]]; then
+  # shellcheck disable=SC1090
+  source "$toolchain" >&2
+  set -euo pipefail
+  # A test binary needs the crate of tests as well.
+  CARGO_BUILD="${CROSS_CARGO/panic_abort/panic_abort,test}"
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/src"
-ln -s "$root/src/frame/resize" "$work/src/resize"
-cat > "$work/Cargo.toml" <<'TOML'
-[package]
-name = "kernels"
-version = "0.0.0"
-edition = "2024"
-[workspace]
-TOML
-cat > "$work/src/lib.rs" <<'RUST'
-#![allow(dead_code)]
-mod resize {
-    mod kernel;
-    mod taps;
+mkdir -p "$work/src/engine" "$work/src/frame"
+ln -s "$root/src/frame/resize" "$work/src/frame/resize"
+ln -s "$root/src/random.rs" "$work/src/random.rs"
+ln -s "$root/src/engine/plan" "$work/src/engine/plan"
+cp "$root/Cargo.lock" "$work"
+{
+  printf '[package]\nname = "kernels"\nversion = "0.0.0"\nedition = "2024"\n[workspace]\n[dependencies]\n'
+  grep -E '^(crc32fast|libc|memmap2|nix|serde|serde_json|tempfile|thiserror) = ' "$root/Cargo.toml"
+  # Tests: every check on, and fast enough under emulation.
+  printf '[profile.dev]\nopt-level = 2\ndebug = "line-tables-only"\n'
+} > "$work/Cargo.toml"
+# All modules of the plan but those that need tract, or are about engines, models and where plans lie.
+modules=$(sed -nE 's/^(pub )?mod ([a-z0-9_]+);/\2/p' "$root/src/engine/plan/mod.rs" |
+  grep -vxE 'engine|lower|make|profile|referee|shelf|target')
+cat > "$work/src/lib.rs" <<RUST
+#![allow(dead_code, unused_imports)]
+pub mod frame {
+    $(sed -n '/^pub struct Size {/,/^}/p' "$root/src/frame/view.rs" | sed '1i #[derive(Clone, Copy, Debug, PartialEq, Eq)]')
+    mod resize {
+        mod kernel;
+        mod taps;
+    }
+}
+pub mod random;
+pub mod engine {
+    pub mod plan {
+        $(printf 'pub mod %s; ' $modules)
+        pub use fuse::fuse;
+    }
 }
 RUST
 cd "$work"
-export CARGO_TARGET_DIR=${TARGET_DIR:-$work/target}
+export CARGO_TARGET_DIR=${TARGET_DIR:-$root/target/kernels}
 ${CARGO_BUILD:-cargo zigbuild} --target "$target" --tests
 # A test binary is the one executable without an extension.
 tests=$(find "$CARGO_TARGET_DIR/$target/debug/deps" -name 'kernels-*' -type f -perm -u+x -printf '%T@ %p\n' | sort -n | tail -1)
-"${RUNNER:-qemu-aarch64-static}" "${tests#* }" --nocapture
+for cpu in ${CPUS:-cortex-a72 cortex-a76}; do
+  printf '\n== %s\n' "$cpu"
+  QEMU_CPU=$cpu "${RUNNER:-qemu-aarch64-static}" "${tests#* }" "$@"
+done

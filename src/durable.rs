@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// End of a temporary name; long, so that no other program's file is taken for ours.
-const TEMPORARY: &str = ".firstlight-tmp";
+pub(crate) const TEMPORARY: &str = ".firstlight-tmp";
 
 /// What can go wrong with such a file.
 #[derive(Debug, thiserror::Error)]

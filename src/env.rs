@@ -34,6 +34,36 @@ pub const THREADS: Variable = Variable {
     default: "one a core",
     doc: "Threads of the CPU engines. `--threads` comes first, `engine.threads` in the config after.",
 };
+pub const STATE_DIR: Variable = Variable {
+    name: "FIRSTLIGHT_STATE_DIR",
+    default: "$STATE_DIRECTORY, $XDG_STATE_HOME/firstlight, ~/.local/state/firstlight",
+    doc: "Where plans are kept that were made here, or `off`; our own PID 1 says /data/state.",
+};
+pub const STATE_DIRECTORY: Variable = Variable {
+    name: "STATE_DIRECTORY",
+    default: "",
+    doc: "State directory of the service; set by systemd with StateDirectory=.",
+};
+
+/// Where what was derived from models is kept; `None`: nowhere.
+#[must_use]
+pub fn state_dir() -> Option<std::path::PathBuf> {
+    let of_user = |name: &str, below: &str| {
+        let base = std::path::PathBuf::from(std::env::var_os(name)?);
+        // The XDG specification has relative paths ignored.
+        base.is_absolute().then(|| base.join(below))
+    };
+    match STATE_DIR.get().as_deref() {
+        Some("off") => None,
+        Some(dir) => Some(dir.into()),
+        None => {
+            let service = STATE_DIRECTORY.get().and_then(|dirs| dirs.split(':').next().map(Into::into));
+            service
+                .or_else(|| of_user("XDG_STATE_HOME", "firstlight"))
+                .or_else(|| of_user("HOME", ".local/state/firstlight"))
+        }
+    }
+}
 
 pub const NOTIFY_SOCKET: Variable = Variable {
     name: "NOTIFY_SOCKET",
@@ -53,4 +83,4 @@ pub const DEVICE_DIR: Variable = Variable {
 
 /// Every variable the program reads, in the order they are printed.
 pub const VARIABLES: &[Variable] =
-    &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS, NOTIFY_SOCKET, WATCHDOG_USEC, DEVICE_DIR];
+    &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS, STATE_DIR, STATE_DIRECTORY, NOTIFY_SOCKET, WATCHDOG_USEC, DEVICE_DIR];

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Boots images of the aarch64 binary on a real kernel in QEMU, and does to them what happens to devices.
 
-  tests/boot.py BINARY [--full] [--only NAME]... [--kernel DEB] [--keep DIR]
+  tests/boot.py BINARY [--full] [--only NAME]... [--kernel DEB] [--baker FILE] [--keep DIR]
 
 A line a check; exits 1 when one fails. The short run is a seeded sample; --full does 50 power cuts and the ten quiet
-minutes. Needs what scripts/image needs, and the Debian packages qemu-system-arm, qemu-user-static, u-boot-qemu,
-minisign, e2fsprogs, fdisk.
+minutes. FILE is a firstlight of this machine, which bakes the images' plans; default: target/debug/firstlight, which
+`cargo test` leaves. Needs what scripts/image needs, and the Debian packages qemu-system-arm, qemu-user-static,
+u-boot-qemu, minisign, e2fsprogs, fdisk.
 """
 import argparse
 import hashlib
@@ -31,9 +32,9 @@ TOKEN = "a token of the tests"
 SBIN = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 # Emulated on a busy machine a boot takes a quarter of a minute, and a minute at worst.
 BOOT_S = 240
+LISTEN = 'listen = "0.0.0.0:9001"\n'
 # Under emulation a frame takes about a second; the limits are wider than a device's by that much.
-CONFIG = f"""
-listen = "0.0.0.0:9001"
+LIMITS = f"""
 [health]
 frame_age_max_s = 30.0
 start_grace_s = 120.0
@@ -52,6 +53,9 @@ inferences = 3
 healthy_s = 3.0
 deadline_s = 120.0
 """
+# A model of the image, which has a plan beside it; without this the demo inside the binary runs, which has none.
+MODEL = 'cache = "/models"\nmodel = "parts/1"\n'
+CONFIG = MODEL + LISTEN + LIMITS
 
 
 class Failed(Exception):
@@ -147,6 +151,10 @@ class Machine:
             time.sleep(0.3)
         raise Failed(f"the status stays {json.dumps(seen)}; serial: {self.tail()}")
 
+    def bakes(self, since=0):
+        """What the serial console says of plans that are made on the device."""
+        return [line for line in self.lines[since:] if "making one" in line or "plan made" in line]
+
     def running(self, frames=1):
         return self.status(lambda s: s["state"] == "running" and s["loop"]["frames"] >= frames)
 
@@ -154,9 +162,14 @@ class Machine:
 class Bench:
     """Images, made once each."""
 
-    def __init__(self, binary, kernel, folder, full):
-        self.binary, self.kernel, self.folder, self.full = binary, kernel, Path(folder), full
+    def __init__(self, binary, baker, kernel, folder, full):
+        self.binary, self.baker, self.kernel, self.folder, self.full = binary, baker, kernel, Path(folder), full
         self.made = {}
+        self.model = self.folder / "parts/1"
+        self.model.mkdir(parents=True, exist_ok=True)
+        for name in ("model_type.json", "environment.json", "class_names.txt"):
+            shutil.copyfile(ROOT / "src/demo" / name, self.model / name)
+        shutil.copyfile(ROOT / "src/demo/parts.onnx", self.model / "weights.onnx")
         # Without a password: what is tested is the device.
         subprocess.run(["minisign", "-G", "-W", "-f", "-p", self.folder / "update.pub", "-s", self.folder / "update.key"],
                        check=True, capture_output=True)
@@ -167,6 +180,8 @@ class Bench:
             path.write_text(config)
             command = [ROOT / "scripts/image", "qemu-virt", "--binary", self.binary, "--config", path,
                        "--version", version, "--update-key", self.folder / "update.pub", *options]
+            if config.startswith(MODEL):
+                command += ["--model", self.model, "--baker", self.baker]
             if self.kernel:
                 command += ["--kernel", self.kernel]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -187,15 +202,22 @@ class Bench:
         return path.read_bytes()
 
 
+def print_first(status, how):
+    first = status["boot"]["kernel_to_first_inference_ms"]
+    print(f"     first inference {first} ms after the kernel's start {how}, under emulation")
+
+
 def boots(bench):
     """Power on, and it sees: status lines, detections, HTTP, a read-only root, the prompt."""
     with Machine(bench.image("plain", CONFIG)) as device:
         status = device.running()
-        first = status["boot"]["kernel_to_first_inference_ms"]
-        print(f"     first inference {first} ms after the kernel's start, under emulation")
+        print_first(status, "with the plan of the image")
         device.line(r"^FIRSTLIGHT \{.*\"state\":\"running\"")
         device.line(r'"predictions":\[\{"x":')
         device.line(r"the root is read-only: .*Read-only file system")
+        expect(status["engine"]["name"] == "plan", f"engine: {status['engine']}")
+        device.line(r"plan \w+\.neon\.1x3x320x320\.plan was made on another machine", limit=20)
+        expect(not device.bakes(), f"a plan is in the image, and the device made one: {device.bakes()}")
         expect(status["boot"]["slot"] == "A" and status["boot"]["watchdog"] == "armed", f"boot: {status['boot']}")
         code, body = device.http("/healthz")
         expect(code == 200, f"/healthz: {code} {body}")
@@ -233,10 +255,9 @@ def boots(bench):
 
 def camera(bench):
     """The kernel's virtual camera as a V4L2 source."""
-    config = CONFIG.replace("[device]\n", '[device]\nmodules = ["vivid"]\n')
-    config = '[source]\nuri = "v4l2:/dev/video0?width=640&height=360&format=yuyv"\n' + config
-    config = config.replace('listen = "0.0.0.0:9001"\n', "")
-    with Machine(bench.image("camera", 'listen = "0.0.0.0:9001"\n' + config)) as device:
+    source = '[source]\nuri = "v4l2:/dev/video0?width=640&height=360&format=yuyv"\n'
+    config = MODEL + LISTEN + source + LIMITS.replace("[device]\n", '[device]\nmodules = ["vivid"]\n')
+    with Machine(bench.image("camera", config)) as device:
         status = device.running(3)
         expect(status["source"]["uri"].startswith("v4l2:/dev/video0"), f"source: {status['source']}")
         code, picture = device.http("/snapshot.jpg")
@@ -248,17 +269,19 @@ def camera(bench):
 
 
 def watchdog(bench):
-    """A loop that stalls is reset by the hardware, and the next boot says so."""
-    config = CONFIG.replace("frame_age_max_s = 30.0\n[device.trial]", "frame_age_max_s = 8.0\n[device.trial]")
-    config = 'listen = "0.0.0.0:9001"\n[source]\nuri = "demo:?stall_after=60"\n' + config.replace(
-        'listen = "0.0.0.0:9001"\n', "")
-    with Machine(bench.image("stall", config)) as device:
-        device.running()
+    """A loop that stalls is reset by the hardware, and the next boot says so; it takes the plan that the first made."""
+    limits = LIMITS.replace("frame_age_max_s = 30.0\n[device.trial]", "frame_age_max_s = 8.0\n[device.trial]")
+    with Machine(bench.image("stall", LISTEN + '[source]\nuri = "demo:?stall_after=60"\n' + limits)) as device:
+        print_first(device.running(), "with no plan in the image")
+        device.line(r"plan made in .*; kept as /data/state/plans/", limit=20)
         at, _ = device.line(r"watchdog: not fed")
         # The feeds end when the line above is written; 15 s of the hardware, and the slack of an emulated clock.
         at, _ = device.line(r"U-Boot 20", at, 25)
-        status = device.status(lambda s: s["boot"]["resets"])
+        status = device.status(lambda s: s["boot"]["resets"] and s["loop"]["frames"] > 0)
         expect(status["boot"]["resets"][0].startswith("watchdog"), f"resets: {status['boot']['resets']}")
+        expect(status["engine"]["name"] == "plan", f"engine: {status['engine']}")
+        print_first(status, "with the plan that the boot before made")
+        expect(not device.bakes(at), f"a plan was kept, and the device made one: {device.bakes(at)}")
 
 
 def quiet(bench):
@@ -274,7 +297,7 @@ def quiet(bench):
 
 def slots(bench):
     """A broken B boots once and the machine comes back in A by itself; a good B is kept."""
-    broken = CONFIG.replace('listen =', 'model = "no-such-model/1"\nlisten =', 1)
+    broken = CONFIG.replace("parts/1", "no-such-model/1")
     image = bench.image("plain", CONFIG)
     with Machine(image) as device:
         device.running()
@@ -393,13 +416,16 @@ def main():
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", action="append", choices=CHECKS)
     parser.add_argument("--kernel")
+    parser.add_argument("--baker", type=Path, default=ROOT / "target/debug/firstlight")
     parser.add_argument("--keep", help="folder for the images, which are kept there")
     args = parser.parse_args()
+    if not args.baker.is_file():
+        parser.error(f"{args.baker}: no such program, which bakes the plans; `cargo build` makes one, or --baker FILE")
     folder = args.keep or tempfile.mkdtemp(prefix="firstlight-boot-", dir=ROOT / "target")
     Path(folder).mkdir(exist_ok=True)
     failed = []
     try:
-        bench = Bench(args.binary.resolve(), args.kernel, folder, args.full)
+        bench = Bench(args.binary.resolve(), args.baker.resolve(), args.kernel, folder, args.full)
         for name in args.only or CHECKS:
             started = time.monotonic()
             try:

@@ -273,12 +273,12 @@ fn env_lists_every_variable() {
 #[test]
 fn probe_and_bench_speak_json() {
     let probe: serde_json::Value = serde_json::from_str(&firstlight(&["probe", "--json"]).run().stdout).unwrap();
-    assert_eq!(probe["chosen"], "tract");
+    assert_eq!(probe["chosen"], "plan");
     let bench =
         firstlight(&["bench", "--onnx", "src/demo/parts.onnx", "--threads", "1", "--iterations", "3", "--json"]).run();
     let bench: serde_json::Value = serde_json::from_str(&bench.stdout).unwrap();
     for key in ["load_ms", "first_ms", "min_ms", "median_ms", "p99_ms", "rss_mb"] {
         assert!(bench[key].as_f64().unwrap() > 0.0, "{key}: {bench}");
     }
-    assert_eq!((bench["engine"].as_str(), bench["threads"].as_u64()), (Some("tract"), Some(1)));
+    assert_eq!((bench["engine"].as_str(), bench["threads"].as_u64()), (Some("plan"), Some(1)));
 }

@@ -3,7 +3,8 @@
 //! `scripts/export_models` writes them, with an input and ONNX Runtime's answer, into `FIRSTLIGHT_EXPORTS` (default
 //! `target/exports`). Each is run by the binary itself (`firstlight bench --onnx FILE --input FILE --output DIR`), so
 //! that `tests/device.sh` can put another one in its place, under emulation: `FIRSTLIGHT_EXPORTS_BINARY`, a command.
-//! Words on the command line name the exports to run; default all.
+//! Words on the command line name the exports to run; default all. Every engine runs them, or those that
+//! `FIRSTLIGHT_ENGINES` names.
 //!
 //! Agreement is a bound on `max |ours - theirs| / max |theirs|`, for each channel of each output by itself: a box
 //! coordinate, the scores of one class, a mask coefficient, an anchor's or a query's place never. Networks that answer
@@ -58,27 +59,29 @@ fn main() -> ExitCode {
     if names.is_empty() {
         names = EXPORTS.iter().map(|&name| name.to_owned()).collect();
     }
+    let engines = std::env::var("FIRSTLIGHT_ENGINES").unwrap_or_else(|_| "plan tract".into());
+    let engines: Vec<&str> = engines.split_whitespace().collect();
     let mut failed = 0;
-    for name in &names {
-        match check(&folder.join(name)) {
-            Ok(figures) => println!("test {name} ... ok ({figures})"),
+    for (engine, name) in engines.iter().flat_map(|engine| names.iter().map(move |name| (engine, name))) {
+        match check(engine, &folder.join(name)) {
+            Ok(figures) => println!("test {engine} {name} ... ok ({figures})"),
             Err(why) => {
-                println!("test {name} ... FAILED: {why}");
+                println!("test {engine} {name} ... FAILED: {why}");
                 failed += 1;
             }
         }
     }
-    println!("exports: {} passed, {failed} failed", names.len() - failed);
+    println!("exports: {} passed, {failed} failed", names.len() * engines.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs one export and compares; the figures for its line.
-fn check(folder: &Path) -> Result<String, String> {
+fn check(engine: &str, folder: &Path) -> Result<String, String> {
     let case = folder.join("case.json");
     let case = std::fs::read(&case).map_err(|why| format!("{}: {why}; run scripts/export_models", case.display()))?;
     let case: Value = serde_json::from_slice(&case).map_err(|error| error.to_string())?;
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let figures = run(folder, scratch.path())?;
+    let figures = run(engine, folder, scratch.path())?;
     let expected = outputs(folder, &case)?;
     let found = outputs(scratch.path(), &case)?;
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -105,12 +108,14 @@ fn check(folder: &Path) -> Result<String, String> {
 }
 
 /// One inference by the binary; its figures. The outputs come into `scratch`.
-fn run(folder: &Path, scratch: &Path) -> Result<Value, String> {
+fn run(engine: &str, folder: &Path, scratch: &Path) -> Result<Value, String> {
     let binary =
         std::env::var("FIRSTLIGHT_EXPORTS_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_firstlight").to_owned());
     let mut words = binary.split_whitespace();
     let mut command = Command::new(words.next().ok_or("FIRSTLIGHT_EXPORTS_BINARY is empty")?);
-    command.args(words).args(["bench", "--engine", "tract", "--threads", "2", "--iterations", "1", "--json", "--onnx"]);
+    command.args(words).args(["bench", "--engine", engine, "--threads", "2", "--iterations", "1", "--json", "--onnx"]);
+    // Each plan is made anew and compared with tract.
+    command.env("FIRSTLIGHT_STATE_DIR", "off");
     command.arg(folder.join("model.onnx")).arg("--input").arg(folder.join("input.npy")).arg("--output").arg(scratch);
     let output = command.output().map_err(|error| format!("{binary}: {error}"))?;
     if !output.status.success() {

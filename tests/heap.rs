@@ -1,7 +1,7 @@
 //! Nothing grows: the whole loop under a counting allocator.
 //!
-//! Twice: around an engine that allocates nothing, which shows what our own code does a frame, and around tract, whose
-//! own allocations are printed. One test, because the counters are the process's.
+//! Around an engine that allocates nothing, which shows what our own code does a frame; around tract, whose own
+//! allocations are printed; and a plan by itself, which makes none. One test, because the counters are the process's.
 
 mod support;
 
@@ -198,4 +198,26 @@ fn the_heap_is_flat_over_a_thousand_frames() {
         allocations / frames
     );
     assert!(grown.abs() <= 256 * 1024, "the heap grew by {grown} bytes over {frames} frames with tract");
+
+    a_plan_allocates_nothing();
+}
+
+/// Not one allocation in 200 inferences, with as many threads as there are cores, on nothing but the session.
+fn a_plan_allocates_nothing() {
+    let shape = |_: &_| InputShape { batch: 1, channels: 3, height: 320, width: 320 };
+    let bytes = firstlight::demo::PARTS_ONNX;
+    let network = Network { bytes, origin: "parts.onnx".into(), shape: &shape, picture: None };
+    let plan = engine::by_name("plan").unwrap();
+    let mut session = plan.load(&network, LoadOptions { threads: engine::default_threads() }).unwrap();
+    // What other threads of this process had in hand ends by itself.
+    session.run().unwrap();
+    let counts: Vec<u64> = (0..4)
+        .map(|_| {
+            let before = ALLOCATIONS.load(Relaxed);
+            (0..200).for_each(|_| session.run().unwrap());
+            ALLOCATIONS.load(Relaxed) - before
+        })
+        .collect();
+    println!("a plan over 200 inferences: {counts:?} allocations");
+    assert_eq!(counts.iter().min(), Some(&0), "{counts:?} allocations in 200 inferences of a plan");
 }

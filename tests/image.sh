@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Makes images of qemu-virt with the binary of an argument and looks into them:   tests/image.sh BINARY
+# Makes images of qemu-virt with the binary of an argument and looks into them:   tests/image.sh BINARY [BAKER]
 #
-# Needs what scripts/image needs. What an image does when it boots is tested elsewhere.
+# BAKER is a firstlight of this machine, which bakes the plans; default: target/debug/firstlight, which `cargo test`
+# leaves. Needs what scripts/image needs. What an image does when it boots is tested elsewhere.
 set -euo pipefail
-binary=$(realpath "${1:?tests/image.sh BINARY}")
+binary=$(realpath "${1:?tests/image.sh BINARY [BAKER]}")
+baker=$(realpath -m "${2:-$(dirname "$0")/../target/debug/firstlight}")
 cd "$(dirname "$0")/.."
 repository=$PWD
 work=$(mktemp -d)
@@ -11,6 +13,7 @@ trap 'rm -rf "$work"' EXIT
 export PATH=$PATH:/usr/sbin:/sbin
 
 fail() { echo "tests/image.sh: $*" >&2; exit 1; }
+[[ -x $baker ]] || fail "$baker: no such program, which bakes the plans; \`cargo build\` makes one, or name another"
 has() { unsquashfs -cat "$work/root.squashfs" "$1" 2>/dev/null | grep -q -- "$2" || fail "$1 of the root has no $2"; }
 
 # A cache as the default engine writes it: an absolute link to a blob, and a classic package beside it.
@@ -25,7 +28,7 @@ ln -s "/elsewhere/shared-blobs/$blob" "$cache/models-cache/v2-x/onnx/weights.onn
 printf 'cache = "/models"\nmodel = "parts/1"\n[device]\nmodules = ["vivid n_devs=1"]\n' >"$work/device.toml"
 
 # The same bytes, whoever makes it, where and when.
-arguments=(qemu-virt --binary "$binary" --model "$cache" --config "$work/device.toml")
+arguments=(qemu-virt --binary "$binary" --baker "$baker" --model "$cache" --config "$work/device.toml")
 scripts/image "${arguments[@]}" -o "$work/a.img"
 (cd "$work" && umask 077 && TZ=Asia/Tokyo "$repository/scripts/image" "${arguments[@]}" -o b.img)
 cmp "$work/a.img" "$work/b.img" || fail "the same inputs gave other bytes"
@@ -41,6 +44,10 @@ has "$modules/modules.dep" 'vivid.ko: .*mc.ko'
 # A soft dependency is as good as a hard one where there is no modprobe.
 has "$modules/modules.dep" 'ext4.ko: .*crc32c_generic.ko'
 unsquashfs -ll "$work/root.squashfs" | grep -q "weights.onnx -> ../../../shared-blobs/$blob" || fail "the blob's link is lost"
+# The plan of the model that has one, of what every board of the architecture has.
+sha256=$(sha256sum src/demo/parts.onnx | cut -d ' ' -f 1)
+plans=$(unsquashfs -l "$work/root.squashfs" | sed -n 's|^squashfs-root/models/.firstlight/plans/||p')
+[[ $plans == "$sha256".neon.1x3x320x320.plan ]] || fail "plans of the root: '$plans', expected that of parts/1 ($sha256)"
 for file in Image initramfs cmdline.env; do
   mdir -b -i "$work/a.img@@20M" "::$file" >/dev/null || fail "boot A has no $file"
 done

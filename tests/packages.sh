@@ -20,6 +20,7 @@ need depmod kmod
 need zstd zstd
 need minisign minisign
 need file file
+need valgrind valgrind
 ((${#missing[@]})) || exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   echo "tests/packages.sh: install these Debian packages: ${missing[*]}" >&2

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from . import files, models, slot
+from . import files, models, plans, slot
 from .tools import say
 
 MODELS = "/var/lib/firstlight/models"
@@ -25,6 +25,7 @@ TimeoutStartSec=120
 Restart=always
 RestartSec=1
 DynamicUser=yes
+StateDirectory=firstlight/state
 SupplementaryGroups=video dialout
 LimitCORE=0
 OOMScoreAdjust=-500
@@ -51,6 +52,7 @@ def make(options, board, work):
         folder.mkdir(parents=True)
     shutil.copyfile(options.binary, tree / "usr/local/bin/firstlight")
     ids = models.install(options.model, tree / MODELS.lstrip("/"))
+    plans.bake(options, board, tree / MODELS.lstrip("/"))
     slot.settings(options, board, tree, slot.config_text(options, board, ids, MODELS))
     # systemd's watchdog where the board's own is systemd's business.
     watchdog_s = board["watchdog"]["timeout_s"]

@@ -4,7 +4,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
-from . import files, models
+from . import files, models, plans
 from .tools import ImageError, run, say
 
 # Longest line the kernel of arm64 takes is 2048; a Pi's firmware adds to it.
@@ -62,6 +62,7 @@ def root(options, board, kernel, work):
     (tree / "sbin/init").symlink_to("../firstlight")
     (tree / "etc/resolv.conf").symlink_to("/run/resolv.conf")
     ids = models.install(options.model, tree / "models")
+    plans.bake(options, board, tree / "models")
     settings(options, board, tree, config_text(options, board, ids, "/models"))
     kernel.install(modules(options, board, kernel)[1], tree)
     shutil.copyfile(work / "data.ext4", tree / "data.ext4")

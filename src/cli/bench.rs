@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Error, choose_engine, open_package, print_line, threads};
-use crate::cache::{Cache, Weights};
+use super::{Engines, Error, golden_frame, open_package, print_line, print_table, threads};
+use crate::cache::{Cache, Package, Weights};
 use crate::device;
-use crate::engine::{DeclaredInput, InputShape, Network, Session, npy};
+use crate::engine::{DeclaredInput, InputShape, Network, Picture, Precision, Profile, Session, npy};
+use crate::frame::CHANNELS;
 use crate::model;
 use crate::random::Random;
 
@@ -26,6 +27,9 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
+    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -38,6 +42,9 @@ pub struct Args {
     /// Write what the network answers into this folder, as output0.npy, output1.npy and so on
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Time every step by itself as well, on one thread, beside the peak of a core
+    #[arg(long)]
+    profile: bool,
     /// One JSON object instead of words
     #[arg(long)]
     json: bool,
@@ -47,6 +54,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Figures {
     engine: &'static str,
+    precision: Precision,
     threads: usize,
     input: [usize; 4],
     iterations: u32,
@@ -59,34 +67,72 @@ struct Figures {
     p99_ms: f64,
     /// Resident memory of this process afterwards.
     rss_mb: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
+}
+
+/// What is timed.
+enum Subject {
+    File(Weights),
+    Package(Box<Package>),
+}
+
+impl Subject {
+    /// The network, at this shape where one is given.
+    fn with_network<T>(
+        &self,
+        wanted: Option<InputShape>,
+        then: impl FnOnce(&Network<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match self {
+            Self::File(weights) => {
+                let shape = |declared: &DeclaredInput| {
+                    wanted.unwrap_or(InputShape {
+                        batch: declared.batch.unwrap_or(1),
+                        channels: declared.channels.unwrap_or(3),
+                        height: declared.height.unwrap_or(SIDE_DEFAULT),
+                        width: declared.width.unwrap_or(SIDE_DEFAULT),
+                    })
+                };
+                let (bytes, origin) = (weights.bytes(), weights.path().into());
+                then(&Network { bytes, origin, shape: &shape, picture: Some(&stretched) })
+            }
+            Self::Package(package) => model::with_network(package, Some(&golden_frame), |network| {
+                let shape = |declared: &DeclaredInput| wanted.unwrap_or_else(|| (network.shape)(declared));
+                let Network { bytes, ref origin, picture, .. } = *network;
+                then(&Network { bytes, origin: origin.clone(), shape: &shape, picture })
+            })?,
+        }
+    }
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let chosen = choose_engine(args.engine.as_deref())?;
+    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], cache)?;
     let options = threads(args.threads, None)?;
-    let (weights, layout) = match &args.onnx {
-        Some(path) => (Weights::map(path)?, None),
-        None => {
-            let package = open_package(cache, args.model.as_deref())?;
-            let contract = model::contract(&package)?;
-            (package.weights, Some((package.layout, contract)))
-        }
+    let subject = match &args.onnx {
+        Some(path) => Subject::File(Weights::map(path)?),
+        None => Subject::Package(Box::new(open_package(cache, args.model.as_deref())?)),
     };
     let input = args.input.as_deref().map(read_input).transpose()?;
-    let shape = |declared: &DeclaredInput| match (&input, &layout) {
-        (Some((shape, _)), _) => *shape,
-        (None, Some((layout, contract))) => model::concrete_shape(declared, layout, *contract),
-        (None, None) => InputShape {
-            batch: declared.batch.unwrap_or(1),
-            channels: declared.channels.unwrap_or(3),
-            height: declared.height.unwrap_or(SIDE_DEFAULT),
-            width: declared.width.unwrap_or(SIDE_DEFAULT),
-        },
+    let shape = input.as_ref().map(|(shape, _)| *shape);
+    // What is given is what an engine that compares itself is compared on.
+    let given = |_: &DeclaredInput, shape: &InputShape, values: &mut [f32]| match &input {
+        Some((given, from)) if given == shape => {
+            values.copy_from_slice(from);
+            Ok(())
+        }
+        _ => Err("the input given is of another shape".to_owned()),
     };
-    let started = Instant::now();
-    let network = Network { bytes: weights.bytes(), origin: weights.path().into(), shape: &shape };
-    let mut session = chosen.engine.load(&network, options)?;
-    let load_ms = millis(started);
+    let ((mut session, load_ms), chosen) = engines.first(|engine| {
+        subject.with_network(shape, |network| {
+            let Network { bytes, ref origin, shape, picture } = *network;
+            let picture = if input.is_some() { Some(&given as Picture<'_>) } else { picture };
+            let network = &Network { bytes, origin: origin.clone(), shape, picture };
+            let started = Instant::now();
+            let session = engine.load(network, options)?;
+            Ok((session, millis(started)))
+        })
+    })?;
     match &input {
         Some((_, values)) => session.input_mut().copy_from_slice(values),
         None => fill_with_noise(session.input_mut()),
@@ -105,7 +151,8 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     }
     times.sort_by(f64::total_cmp);
     let figures = Figures {
-        engine: chosen.engine.name(),
+        engine: chosen.name,
+        precision: chosen.precision,
         threads: session.threads(),
         input: session.input_shape().dims(),
         iterations: args.iterations,
@@ -115,14 +162,22 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         median_ms: times[times.len() / 2],
         p99_ms: times[(times.len() - 1) * 99 / 100],
         rss_mb: (device::rss_kb() as f64 / 102.4).round() / 10.0,
+        profile: args.profile.then(|| session.profile(args.iterations)).flatten(),
     };
+    if args.profile && figures.profile.is_none() {
+        return Err(Error::Failed(format!("{} does not know its steps; --engine plan does", chosen.name)));
+    }
     if args.json {
         return print_line(&serde_json::to_string(&figures).map_err(|error| Error::Failed(error.to_string()))?);
     }
+    if let Some(profile) = &figures.profile {
+        print_profile(profile)?;
+    }
     print_line(&format!(
-        "{} on {} threads, input {:?}: load {load_ms:.1} ms, first {first_ms:.1} ms, then over {} inferences: \
+        "{} {} on {} threads, input {:?}: load {load_ms:.1} ms, first {first_ms:.1} ms, then over {} inferences: \
          min {:.2} ms, median {:.2} ms, p99 {:.2} ms; {:.1} MB resident",
         figures.engine,
+        figures.precision,
         figures.threads,
         figures.input,
         figures.iterations,
@@ -130,6 +185,46 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         figures.median_ms,
         figures.p99_ms,
         figures.rss_mb
+    ))
+}
+
+/// The golden frame as an input of whatever size, values of 0 to 1: nothing more is known of a bare file.
+fn stretched(_: &DeclaredInput, shape: &InputShape, values: &mut [f32]) -> Result<(), String> {
+    let frame = golden_frame();
+    let (width, height) = (shape.width, shape.height);
+    for (index, value) in values.iter_mut().enumerate() {
+        let (x, y, channel) = (index % width, index / width % height, index / (width * height) % CHANNELS);
+        let pixel = y * frame.height() / height * frame.width() + x * frame.width() / width;
+        *value = f32::from(frame.pixels()[pixel * CHANNELS + channel]) / 255.0;
+    }
+    Ok(())
+}
+
+/// A row a step, and what all steps that only multiply and add come to.
+fn print_profile(profile: &Profile) -> Result<(), Error> {
+    let whole: f64 = profile.steps.iter().map(|step| step.ms).sum();
+    let rate = |flops: u64, ms: f64| flops as f64 / ms / 1e6;
+    let rows = profile.steps.iter().map(|step| {
+        let (gflops, share) = match step.flops {
+            0 => ("-".into(), "-".into()),
+            flops => {
+                let gflops = rate(flops, step.ms);
+                (format!("{gflops:.1}"), format!("{:.0}", 100.0 * gflops / profile.peak_gflops))
+            }
+        };
+        vec![format!("{:.3}", step.ms), gflops, share, step.kind.clone(), step.shape.clone(), step.node.clone()]
+    });
+    print_table(&["MS", "GFLOP/S", "% PEAK", "STEP", "SHAPE", "NODE"], rows)?;
+    let counted = profile.steps.iter().filter(|step| step.flops > 0);
+    let (flops, ms) = counted.fold((0, 0.0), |(flops, ms), step| (flops + step.flops, ms + step.ms));
+    print_line(&format!(
+        "one thread: {whole:.2} ms, of which {ms:.2} ms multiply and add {:.2} GFLOP at {:.1} GFLOP/s, {:.0} % of the \
+         core's {:.1}; {:.0} % over the whole network",
+        flops as f64 / 1e9,
+        rate(flops, ms),
+        100.0 * rate(flops, ms) / profile.peak_gflops,
+        profile.peak_gflops,
+        100.0 * rate(flops, whole) / profile.peak_gflops
     ))
 }
 

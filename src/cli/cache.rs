@@ -1,15 +1,17 @@
-//! `firstlight cache ls` and `firstlight cache verify`.
+//! `firstlight cache ls` and `firstlight cache verify`; `cache bake` is in a file of its own.
 
 use serde::Serialize;
 
-use super::{Error, choose_engine, print_line, print_table, threads};
+use super::{Engines, Error, bake, golden_frame, print_line, print_table, shelf, threads};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
-use crate::engine::{Engine, LoadOptions};
+use crate::engine::plan::file::Trust;
+use crate::engine::plan::{self, Judged, Shelf};
+use crate::engine::{LoadOptions, Precision};
 use crate::model::{self, registry};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List the packages: id, layout, package, task, type, backend, quantization, size, sha256, state
+    /// List the packages: id, layout, package, task, type, backend, quantization, size, sha256, plans, state
     Ls {
         /// One JSON array instead of a table
         #[arg(long)]
@@ -27,11 +29,14 @@ pub enum Command {
         #[arg(value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Make the plans of models: packed for an instruction set, compared with tract, mapped by every later start
+    Bake(bake::Args),
 }
 
 pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
     match command {
         Command::Ls { json } => list(cache, json),
+        Command::Bake(args) => bake::run(&args, cache),
         Command::Verify { json, threads: wanted, ids } => verify(cache, &ids, json, threads(wanted, None)?),
     }
 }
@@ -51,6 +56,7 @@ struct Row {
     /// Of the weights, bytes.
     size: u64,
     sha256: String,
+    plans: Vec<PlanRow>,
     /// `ready`, `unsupported` or `broken`.
     state: &'static str,
     /// Why it is not ready.
@@ -59,14 +65,68 @@ struct Row {
     dir: String,
 }
 
-impl From<Entry> for Row {
-    fn from(entry: Entry) -> Self {
+/// A plan of a package.
+#[derive(Serialize)]
+struct PlanRow {
+    isa: String,
+    precision: Precision,
+    input: [usize; 4],
+    /// In fp32 the largest error of any output, by the referee; none where it was not compared. In int8 the judge's error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<f64>,
+    /// The largest that was accepted.
+    bound: f64,
+    /// What the judge measured, and on how many pictures; only in int8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measure: Option<plan::Measure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<usize>,
+    bytes: u64,
+    path: String,
+    /// As the table shows it.
+    #[serde(skip)]
+    told: String,
+}
+
+impl PlanRow {
+    /// Those that can be read; a start says of the others what is wrong with them.
+    fn all(shelf: &Shelf, sha256: &str) -> Vec<Self> {
+        let listed = shelf.list(sha256).into_iter();
+        let row = |listed: plan::Listed| {
+            let head = listed.head.ok()?;
+            let told = plan::told(&head);
+            let (error, bound, measure, images) = match &head.trust {
+                Trust::Fp32(referee) => (referee.worst().map(f64::from), f64::from(referee.bound), None, None),
+                Trust::Int8(Judged { error, error_max, measure, images, .. }) => {
+                    (Some(*error), *error_max, Some(*measure), Some(*images))
+                }
+            };
+            Some(Self {
+                precision: head.trust.precision(),
+                error,
+                bound,
+                measure,
+                images,
+                bytes: listed.bytes,
+                path: listed.path.display().to_string(),
+                input: head.binding.input,
+                isa: head.binding.isa,
+                told,
+            })
+        };
+        listed.filter_map(row).collect()
+    }
+}
+
+impl Row {
+    fn new(entry: Entry, shelf: &Shelf) -> Self {
         let (state, reason) = match state(&entry) {
             State::Ready => ("ready", None),
             State::Unsupported(why) => ("unsupported", Some(why)),
             State::Broken(why) => ("broken", Some(why)),
         };
         let weights = entry.package.as_ref().ok().map(|package| &package.weights);
+        let sha256 = weights.map(Weights::sha256).unwrap_or_default();
         let (task, model_type) = entry.kind.map(|kind| (kind.task, kind.model_type)).unwrap_or_default();
         Row {
             layout: entry.layout,
@@ -76,7 +136,8 @@ impl From<Entry> for Row {
             backend: entry.backend,
             quantization: entry.quantization,
             size: weights.map_or(0, |weights| weights.bytes().len() as u64),
-            sha256: weights.map(Weights::sha256).unwrap_or_default(),
+            plans: if sha256.is_empty() { Vec::new() } else { PlanRow::all(shelf, &sha256) },
+            sha256,
             state,
             reason,
             dir: entry.dir.display().to_string(),
@@ -111,7 +172,8 @@ fn state(entry: &Entry) -> State {
 }
 
 fn list(cache: &Cache, json: bool) -> Result<(), Error> {
-    let rows: Vec<Row> = cache.entries().into_iter().map(Row::from).collect();
+    let shelf = shelf(cache);
+    let rows: Vec<Row> = cache.entries().into_iter().map(|entry| Row::new(entry, &shelf)).collect();
     if json {
         return print_line(&serde_json::to_string(&rows).map_err(|error| Error::Failed(error.to_string()))?);
     }
@@ -119,7 +181,7 @@ fn list(cache: &Cache, json: bool) -> Result<(), Error> {
         eprintln!("no model in {}", cache.root().display());
         return Ok(());
     }
-    let columns: [Column; 9] = [
+    let columns: [Column; 10] = [
         ("ID", |row| row.id.clone()),
         ("LAYOUT", |row| row.layout.as_str().into()),
         ("PACKAGE", |row| row.package.clone()),
@@ -128,6 +190,10 @@ fn list(cache: &Cache, json: bool) -> Result<(), Error> {
         ("BACKEND", |row| format!("{} {}", row.backend, row.quantization).trim().to_owned()),
         ("SIZE", |row| format!("{:.1} MB", row.size as f64 / 1e6)),
         ("SHA256", |row| row.sha256.get(..12).unwrap_or_default().into()),
+        ("PLANS", |row| match row.plans.len() {
+            0 => "-".into(),
+            _ => row.plans.iter().map(|plan| plan.told.as_str()).collect::<Vec<_>>().join(", "),
+        }),
         ("STATE", |row| row.reason.as_ref().map_or(row.state.into(), |reason| format!("{}: {reason}", row.state))),
     ];
     print_table(&columns.map(|(head, _)| head), rows.iter().map(|row| columns.map(|(_, cell)| cell(row)).to_vec()))
@@ -155,13 +221,13 @@ impl Verdict {
 }
 
 fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Result<(), Error> {
-    let engine = choose_engine(None)?.engine;
+    let engines = Engines::choose(None, &[Precision::Fp32], cache)?;
     let mut verdicts = Vec::new();
     if ids.is_empty() {
-        verdicts.extend(cache.entries().into_iter().map(|entry| verdict(cache, entry, &*engine, options, false)));
+        verdicts.extend(cache.entries().into_iter().map(|entry| verdict(cache, entry, &engines, options, false)));
     }
     for id in ids {
-        verdicts.extend(verify_named(cache, id, &*engine, options));
+        verdicts.extend(verify_named(cache, id, &engines, options));
     }
     if json {
         print_line(&serde_json::to_string(&verdicts).map_err(|error| Error::Failed(error.to_string()))?)?;
@@ -184,7 +250,7 @@ fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Re
 }
 
 /// Every package of one model; the one that `run` would take must run, the others may be of a kind that does not.
-fn verify_named(cache: &Cache, name: &str, engine: &dyn Engine, options: LoadOptions) -> Vec<Verdict> {
+fn verify_named(cache: &Cache, name: &str, engines: &Engines, options: LoadOptions) -> Vec<Verdict> {
     let broken = |error: cache::Error| {
         vec![Verdict { id: name.into(), package: String::new(), verdict: "fault", faults: vec![error.to_string()] }]
     };
@@ -201,13 +267,13 @@ fn verify_named(cache: &Cache, name: &str, engine: &dyn Engine, options: LoadOpt
             let is_chosen = |entry: &Entry| chosen.as_ref().is_none_or(|chosen| *chosen == entry.dir);
             own.into_iter()
                 .map(|entry| (is_chosen(&entry), entry))
-                .map(|(must_run, entry)| verdict(cache, entry, engine, options, must_run))
+                .map(|(must_run, entry)| verdict(cache, entry, engines, options, must_run))
                 .collect()
         }
     }
 }
 
-fn verdict(cache: &Cache, entry: Entry, engine: &dyn Engine, options: LoadOptions, must_run: bool) -> Verdict {
+fn verdict(cache: &Cache, entry: Entry, engines: &Engines, options: LoadOptions, must_run: bool) -> Verdict {
     let mut faults: Vec<String> = cache.faults(&entry).iter().map(ToString::to_string).collect();
     let mut unsupported = None;
     match (state(&entry), entry.package) {
@@ -216,9 +282,10 @@ fn verdict(cache: &Cache, entry: Entry, engine: &dyn Engine, options: LoadOption
         (State::Broken(_), _) if !faults.is_empty() => {}
         (State::Broken(why), _) => faults.push(why),
         (State::Ready, package) => {
-            let ran = package
-                .map_err(|error| error.to_string())
-                .and_then(|package| model::verify(&package, engine, options).map_err(|error| error.to_string()));
+            let ran = package.map_err(|error| error.to_string()).and_then(|package| {
+                let ran = engines.first(|engine| Ok(model::verify(&package, engine, options, Some(&golden_frame))?));
+                ran.map_err(|error| error.to_string())
+            });
             faults.extend(ran.err());
         }
     }

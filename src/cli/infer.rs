@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, choose_engine, load_model, open_package_as, print_line, threads};
+use super::{Engines, Error, load_model, open_package_as, print_line, threads};
 use crate::cache::Cache;
-use crate::frame::{self, Frame, Limits};
+use crate::engine::Precision;
+use crate::frame::{self, Frame, Limits, Orientation};
 use crate::model::{Annotator, Answer, Confidence, Model, Predictions, Request, Response, Semantics};
 
 /// One answer an image, in order. An image that cannot be read is answered with `{"message": …}`, and the exit code
@@ -32,6 +33,9 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
+    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -47,8 +51,8 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         return Err(Error::Usage(format!("--out {}: several images need a directory that exists", out.display())));
     }
     let package = open_package_as(cache, Some(&args.model), args.semantics)?;
-    let chosen = choose_engine(args.engine.as_deref())?;
-    let mut model = load_model(&package, &chosen, threads(args.threads, None)?)?;
+    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], cache)?;
+    let (mut model, _) = load_model(&package, &engines, threads(args.threads, None)?)?;
     let mut failed = 0;
     for images in args.images.chunks(model.batch()) {
         for (image, answer) in images.iter().zip(answers(&mut model, &request, images, args.out.as_deref())) {
@@ -68,7 +72,8 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
 
 /// The answers to as many images as the network takes at once, each a line of JSON or why there is none.
 fn answers(model: &mut Model, request: &Request, paths: &[PathBuf], out: Option<&Path>) -> Vec<Result<String, String>> {
-    let frames: Vec<Result<Frame, String>> = paths.iter().map(|path| read(model, request, path)).collect();
+    let orientation = model.orientation(request);
+    let frames: Vec<Result<Frame, String>> = paths.iter().map(|path| read(orientation, path)).collect();
     let readable: Vec<&Frame> = frames.iter().flatten().collect();
     let mut predictions = vec![Predictions::default(); readable.len()];
     let timing = model.infer_batch(&readable, request, &mut predictions).map_err(|error| error.to_string());
@@ -92,11 +97,11 @@ fn answers(model: &mut Model, request: &Request, paths: &[PathBuf], out: Option<
     frames.into_iter().zip(paths).map(answer).collect()
 }
 
-fn read(model: &Model, request: &Request, path: &Path) -> Result<Frame, String> {
+pub fn read(orientation: Orientation, path: &Path) -> Result<Frame, String> {
     let limits = Limits::default();
     let mut bytes = Vec::new();
     frame::read_file(path, limits, &mut bytes).map_err(|error| error.to_string())?;
-    frame::decode(&bytes, model.orientation(request), limits).map_err(|error| error.to_string())
+    frame::decode(&bytes, orientation, limits).map_err(|error| error.to_string())
 }
 
 fn write_annotated(

@@ -2,6 +2,8 @@
 //!
 //! Human words go to stderr, machine lines to stdout. Exit codes are those of [`Exit`].
 
+mod bake;
+mod bake_int8;
 mod bench;
 mod cache;
 mod env;
@@ -18,15 +20,18 @@ mod update;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
 use crate::cache::{Cache, Entry, Host, ModelId, Package};
 use crate::config::Config;
-use crate::engine::{self, Engine, LoadOptions};
+use crate::engine::plan::Shelf;
+use crate::engine::{self, Engine, LoadOptions, Precision};
 use crate::error::{Exit, nearest};
+use crate::frame::Frame;
 use crate::model::{self, Model, Semantics};
+use crate::source::demo::Conveyor;
 use crate::{config, demo, device, http, log, sink, source};
 
 /// Most address space this process may fill with data. A network that asks for more than any board has is stopped
@@ -255,39 +260,110 @@ fn embedded_package() -> Result<Package, Error> {
     )?)
 }
 
-/// An engine that works here, and those that do not.
+/// Where plans lie beside the models of a cache; a dot keeps it out of the way of whoever lists models.
+const PLANS_OF_CACHE: &str = ".firstlight/plans";
+
+/// Where plans are kept and looked for: the state directory, then beside the models.
+fn shelf(cache: &Cache) -> Shelf {
+    /// Our own PID 1 mounts the data partition beside the start of the loop, which without a plan would make one at every
+    /// start. A third of the time that a start has until it counts as a fault.
+    const STATE_APPEARS: Duration = Duration::from_secs(10);
+    let own = crate::env::state_dir().map(|dir| dir.join("plans"));
+    let own_appears = crate::env::DEVICE_DIR.get().map_or(Duration::ZERO, |_| STATE_APPEARS);
+    Shelf { own, own_appears, others: vec![cache.root().join(PLANS_OF_CACHE)] }
+}
+
+/// The engine that runs a network.
 #[derive(Debug)]
 struct Chosen {
-    engine: Box<dyn Engine>,
-    /// Name and reason of each that was passed over.
+    name: &'static str,
+    version: &'static str,
+    precision: Precision,
+    /// Name and reason of each better one that was passed over.
     rejected: Vec<(&'static str, String)>,
 }
 
-/// The first engine that works on this machine, or the one that is asked for.
-fn choose_engine(wanted: Option<&str>) -> Result<Chosen, Error> {
-    let mut rejected = Vec::new();
-    let mut names = Vec::new();
-    for engine in engine::engines() {
-        names.push(engine.name());
-        if wanted.is_some_and(|wanted| wanted != engine.name()) {
-            continue;
-        }
-        match engine.probe() {
-            Ok(()) => return Ok(Chosen { engine, rejected }),
-            Err(why) => rejected.push((engine.name(), why)),
-        }
-    }
-    match (wanted, rejected.first()) {
-        (Some(wanted), None) => {
+/// Engines that work on this machine, best first.
+#[derive(Debug)]
+struct Engines {
+    usable: Vec<Box<dyn Engine>>,
+    /// Name and reason of each that does not work here.
+    rejected: Vec<(&'static str, String)>,
+}
+
+impl Engines {
+    /// Those that work on this machine, or the one that is asked for, in the first of the precisions, then the next.
+    fn choose(wanted: Option<&str>, precisions: &[Precision], cache: &Cache) -> Result<Self, Error> {
+        let all = precisions.iter().flat_map(|&precision| engine::engines(shelf(cache), precision));
+        let names = engine::names();
+        if let Some(wanted) = wanted.filter(|wanted| !names.contains(wanted)) {
             let near = nearest(wanted, names.iter().copied(), 1);
             let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            Err(Error::Usage(format!("no engine `{wanted}` in this build; it has {}{hint}", names.join(", "))))
+            return Err(Error::Usage(format!("no engine `{wanted}` in this build; it has {}{hint}", names.join(", "))));
         }
-        _ => {
-            let reasons: Vec<String> = rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-            Err(Error::Failed(format!("no engine works here: {}", reasons.join("; "))))
+        let mut engines = Self { usable: Vec::new(), rejected: Vec::new() };
+        for engine in all.filter(|engine| wanted.is_none_or(|wanted| wanted == engine.name())) {
+            match engine.probe() {
+                Ok(()) => engines.usable.push(engine),
+                Err(why) => engines.rejected.push((engine.name(), why)),
+            }
         }
+        if engines.usable.is_empty() && engines.rejected.is_empty() {
+            let wanted = wanted.unwrap_or_default();
+            return Err(Error::Usage(format!(
+                "engine {wanted} computes in fp32 only; leave --precision, or take `plan`"
+            )));
+        }
+        if engines.usable.is_empty() {
+            let reasons: Vec<String> = engines.rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            return Err(Error::Failed(format!("no engine works here: {}", reasons.join("; "))));
+        }
+        Ok(engines)
     }
+
+    /// What the first engine makes that can; what the others say is said aloud.
+    ///
+    /// An engine may say no to a network that another one runs. Anything else that is wrong is wrong for all of them.
+    fn first<T>(&self, make: impl Fn(&dyn Engine) -> Result<T, Error>) -> Result<(T, Chosen), Error> {
+        let mut rejected = self.rejected.clone();
+        let mut last = None;
+        for (index, engine) in self.usable.iter().enumerate() {
+            match make(&**engine) {
+                Ok(made) => {
+                    let (name, version, precision) = (engine.name(), engine.version(), engine.precision());
+                    return Ok((made, Chosen { name, version, precision, rejected }));
+                }
+                Err(error) => match refusal(&error) {
+                    Some(why) if index + 1 < self.usable.len() => {
+                        log::say(&format!("engine {} cannot run this model: {why}", engine.name()));
+                        rejected.push((engine.name(), why));
+                        last = Some(error);
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Failed("no engine works here".into())))
+    }
+}
+
+/// What an engine says of a network that is not for it.
+fn refusal(error: &Error) -> Option<String> {
+    match error {
+        Error::Engine(error) | Error::Model(model::Error::Engine(error)) => match error {
+            engine::Error::Load { why, .. } => Some(why.clone()),
+            engine::Error::LoadTimeout { limit_s, .. } => Some(format!("not loaded within {limit_s} s")),
+            engine::Error::Malformed { .. } | engine::Error::Run { .. } => None,
+        },
+        _ => None,
+    }
+}
+
+/// The first frame of the demo scene: what every engine is compared on.
+fn golden_frame() -> Frame {
+    let mut frame = Frame::empty();
+    Conveyor::new(demo::GOLDEN_SEED).render(&mut frame);
+    frame
 }
 
 /// Threads of a CPU engine: the flag, then the environment, then the configuration, then one a core.
@@ -328,6 +404,7 @@ fn listen_address(flag: Option<String>, config: &Config) -> Result<Option<Socket
     }
 }
 
-fn load_model(package: &Package, chosen: &Chosen, options: LoadOptions) -> Result<Model, Error> {
-    Ok(Model::load(package, &*chosen.engine, options)?)
+/// The model of a package on the first engine that can run it.
+fn load_model(package: &Package, engines: &Engines, options: LoadOptions) -> Result<(Model, Chosen), Error> {
+    engines.first(|engine| Ok(Model::load_with(package, engine, options, Some(&golden_frame))?))
 }

@@ -1,12 +1,15 @@
-//! `firstlight probe`: the board, which engine would run, and which package of a model.
+//! `firstlight probe`: the board, which engine would run, which package of a model, and whether it has a plan.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Error, explained, print_line};
+use super::{Error, explained, print_line, shelf};
 use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
-use crate::{device, engine};
+use crate::engine::Precision;
+use crate::engine::plan::{self, Found, NATIVE, Target};
+use crate::{device, engine, model};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -49,7 +52,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let board = device::identify(root);
     let machine = device::BoardFile::for_machine(root);
     let differences = machine.file.differences(&board, root);
-    let probed: Vec<_> = engine::engines()
+    let probed: Vec<_> = engine::engines(shelf(cache), Precision::Fp32)
         .into_iter()
         .map(|engine| {
             let why = engine.probe().err();
@@ -57,6 +60,14 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         })
         .collect();
     let chosen = probed.iter().find(|(_, _, why)| why.is_none()).map(|(name, ..)| *name);
+    let plans: Vec<Outlook> = match &choice {
+        Some(choice) => Outlook::all(&choice.package, cache, Depth::Network),
+        None => {
+            let ready = cache.entries().into_iter().filter_map(|entry| entry.package.ok());
+            let ready = ready.filter(|package| model::contract(package).is_ok());
+            ready.flat_map(|package| Outlook::all(&package, cache, Depth::Files)).collect()
+        }
+    };
     if args.json {
         let engines: Vec<_> = probed
             .iter()
@@ -71,6 +82,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             },
             "engines": engines,
             "chosen": chosen,
+            "plans": plans,
         });
         if let Some(choice) = &choice {
             document["package"] = package(choice);
@@ -101,7 +113,97 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         };
         print_line(&format!("engine   {name} {version}: {verdict}"))?;
     }
+    for outlook in &plans {
+        outlook.print()?;
+    }
     choice.as_ref().map_or(Ok(()), print_choice)
+}
+
+/// How far is looked for the plan of a model.
+#[derive(Clone, Copy, PartialEq)]
+enum Depth {
+    /// To what is kept.
+    Files,
+    /// Into the network itself, which takes as long as loading it.
+    Network,
+}
+
+/// Whether a model has a plan here.
+#[derive(Serialize)]
+struct Outlook {
+    id: String,
+    precision: Precision,
+    /// Whether it runs by a plan; none where only baking would tell.
+    usable: Option<bool>,
+    /// The plan's file, when it is there and in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    /// Instruction set and error of the plan, why there is none, what is wrong with its file.
+    words: String,
+}
+
+impl Outlook {
+    /// In fp32; and in int8, where somebody baked that.
+    fn all(package: &Package, cache: &Cache, depth: Depth) -> Vec<Self> {
+        [Some(Self::of(package, cache, depth)), Self::in_bytes(package, cache)].into_iter().flatten().collect()
+    }
+
+    fn in_bytes(package: &Package, cache: &Cache) -> Option<Self> {
+        let isa = Target::parse_int8(NATIVE).ok()?.isa;
+        let shelf = shelf(cache);
+        let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
+        let mut damaged = None;
+        let complain = &mut |why: String| damaged = Some(format!("not usable: {why}"));
+        let find = |network: &engine::Network<'_>| shelf.find(&sha256, isa, Precision::Int8, network.shape, complain);
+        let found = model::with_network(package, None, find).ok()?;
+        let outlook =
+            |usable, path, words| Self { id: package.id.clone(), precision: Precision::Int8, usable, path, words };
+        match found {
+            Found::Plan(plan, path) => {
+                let words = format!("{}, {}", plan::told(&plan.head), path.display());
+                Some(outlook(Some(true), Some(path), words))
+            }
+            Found::Refused(_) | Found::Nothing => damaged.map(|why| outlook(Some(false), None, why)),
+        }
+    }
+
+    fn of(package: &Package, cache: &Cache, depth: Depth) -> Self {
+        let outlook =
+            |usable, path, words| Self { id: package.id.clone(), precision: Precision::Fp32, usable, path, words };
+        let isa = plan::native().isa;
+        let shelf = shelf(cache);
+        let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
+        let mut damaged = String::new();
+        let looked = model::with_network(package, None, |network| {
+            let complain = &mut |why: String| damaged += &format!("; not usable: {why}");
+            match shelf.find(&sha256, isa, Precision::Fp32, network.shape, complain) {
+                Found::Nothing if depth == Depth::Network => Err(plan::outlook(network)),
+                found => Ok(found),
+            }
+        });
+        match looked {
+            Err(error) => outlook(Some(false), None, error.to_string()),
+            Ok(Ok(Found::Plan(plan, path))) => {
+                let words = format!("{}, {}{damaged}", plan::told(&plan.head), path.display());
+                outlook(Some(true), Some(path), words)
+            }
+            Ok(Ok(Found::Refused(why)) | Err(Err(plan::Failure::Refused(why)))) => {
+                outlook(Some(false), None, why + &damaged)
+            }
+            Ok(Err(Err(plan::Failure::Engine(error)))) => outlook(Some(false), None, error.to_string() + &damaged),
+            Ok(Err(Ok(()))) => outlook(Some(true), None, format!("{}, not baked yet{damaged}", isa.name)),
+            Ok(Ok(Found::Nothing)) => outlook(None, None, format!("not baked yet{damaged}")),
+        }
+    }
+
+    fn print(&self) -> Result<(), Error> {
+        let verdict = match self.usable {
+            Some(true) => "yes: ",
+            Some(false) => "no: ",
+            None => "",
+        };
+        print_line(&format!("plan     {}: {verdict}{}", self.id, self.words))
+    }
 }
 
 /// The chosen package and the others, for `--json`.

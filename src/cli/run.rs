@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Error, choose_engine, load_model, open_package_as, threads};
-use crate::cache::Package;
+use super::{Chosen, Engines, Error, load_model, open_package_as, threads};
 use crate::config::{self, Config};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
-use crate::engine::LoadOptions;
+use crate::engine::{LoadOptions, Precision};
 use crate::http::{DeviceAccess, Routes, Server, ServerFacts};
 use crate::log;
 use crate::model::{self, Labels, Model, Request, Semantics};
-use crate::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
+use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Parts, Pipeline, Telemetry};
 use crate::sink::{JsonLines, Sink, Snapshot, Spool};
@@ -57,6 +56,9 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
+    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -73,12 +75,13 @@ struct Settings {
     listen: Option<SocketAddr>,
     json: String,
     serial: Option<PathBuf>,
+    engine: Option<String>,
+    precision: Precision,
     options: LoadOptions,
 }
 
 /// `cache` is what the flag or the environment says.
 pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<(), Error> {
-    let engine = args.engine.clone();
     let settings = settle(args)?;
     let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
     let package = open_package_as(&cache, settings.model.as_deref(), settings.semantics)?;
@@ -100,8 +103,17 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
 
-    let chosen = choose_engine(engine.as_deref())?;
-    let (model, sha256) = load(&package, &chosen, settings.options)?;
+    let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &cache)?;
+    let (model, chosen) = load_model(&package, &engines, settings.options)?;
+    if chosen.precision != settings.precision {
+        let why = chosen.rejected.first().map(|(_, why)| why.as_str()).unwrap_or_default();
+        let problem = format!("{} instead of {}: {why}", chosen.precision, settings.precision);
+        log::say(&problem);
+        telemetry.set_problem(Part::Precision, Some(problem));
+    }
+    // An engine that looked for something of this very network has hashed it.
+    let hash = || super::shelf(&cache).sha256(package.weights.path(), package.weights.bytes());
+    let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;
     telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
@@ -138,17 +150,29 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     conclude(&telemetry)
 }
 
+impl Settings {
+    /// In which the model may run, best first: a device that sees in numbers is better than one that does not.
+    fn precisions(&self) -> &'static [Precision] {
+        match self.precision {
+            Precision::Fp32 => &[Precision::Fp32],
+            Precision::Int8 => &[Precision::Int8, Precision::Fp32],
+        }
+    }
+}
+
 fn settle(args: Args) -> Result<Settings, Error> {
     let config = super::find_config(args.config)?;
     let listen = super::listen_address(args.listen, &config)?;
     Ok(Settings {
-        semantics: semantics(args.semantics, config.semantics.as_deref())?,
+        semantics: word("semantics", args.semantics, config.semantics.as_deref())?,
+        precision: word("engine.precision", args.precision, config.engine.precision.as_deref())?.unwrap_or_default(),
         model: args.model.or_else(|| config.model.clone()),
         source: args.source.or_else(|| config.source.uri.clone()).unwrap_or_else(|| DEMO_SOURCE.into()),
         frames: args.frames,
         listen,
         json: args.json.unwrap_or_else(|| config.output.json.clone()),
         serial: args.serial.or_else(|| config.serial.device.clone()),
+        engine: args.engine.or_else(|| config.engine.name.clone()),
         options: threads(args.threads, config.engine.threads)?,
         config,
     })
@@ -192,22 +216,14 @@ fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapsho
     }
 }
 
-/// Loads the network, and hashes its file meanwhile.
 /// The flag, then the configuration.
-fn semantics(flag: Option<Semantics>, configured: Option<&str>) -> Result<Option<Semantics>, Error> {
+fn word<T: clap::ValueEnum>(key: &str, flag: Option<T>, configured: Option<&str>) -> Result<Option<T>, Error> {
     let parse = |word| {
-        <Semantics as clap::ValueEnum>::from_str(word, false)
-            .map_err(|_| Error::Usage(format!("semantics = {word}: expected `classic` or `default`")))
+        let valid = T::value_variants().iter().filter_map(T::to_possible_value);
+        let valid: Vec<String> = valid.map(|value| format!("`{}`", value.get_name())).collect();
+        T::from_str(word, false).map_err(|_| Error::Usage(format!("{key} = {word}: expected {}", valid.join(" or "))))
     };
     flag.map(Ok).or_else(|| configured.map(parse)).transpose()
-}
-
-fn load(package: &Package, chosen: &Chosen, options: LoadOptions) -> Result<(Model, String), Error> {
-    std::thread::scope(|scope| {
-        let sha256 = scope.spawn(|| package.weights.sha256());
-        let model = load_model(package, chosen, options)?;
-        Ok((model, sha256.join().unwrap_or_default()))
-    })
 }
 
 fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) -> Facts {
@@ -219,8 +235,13 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
     Facts {
         model: ModelFacts { id: text(model.id()), task: text(model.labels().task.as_str()), sha256: text(&sha256) },
         engine: EngineFacts {
-            name: text(chosen.engine.name()),
-            version: text(chosen.engine.version()),
+            name: text(chosen.name),
+            version: text(chosen.version),
+            precision: text(chosen.precision.as_str()),
+            accuracy: model
+                .session()
+                .judged()
+                .map(|judged| AccuracyFacts { measured: text(&judged.to_string()), images: judged.images }),
             threads: model.session().threads(),
             rejected,
         },
@@ -232,13 +253,14 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
 
 fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<&Server>) {
     log::say(&format!(
-        "version {}: model {} ({}, {} classes), engine {} {} on {} threads, source {}",
+        "version {}: model {} ({}, {} classes), engine {} {} in {} on {} threads, source {}",
         env!("CARGO_PKG_VERSION"),
         model.id(),
         model.labels().task.as_str(),
         model.labels().class_names.len(),
-        chosen.engine.name(),
-        chosen.engine.version(),
+        chosen.name,
+        chosen.version,
+        chosen.precision,
         model.session().threads(),
         source.uri()
     ));

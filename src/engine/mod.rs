@@ -5,6 +5,7 @@
 //! May not know: images, model families, where weights come from.
 
 pub mod npy;
+pub mod plan;
 pub mod tract;
 
 use std::fmt::Debug;
@@ -68,11 +69,44 @@ pub struct Network<'a> {
     pub origin: PathBuf,
     /// Decides the concrete shape, given the declared one.
     pub shape: &'a dyn Fn(&DeclaredInput) -> InputShape,
+    /// Fills an input with a picture as the network's users prepare it, for an engine that compares itself with another;
+    /// `None` where nothing is known of them.
+    pub picture: Option<Picture<'a>>,
 }
+
+/// See [`Network::picture`]; the error says why there is none of this shape.
+pub type Picture<'a> = &'a dyn Fn(&DeclaredInput, &InputShape, &mut [f32]) -> Result<(), String>;
 
 impl Debug for Network<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Network({}, {} bytes)", self.origin.display(), self.bytes.len())
+    }
+}
+
+/// In what a network is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Numbers of 32 bits: the answers of the network.
+    #[default]
+    Fp32,
+    /// Bytes, where the network was calibrated for it: answers that are close, and sooner.
+    Int8,
+}
+
+impl Precision {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -102,6 +136,11 @@ pub trait Engine: Send + Sync + Debug {
     fn name(&self) -> &'static str;
 
     fn version(&self) -> &'static str;
+
+    /// In what it computes.
+    fn precision(&self) -> Precision {
+        Precision::Fp32
+    }
 
     /// Whether the engine can work on this machine.
     ///
@@ -139,18 +178,67 @@ pub trait Session: Send + Debug {
 
     /// Output `index` of the last [`Session::run`]; empty before the first.
     fn output(&self, index: usize) -> TensorView<'_>;
+
+    /// How far its answers are from those in numbers, where it computes with bytes: then its precision is
+    /// [`Precision::Int8`].
+    fn judged(&self) -> Option<&plan::Judged> {
+        None
+    }
+
+    /// SHA-256 of the network's file, hex, where the engine had to know it.
+    fn sha256(&self) -> Option<&str> {
+        None
+    }
+
+    /// The time of each step over this many inferences, on one thread; `None` where the engine does not know its steps.
+    fn profile(&mut self, _inferences: u32) -> Option<Profile> {
+        None
+    }
 }
 
-/// Engines of this build, best first.
+/// Where the time of an inference goes.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Profile {
+    /// Of one core: multiplications and additions a second that its best instruction can do, measured just before.
+    pub peak_gflops: f64,
+    /// In the order in which they run.
+    pub steps: Vec<StepTime>,
+}
+
+/// One step of a network.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct StepTime {
+    /// The node of the network that it comes from.
+    pub node: String,
+    pub kind: String,
+    /// Sizes, in words.
+    pub shape: String,
+    /// The least of all inferences.
+    pub ms: f64,
+    /// Multiplications and additions, counted as in the direct way to compute it; 0 where that is not what it does.
+    pub flops: u64,
+}
+
+/// Engines of this build that compute in a precision, best first. Plans are looked for, and kept, where the shelf says.
 #[must_use]
-pub fn engines() -> Vec<Box<dyn Engine>> {
-    vec![Box::new(tract::Tract)]
+pub fn engines(plans: plan::Shelf, precision: Precision) -> Vec<Box<dyn Engine>> {
+    let plan = Box::new(plan::Plan::new(plans, precision));
+    match precision {
+        Precision::Fp32 => vec![plan, Box::new(tract::Tract)],
+        Precision::Int8 => vec![plan],
+    }
 }
 
-/// The engine of that name, if this build has it.
+/// Names of the engines of this build, best first.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    engines(plan::Shelf::default(), Precision::Fp32).iter().map(|engine| engine.name()).collect()
+}
+
+/// The engine of that name, if this build has it; plans are made anew and kept in memory.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Engine>> {
-    engines().into_iter().find(|engine| engine.name() == name)
+    engines(plan::Shelf::default(), Precision::Fp32).into_iter().find(|engine| engine.name() == name)
 }
 
 /// One thread a core this process may run on.

@@ -2,9 +2,11 @@
 //!
 //! May not know: where frames come from, where predictions go.
 
+mod accuracy;
 mod annotate;
 pub mod family;
 pub mod geometry;
+mod judge;
 mod labels;
 pub mod mask;
 pub mod nms;
@@ -21,7 +23,9 @@ mod verify;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use accuracy::{Accuracy, accuracy};
 pub use annotate::Annotator;
+pub use judge::Judge;
 pub use labels::Labels;
 pub use predictions::{ClassMap, ClassScore, Detection, Keypoint, Predictions, Shape, Span};
 pub use preprocess::{Preprocessor, concrete_shape};
@@ -34,7 +38,7 @@ pub use transform::{Fit, Transform};
 pub use verify::verify;
 
 use crate::cache::{Layout, Package};
-use crate::engine::{self, Engine, LoadOptions, Network, Session};
+use crate::engine::{self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session};
 use crate::frame::{self, CHANNELS, Frame, Orientation, Size};
 use family::{Head, Job, Setup};
 
@@ -99,6 +103,42 @@ pub struct Model {
     head: Box<dyn Head>,
 }
 
+/// Draws a picture such as models see.
+pub type Draw<'a> = &'a dyn Fn() -> Frame;
+
+/// Hands on the network of a package with what its package says of it: the size, and how a picture becomes its input.
+///
+/// # Errors
+/// The package's task and type are not supported.
+pub fn with_network<T>(
+    package: &Package,
+    picture: Option<Draw<'_>>,
+    then: impl FnOnce(&Network<'_>) -> T,
+) -> Result<T, Error> {
+    let contract = contract(package)?;
+    let draw = |declared: &DeclaredInput, shape: &InputShape, values: &mut [f32]| {
+        let Some(draw) = picture else { return Err("there is no picture".into()) };
+        let frame = draw();
+        let mut fill = || -> Result<(), Error> {
+            if shape.batch == 0 || shape.channels != CHANNELS {
+                return Err(Error::InputShape(shape.dims()));
+            }
+            let mut preprocessor = Preprocessor::new(package, contract, declared, shape)?;
+            for place in values.chunks_exact_mut(shape.volume() / shape.batch) {
+                preprocessor.run(&frame, &Request::default(), place)?;
+            }
+            Ok(())
+        };
+        fill().map_err(|error| error.to_string())
+    };
+    Ok(then(&Network {
+        bytes: package.weights.bytes(),
+        origin: package.weights.path().into(),
+        shape: &|declared| concrete_shape(declared, &package.layout, contract),
+        picture: picture.is_some().then_some(&draw),
+    }))
+}
+
 impl Model {
     /// Loads the network of a package.
     ///
@@ -106,16 +146,22 @@ impl Model {
     /// The package's task and type are not supported, the network cannot be loaded, or its shapes or class count do
     /// not fit the package.
     pub fn load(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<Self, Error> {
+        Self::load_with(package, engine, options, None)
+    }
+
+    /// As [`Model::load`]; an engine that compares itself with another does so on this picture too.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_with(
+        package: &Package,
+        engine: &dyn Engine,
+        options: LoadOptions,
+        picture: Option<Draw<'_>>,
+    ) -> Result<Self, Error> {
         let contract = contract(package)?;
         let labels = Labels::of(package, contract);
-        let session = engine.load(
-            &Network {
-                bytes: package.weights.bytes(),
-                origin: package.weights.path().into(),
-                shape: &|declared| concrete_shape(declared, &package.layout, contract),
-            },
-            options,
-        )?;
+        let session = with_network(package, picture, |network| engine.load(network, options))??;
         let shape = session.input_shape();
         if shape.batch == 0 || shape.channels != CHANNELS {
             return Err(Error::InputShape(shape.dims()));

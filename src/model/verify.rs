@@ -1,6 +1,6 @@
 //! Does a package really run here? Every step that `run` will take, once, on a made-up image.
 
-use super::{Error, Model, Predictions, Request};
+use super::{Draw, Error, Model, Predictions, Request};
 use crate::cache::Package;
 use crate::engine::{Engine, LoadOptions};
 use crate::frame::Frame;
@@ -14,8 +14,13 @@ const SIDE: usize = 1024;
 /// # Errors
 /// As [`Model::load`] and [`Model::infer`]: the network does not parse, its classes are not those of the package, or
 /// inference fails.
-pub fn verify(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Result<(), Error> {
-    let mut model = Model::load(package, engine, options)?;
+pub fn verify(
+    package: &Package,
+    engine: &dyn Engine,
+    options: LoadOptions,
+    picture: Option<Draw<'_>>,
+) -> Result<(), Error> {
+    let mut model = Model::load_with(package, engine, options, picture)?;
     let mut frame = Frame::new(SIDE, SIDE);
     // Any picture that is not flat does, and this one is the same every time.
     let mut random = Random::new(1);

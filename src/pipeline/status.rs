@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A bounded text; longer ones are cut at a character boundary by [`text`].
 pub type Text<const N: usize> = heapless::String<N>;
 
-/// Most reasons shown at once: one each for source, engine, sink, HTTP and the late loop, and the device's own.
-pub const REASONS_MAX: usize = 5 + DEVICE_REASONS_MAX;
+/// Most reasons shown at once: one each for source, engine, precision, sink, HTTP and the late loop, and the device's own.
+pub const REASONS_MAX: usize = 6 + DEVICE_REASONS_MAX;
 /// Most troubles of the device shown at once: loop, configuration, root, modules, data partition, network, slots.
 pub const DEVICE_REASONS_MAX: usize = 7;
 /// Most resets remembered: enough to see whether they repeat.
@@ -78,8 +78,21 @@ pub struct ModelFacts {
 pub struct EngineFacts {
     pub name: Text<32>,
     pub version: Text<32>,
+    /// `fp32`, or `int8` where an int8 plan runs.
+    pub precision: Text<8>,
+    /// How far the answers are from those in fp32; null in fp32.
+    pub accuracy: Option<AccuracyFacts>,
     pub threads: usize,
     pub rejected: heapless::Vec<Rejected, REJECTED_MAX>,
+}
+
+/// What was measured of an int8 plan when it was baked.
+#[derive(Clone, Debug, Serialize)]
+pub struct AccuracyFacts {
+    /// Such as `mAP@50:95 0.957`.
+    pub measured: Text<32>,
+    /// Pictures on which it was measured.
+    pub images: usize,
 }
 
 /// An engine that could not be used here.
@@ -225,7 +238,14 @@ mod tests {
             state: State::Degraded,
             reasons,
             model: ModelFacts { id: full(), task: full(), sha256: full() },
-            engine: EngineFacts { name: full(), version: full(), threads: usize::MAX, rejected },
+            engine: EngineFacts {
+                name: full(),
+                version: full(),
+                precision: full(),
+                accuracy: Some(AccuracyFacts { measured: full(), images: usize::MAX }),
+                threads: usize::MAX,
+                rejected,
+            },
             source: SourceFacts { uri: full(), live: false },
             flow: Flow {
                 frames: u64::MAX,

@@ -29,12 +29,14 @@ pub const LATENCY_BUCKETS_MS: [u32; 12] = [2, 5, 10, 20, 35, 50, 75, 100, 200, 5
 pub enum Part {
     Source,
     Engine,
+    /// Frames flow, in another precision than was asked for.
+    Precision,
     Sink,
     Http,
 }
 
 impl Part {
-    const ALL: [Part; 4] = [Part::Source, Part::Engine, Part::Sink, Part::Http];
+    const ALL: [Part; 5] = [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -42,6 +44,7 @@ impl Part {
         match self {
             Part::Source => "source",
             Part::Engine => "engine",
+            Part::Precision => "precision",
             Part::Sink => "sink",
             Part::Http => "http",
         }

@@ -89,8 +89,11 @@ impl Source for FileSource {
     }
 }
 
-/// The files that a name stands for, sorted.
-fn find(name: &str) -> Result<Vec<PathBuf>, String> {
+/// The image files that a path, a directory or a glob stands for, sorted.
+///
+/// # Errors
+/// There is none, or more than a list may have.
+pub fn find(name: &str) -> Result<Vec<PathBuf>, String> {
     let path = Path::new(name);
     if path.is_dir() {
         let entries = std::fs::read_dir(path).map_err(|error| format!("cannot list the directory: {error}"))?;

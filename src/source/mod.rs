@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::error::nearest;
 use crate::frame::{self, Frame, Orientation};
 
-pub use file::FileSource;
+pub use file::{FileSource, find};
 pub use v4l2::V4l2Source;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.

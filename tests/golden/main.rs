@@ -1,56 +1,87 @@
 //! Roboflow's own answers, reproduced: every recorded case of both engines and every family, one line a case by name.
 //!
 //! A cache is laid out as Roboflow would have it, the model is loaded from it, and the JSON that `infer` prints is
-//! compared with the recorded response. Two images and three networks may not be or are not in the recordings;
-//! `scripts/test` fetches or makes those and names their folder in `FIRSTLIGHT_FETCHED`. Nothing is passed over in
-//! silence: a file that is missing fails its cases.
+//! compared with the recorded response; with every engine in turn, or those that `FIRSTLIGHT_ENGINES` names. Two images
+//! and three networks may not be or are not in the recordings; `scripts/test` fetches or makes those and names their
+//! folder in `FIRSTLIGHT_FETCHED`. Nothing is passed over in silence: a file that is missing fails its cases.
+//!
+//! An answer that is not the recorded one is a *knife edge* where tract gives that very answer once its input is nudged
+//! by a few units in the last place: then the recording hangs on less than any engine rounds. Such cases are named and
+//! counted, and there may be no more than [`KNIFE_EDGES_MAX`].
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod compare;
+mod nudged;
 mod outline;
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 
 use firstlight::cache::{Cache, ModelId};
-use firstlight::engine::{LoadOptions, by_name};
-use firstlight::frame::{self, Limits};
+use firstlight::demo;
+use firstlight::engine::plan::Shelf;
+use firstlight::engine::{Engine, LoadOptions, Precision, engines};
+use firstlight::frame::{self, Frame, Limits};
 use firstlight::model::{Answer, Model, Predictions, Request, Semantics};
+use firstlight::source::demo::Conveyor;
+use nudged::Nudged;
 use serde_json::Value;
 use support::recorded;
 
+/// Most cases that may hang on less than rounding. Two do: one picture's answer by RF-DETR with random weights, at two
+/// requests; one query more or less is over the threshold.
+const KNIFE_EDGES_MAX: usize = 2;
+/// How often tract's input is nudged to see whether a case does.
+const NUDGES: usize = 16;
+
 fn main() -> ExitCode {
     let cases = recorded::cases();
-    let cache = tempfile::tempdir().expect("a temporary directory");
-    let mut bench = Bench { root: cache, loaded: None };
+    let engines = std::env::var("FIRSTLIGHT_ENGINES").unwrap_or_else(|_| "plan tract".into());
+    let engines: Vec<&str> = engines.split_whitespace().collect();
+    let mut bench = Bench { root: tempfile::tempdir().expect("a temporary directory"), loaded: None };
     let filter: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let (mut passed, mut failed) = (0, BTreeMap::<String, usize>::new());
+    let (mut passed, mut knife_edges, mut failed) = (0, 0, BTreeMap::<String, usize>::new());
     let own = cases.iter().map(|case| (case, Layout::Own));
     let others = from_other_layouts(&cases).into_iter().map(|case| (case, Layout::Other));
-    for (case, layout) in own.chain(others) {
+    let all: Vec<(&Value, Layout)> = own.chain(others).collect();
+    let each = engines.iter().flat_map(|engine| all.iter().map(move |(case, layout)| (*engine, *case, *layout)));
+    for (engine, case, layout) in each {
         let suffix = if layout == Layout::Other { " from the other layout" } else { "" };
-        let name = format!("{}{suffix}", case["case"].as_str().unwrap_or_default());
+        let name = format!("{engine} {}{suffix}", case["case"].as_str().unwrap_or_default());
         if !filter.is_empty() && !filter.iter().any(|word| name.contains(word.as_str())) {
             continue;
         }
-        match bench.check(case, layout) {
-            Ok(()) => {
+        match bench.check(engine, case, layout) {
+            Ok(Verdict::Same) => {
                 println!("test {name} ... ok");
                 passed += 1;
             }
+            Ok(Verdict::KnifeEdge(why)) => {
+                println!("test {name} ... knife edge: {why}; so does tract when nudged");
+                knife_edges += 1;
+            }
             Err(why) => {
                 println!("test {name} ... FAILED: {why}");
-                *failed.entry(format!("{} {}", case["engine"], case["family"])).or_default() += 1;
+                *failed.entry(format!("{engine} {} {}", case["engine"], case["family"])).or_default() += 1;
             }
         }
     }
     for (family, count) in &failed {
         println!("golden: {count} failed of {family}");
     }
-    println!("golden: {passed} passed, {} failed", failed.values().sum::<usize>());
-    if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let failures = failed.values().sum::<usize>();
+    println!("golden: {passed} passed, {knife_edges} on a knife edge (at most {KNIFE_EDGES_MAX}), {failures} failed");
+    let all = failures == 0 && passed > 0 && knife_edges <= KNIFE_EDGES_MAX;
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What a case shows that has not failed.
+enum Verdict {
+    Same,
+    /// With the difference.
+    KnifeEdge(String),
 }
 
 /// From which cache a case's model is read.
@@ -76,20 +107,42 @@ fn from_other_layouts(cases: &[Value]) -> Vec<&Value> {
     both.filter(|case| seen.insert((case["engine"].to_string(), case["model_id"].to_string()))).collect()
 }
 
+/// What a plan is compared on.
+fn golden_frame() -> Frame {
+    let mut frame = Frame::empty();
+    Conveyor::new(demo::GOLDEN_SEED).render(&mut frame);
+    frame
+}
+
 struct Bench {
     root: tempfile::TempDir,
-    /// The model in use, with its engine and id, or why it cannot be; loading the next frees it.
+    /// The model in use, with its engines and id, or why it cannot be; loading the next frees it.
     loaded: Option<(String, Result<Box<Model>, String>)>,
 }
 
 impl Bench {
-    fn check(&mut self, case: &Value, layout: Layout) -> Result<(), String> {
+    fn check(&mut self, network: &str, case: &Value, layout: Layout) -> Result<Verdict, String> {
+        let bounds = compare::Bounds::of(case);
+        let found = self.answer(network, case, layout)?;
+        let Err(why) = compare::responses(&case["response"], &found, bounds) else { return Ok(Verdict::Same) };
+        // tract's answers are those that count.
+        for _ in 0..if network == "tract" { 0 } else { NUDGES } {
+            let nudged = self.answer(Nudged.name(), case, layout)?;
+            if compare::responses(&found, &nudged, bounds).is_ok() {
+                return Ok(Verdict::KnifeEdge(why));
+            }
+        }
+        Err(why)
+    }
+
+    /// What an engine answers.
+    fn answer(&mut self, network: &str, case: &Value, layout: Layout) -> Result<Value, String> {
         let engine = case["engine"].as_str().ok_or("no engine")?;
         let id = case["model_id"].as_str().ok_or("no model_id")?;
-        let key = format!("{engine}/{id}/{layout:?}");
+        let key = format!("{network}/{engine}/{id}/{layout:?}");
         if self.loaded.as_ref().is_none_or(|(loaded, _)| *loaded != key) {
             self.loaded = None;
-            let model = self.load(engine, id, layout).map(Box::new);
+            let model = self.load(network, engine, id, layout).map(Box::new);
             self.loaded = Some((key, model));
         }
         let Some((_, Ok(model))) = &mut self.loaded else {
@@ -101,12 +154,11 @@ impl Bench {
         let mut predictions = Predictions::default();
         model.infer(&frame, &request, &mut predictions).map_err(|error| error.to_string())?;
         let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false };
-        let found = serde_json::to_value(answer).map_err(|error| error.to_string())?;
-        compare::responses(&case["response"], &found, compare::Bounds::of(case))
+        serde_json::to_value(answer).map_err(|error| error.to_string())
     }
 
     /// Lays out the model's cache as the engine has it, in place of the last, and loads it.
-    fn load(&self, engine: &str, id: &str, layout: Layout) -> Result<Model, String> {
+    fn load(&self, network: &str, engine: &str, id: &str, layout: Layout) -> Result<Model, String> {
         let root = self.root.path().join("cache");
         let _ = std::fs::remove_dir_all(&root);
         let semantics = if engine == "classic" { Semantics::Classic } else { Semantics::Default };
@@ -122,7 +174,12 @@ impl Bench {
             Layout::Own => package,
             Layout::Other => semantics.read(package).map_err(|error| error.to_string())?,
         };
-        let tract = by_name("tract").expect("tract is built in");
-        Model::load(&package, &*tract, LoadOptions { threads: 2 }).map_err(|error| error.to_string())
+        // One plan serves all ids and engines with the same weights.
+        let shelf = Shelf { own: Some(self.root.path().join("plans")), ..Shelf::default() };
+        let all = engines(shelf, Precision::Fp32).into_iter().chain([Box::new(Nudged) as Box<dyn Engine>]);
+        let engine = all.into_iter().find(|engine| engine.name() == network);
+        let engine = engine.ok_or_else(|| format!("no engine {network}"))?;
+        Model::load_with(&package, &*engine, LoadOptions { threads: 2 }, Some(&golden_frame))
+            .map_err(|error| error.to_string())
     }
 }

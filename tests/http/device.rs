@@ -101,6 +101,8 @@ pub fn facts(model: &str) -> Facts {
         engine: EngineFacts {
             name: text("tract"),
             version: text("0.23.9"),
+            precision: text("fp32"),
+            accuracy: None,
             threads: 4,
             rejected: rejected.into_iter().map(|(name, why)| Rejected { name: text(name), why: text(why) }).collect(),
         },

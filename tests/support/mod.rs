@@ -39,6 +39,8 @@ pub fn firstlight(args: &[&str]) -> Firstlight {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FIRSTLIGHT_") || name == "MODEL_CACHE_DIR") {
         command.env_remove(name);
     }
+    // What a test leaves behind is no other test's, and not the user's.
+    command.env("FIRSTLIGHT_STATE_DIR", "off");
     Firstlight { command }
 }
 

@@ -20,6 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::child::{self, Child};
 use super::console::Console;
+use super::data::DATA;
 use super::device_log::DeviceLog;
 use super::events::{Event, Events, Part, Reporter};
 use super::power::End;
@@ -189,6 +190,7 @@ impl Supervisor {
         }
         command.env(env::NOTIFY_SOCKET.name, Path::new(DEVICE_DIR).join("notify"));
         command.env(env::DEVICE_DIR.name, DEVICE_DIR);
+        command.env(env::STATE_DIR.name, Path::new(DATA).join("state"));
         match Child::start(&mut command) {
             Ok(child) => self.child = Some(child),
             Err(error) => self.loop_ended(now, Duration::ZERO, &format!("cannot be started: {error}")),

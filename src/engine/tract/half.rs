@@ -21,6 +21,11 @@ pub fn widen(proto: &mut ModelProto) -> bool {
     input_is_half
 }
 
+/// Makes every value the nearest one that f16 has.
+pub fn round(values: &mut [f32]) {
+    values.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+}
+
 fn widen_graph(graph: &mut GraphProto) {
     graph.initializer.iter_mut().for_each(widen_tensor);
     for value in graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info) {

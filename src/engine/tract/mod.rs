@@ -5,9 +5,9 @@
 //! a time.
 
 mod admission;
-mod fence;
+pub(super) mod fence;
 mod grid_sample;
-mod half;
+pub(super) mod half;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,7 @@ use std::time::Duration;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::SimpleState;
-use tract_onnx::tract_core::runtime::RunOptions;
 use tract_onnx::tract_hir::infer::Factoid;
-
-use tract_linalg::multithread::Executor;
 
 use super::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView};
 
@@ -46,24 +43,21 @@ impl Engine for Tract {
         Ok(())
     }
 
-    fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
+    fn load(&self, network: &Network<'_>, _: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let origin = || network.origin.clone();
         let admitted = admission::admit(network.bytes)
             .map_err(|why| Error::Malformed { origin: origin(), why: why.to_string() })?;
         let admission::Admitted { mut proto, declared } = admitted;
         let shape = (network.shape)(&declared);
         admission::check_shape(&declared, &shape).map_err(|why| Error::Malformed { origin: origin(), why })?;
-        let threads = options.threads.max(1);
-        let (plan, rounding) =
-            fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&mut proto, shape, threads)).map_err(
-                |failure| match failure {
-                    fence::Failure::Timeout => {
-                        Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
-                    }
-                    fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
-                },
-            )?;
-        let session = TractSession::new(plan, rounding, declared, shape, threads).map_err(|why| Error::Load {
+        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&mut proto, shape))
+            .map_err(|failure| match failure {
+            fence::Failure::Timeout => {
+                Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
+            }
+            fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
+        })?;
+        let session = TractSession::new(plan, rounding, declared, shape).map_err(|why| Error::Load {
             origin: origin(),
             engine: self.name(),
             why,
@@ -80,8 +74,51 @@ enum Rounding {
     ToHalf,
 }
 
+/// A network as the plan takes it: typed at its concrete shape, and not rewritten by tract.
+#[derive(Debug)]
+pub(super) struct FrontEnd<T> {
+    pub declared: DeclaredInput,
+    pub shape: InputShape,
+    pub f16_input: bool,
+    /// What `then` made of it, or why it made nothing.
+    pub made: Result<T, String>,
+}
+
+/// Admits, parses and types a network, and hands it to `then`, behind the same fence as a load: what is done to a network
+/// may panic, or take for ever.
+///
+/// # Errors
+/// As [`Engine::load`]; what `then` says is no error of the network.
+pub(super) fn front_end<T: Send + 'static>(
+    network: &Network<'_>,
+    then: impl FnOnce(TypedModel) -> Result<T, String> + Send + 'static,
+) -> Result<FrontEnd<T>, Error> {
+    let origin = || network.origin.clone();
+    let malformed = |why: String| Error::Malformed { origin: origin(), why };
+    let admission::Admitted { mut proto, declared } =
+        admission::admit(network.bytes).map_err(|why| malformed(why.to_string()))?;
+    let shape = (network.shape)(&declared);
+    admission::check_shape(&declared, &shape).map_err(malformed)?;
+    let f16_input = half::widen(&mut proto);
+    let made = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || {
+        let words = |error: TractError| one_line(&format!("{error:#}"));
+        let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let mut model = onnx.parse(&proto, None).map_err(words)?.model;
+        drop(proto);
+        model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape.dims())).map_err(words)?;
+        then(model.into_typed().map_err(words)?)
+    });
+    match made {
+        Ok(made) => Ok(FrontEnd { declared, shape, f16_input, made: Ok(made) }),
+        Err(fence::Failure::Error(why)) => Ok(FrontEnd { declared, shape, f16_input, made: Err(why) }),
+        Err(fence::Failure::Timeout) => {
+            Err(Error::LoadTimeout { origin: origin(), engine: "plan", limit_s: LOAD_SECONDS_MAX })
+        }
+    }
+}
+
 /// Parses, types, declutters and optimises the network at one shape.
-fn build(proto: &mut ModelProto, shape: InputShape, threads: usize) -> Result<(Plan, Rounding), String> {
+fn build(proto: &mut ModelProto, shape: InputShape) -> Result<(Plan, Rounding), String> {
     let rounding = if half::widen(proto) { Rounding::ToHalf } else { Rounding::None };
     let onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let optimize = || -> TractResult<Plan> {
@@ -95,8 +132,7 @@ fn build(proto: &mut ModelProto, shape: InputShape, threads: usize) -> Result<(P
         let mut model = model.into_typed()?.into_decluttered()?;
         grid_sample::replace(&mut model);
         let model = model.into_optimized()?;
-        let executor = if threads > 1 { Executor::multithread(threads) } else { Executor::SingleThread };
-        TypedSimplePlan::new_with_options(model, &RunOptions { executor: Some(executor), ..RunOptions::default() })
+        TypedSimplePlan::new(model)
     };
     optimize().map(|plan| (plan, rounding)).map_err(|error| one_line(&format!("{error:#}")))
 }
@@ -106,7 +142,6 @@ struct TractSession {
     state: State,
     declared: DeclaredInput,
     shape: InputShape,
-    threads: usize,
     rounding: Rounding,
     input_type: DatumType,
     /// Filled by the caller; handed to tract by reference count, so it is not copied when the network takes f32.
@@ -117,18 +152,12 @@ struct TractSession {
 
 impl std::fmt::Debug for TractSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TractSession({:?}, {} threads)", self.shape, self.threads)
+        write!(f, "TractSession({:?})", self.shape)
     }
 }
 
 impl TractSession {
-    fn new(
-        plan: Plan,
-        rounding: Rounding,
-        declared: DeclaredInput,
-        shape: InputShape,
-        threads: usize,
-    ) -> Result<Self, String> {
+    fn new(plan: Plan, rounding: Rounding, declared: DeclaredInput, shape: InputShape) -> Result<Self, String> {
         let describe = |error: TractError| one_line(&format!("{error:#}"));
         let model = plan.model();
         let input_type = model.input_fact(0).map_err(describe)?.datum_type;
@@ -146,23 +175,13 @@ impl TractSession {
         }
         let state = State::new(&plan).map_err(describe)?;
         let input = Tensor::zero::<f32>(&shape.dims()).map_err(describe)?;
-        Ok(Self {
-            state,
-            declared,
-            shape,
-            threads,
-            rounding,
-            input_type,
-            input: Arc::new(input),
-            infos,
-            outputs: tvec!(),
-        })
+        Ok(Self { state, declared, shape, rounding, input_type, input: Arc::new(input), infos, outputs: tvec!() })
     }
 
     fn infer(&mut self) -> TractResult<()> {
         self.outputs.clear();
         if self.rounding == Rounding::ToHalf {
-            self.input_mut().iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+            half::round(self.input_mut());
         }
         let input: TValue = match self.input_type {
             DatumType::F32 => Arc::clone(&self.input).into_tvalue(),
@@ -200,7 +219,8 @@ impl Session for TractSession {
     }
 
     fn threads(&self) -> usize {
-        self.threads
+        // Its threads inside a product cost 2.5 MB of code; it is the referee, and what is left when there is no plan.
+        1
     }
 
     fn input_mut(&mut self) -> &mut [f32] {

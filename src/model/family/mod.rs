@@ -42,17 +42,18 @@ pub type Outputs<'a> = heapless::Vec<TensorView<'a>, OUTPUTS_MAX>;
 #[must_use]
 pub fn outputs_of(session: &dyn Session, index: usize) -> Outputs<'_> {
     let batch = session.input_shape().batch;
-    (0..session.outputs().len())
-        .take(OUTPUTS_MAX)
-        .map(|output| {
-            let TensorView { shape, data } = session.output(output);
-            let image = without_batch(shape, batch);
-            let len: usize = image.iter().product();
-            // An output that all images share has no batch axis.
-            let start = if image.len() < shape.len() { index * len } else { 0 };
-            TensorView { shape: image, data: data.get(start..start + len).unwrap_or_default() }
-        })
-        .collect()
+    let outputs = 0..session.outputs().len().min(OUTPUTS_MAX);
+    outputs.map(|output| image_of(session.output(output), batch, index)).collect()
+}
+
+/// The part of an output that is about image `index` of the batch.
+#[must_use]
+pub fn image_of(TensorView { shape, data }: TensorView<'_>, batch: usize, index: usize) -> TensorView<'_> {
+    let image = without_batch(shape, batch);
+    let len: usize = image.iter().product();
+    // An output that all images share has no batch axis.
+    let start = if image.len() < shape.len() { index * len } else { 0 };
+    TensorView { shape: image, data: data.get(start..start + len).unwrap_or_default() }
 }
 
 /// The shape of one image's part of an output.

@@ -1,0 +1,179 @@
+//! From an ONNX file to a plan that can be trusted: read, lowered, fused, baked, and compared with tract.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::bake::{self, Baked};
+use super::engine::PlanSession;
+use super::file::{Binding, Head, Referee, Trust};
+use super::kernels::Isa;
+use super::program::Program;
+use super::target::Target;
+use super::weights::Weights;
+use super::{fuse, lower, referee, simplify};
+use crate::engine::tract::{self, Tract};
+use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Precision, Session};
+
+/// What is being done, for who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The file is read and becomes a program.
+    Bake,
+    /// tract is loaded, and both infer.
+    Compare,
+    /// Pictures are looked at, for a plan in bytes.
+    Calibrate,
+    /// Layers are chosen for it.
+    Quantize,
+    /// The file is written.
+    Write,
+}
+
+impl Stage {
+    /// Those of a precision, in their order.
+    #[must_use]
+    pub fn of(precision: Precision) -> &'static [Stage] {
+        match precision {
+            Precision::Fp32 => &[Self::Bake, Self::Compare, Self::Write],
+            Precision::Int8 => &[Self::Compare, Self::Bake, Self::Calibrate, Self::Quantize, Self::Write],
+        }
+    }
+
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Bake => "baking",
+            Self::Compare => "comparing with tract",
+            Self::Calibrate => "calibrating",
+            Self::Quantize => "choosing what works on bytes",
+            Self::Write => "writing",
+        }
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum Failure {
+    /// The network has none, and will have none with this build: an operator is not known, or the referee says no.
+    Refused(String),
+    /// The network cannot be loaded at all, or not now.
+    Engine(Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(why) => f.write_str(why),
+            Self::Engine(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A plan in memory.
+#[derive(Debug)]
+pub struct Made {
+    pub head: Head,
+    pub program: Program,
+    pub weights: Weights,
+    pub seconds: f64,
+}
+
+/// Makes the plan of a network for a target; where that runs on this CPU, it is compared with tract.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn make(
+    network: &Network<'_>,
+    sha256: &str,
+    target: Target,
+    threads: usize,
+    stage: &mut dyn FnMut(Stage),
+) -> Result<Made, Failure> {
+    let started = Instant::now();
+    let isa = target.isa;
+    stage(Stage::Bake);
+    let made = tract::front_end(network, move |model| {
+        let model = simplify(model).map_err(|error| error.to_string())?;
+        let mut graph = lower(&model)?;
+        drop(model);
+        fuse(&mut graph);
+        let baked = bake::bake(&graph, isa)?;
+        let checked = baked.program.check(baked.weights.len(), isa);
+        checked.map_err(|invalid| format!("{}: {}", invalid.part, invalid.fault))?;
+        Ok(baked)
+    });
+    let made = made.map_err(Failure::Engine)?;
+    let trust = Trust::Fp32(Referee { bound: referee::BOUND, outputs: Vec::new() });
+    let mut head = head(&made, sha256, isa, trust);
+    let Baked { program, weights } = made.made.map_err(Failure::Refused)?;
+    let mut weights = in_memory(network, &weights)?;
+    if let Some(kernels) = target.kernels {
+        stage(Stage::Compare);
+        let session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
+        let mut session = session.map_err(|why| no_memory(network, why))?;
+        head.trust = Trust::Fp32(compare(&mut session, network, threads)?);
+        weights = session.into_weights();
+    }
+    Ok(Made { head, program, weights, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// The head of what was made of a network.
+pub(super) fn head<T>(made: &tract::FrontEnd<T>, sha256: &str, isa: &Isa, trust: Trust) -> Head {
+    let binding = Binding { model_sha256: sha256.into(), input: made.shape.dims(), isa: isa.name.into() };
+    let DeclaredInput { batch, channels, height, width } = made.declared;
+    Head { f16_input: made.f16_input, ..Head::new(binding, [batch, channels, height, width], isa, trust) }
+}
+
+/// Weights where a session finds them.
+pub(super) fn in_memory(network: &Network<'_>, weights: &[f32]) -> Result<Weights, Failure> {
+    Weights::in_memory(weights).map_err(|error| no_memory(network, format!("no memory for its weights: {error}")))
+}
+
+/// Another time there may be more.
+pub(super) fn no_memory(network: &Network<'_>, why: String) -> Failure {
+    Failure::Engine(Error::Load { origin: network.origin.clone(), engine: "plan", why })
+}
+
+/// The operator that keeps a network from having a plan, if one does. Nothing is packed and nothing compared.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn outlook(network: &Network<'_>) -> Result<(), Failure> {
+    let lowered = tract::front_end(network, |model| {
+        let model = simplify(model).map_err(|error| error.to_string())?;
+        lower(&model).map(drop)
+    });
+    lowered.map_err(Failure::Engine)?.made.map_err(Failure::Refused)
+}
+
+/// The referee's word on a session of a network.
+///
+/// # Errors
+/// [`Failure::Refused`]: it is not within the bound; or tract cannot run the network.
+pub fn compare(session: &mut dyn Session, network: &Network<'_>, threads: usize) -> Result<Referee, Failure> {
+    let mut tract = Tract.load(network, LoadOptions { threads }).map_err(Failure::Engine)?;
+    let declared = tract.declared();
+    let mut picture =
+        network.picture.map(|picture| move |shape: InputShape, values: &mut [f32]| picture(&declared, &shape, values));
+    let picture =
+        picture.as_mut().map(|picture| picture as &mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), String>);
+    referee::compare(session, &mut *tract, picture).map_err(Failure::Refused)
+}
+
+/// How a made plan is told of.
+#[must_use]
+pub fn told(head: &Head) -> String {
+    let isa = &head.binding.isa;
+    match &head.trust {
+        Trust::Fp32(referee) => match referee.worst() {
+            Some(worst) => format!("{isa} {worst:.1e}"),
+            None => format!("{isa} not compared here"),
+        },
+        Trust::Int8(judged) => format!("{isa} int8 {judged}"),
+    }
+}
+
+/// The last part of a path, for words.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
