@@ -79,7 +79,7 @@ impl Args {
         let paths = source::find(dir).map_err(wrong)?;
         // Bytes are judged by the same network in numbers, as a plan, which tract has judged.
         stage(Stage::Compare);
-        let engines = Engines::choose(Some("plan"), &[Precision::Fp32], cache)?;
+        let engines = Engines::choose(Some("plan"), &[Precision::Fp32], &shelf(cache))?;
         let model = match load_model(package, &engines, options) {
             Ok((model, _)) => model,
             Err(error) => return refusal(&error).map(|why| Err(Failure::Refused(why))).ok_or(error),

@@ -107,7 +107,7 @@ impl Subject {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], cache)?;
+    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], &super::shelf(cache))?;
     let options = threads(args.threads, None)?;
     let subject = match &args.onnx {
         Some(path) => Subject::File(Weights::map(path)?),

@@ -221,7 +221,7 @@ impl Verdict {
 }
 
 fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Result<(), Error> {
-    let engines = Engines::choose(None, &[Precision::Fp32], cache)?;
+    let engines = Engines::choose(None, &[Precision::Fp32], &shelf(cache))?;
     let mut verdicts = Vec::new();
     if ids.is_empty() {
         verdicts.extend(cache.entries().into_iter().map(|entry| verdict(cache, entry, &engines, options, false)));

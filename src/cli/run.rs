@@ -103,7 +103,9 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
 
-    let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &cache)?;
+    let plans = super::shelf(&cache);
+    telemetry.set_making(plans.making.clone());
+    let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?;
     let (model, chosen) = load_model(&package, &engines, settings.options)?;
     if chosen.precision != settings.precision {
         let why = chosen.rejected.first().map(|(_, why)| why.as_str()).unwrap_or_default();
@@ -112,7 +114,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         telemetry.set_problem(Part::Precision, Some(problem));
     }
     // An engine that looked for something of this very network has hashed it.
-    let hash = || super::shelf(&cache).sha256(package.weights.path(), package.weights.bytes());
+    let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
     let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;

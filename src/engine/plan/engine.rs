@@ -49,6 +49,7 @@ impl Plan {
     ) -> Result<PlanSession, Error> {
         let origin = network.origin.display();
         let out_of_memory = |why| refused(network, why);
+        self.shelf.making.begin();
         let made = make::make(network, sha256, kernels.into(), threads, &mut |_: Stage| {});
         let made = made.map_err(|failure| match failure {
             Failure::Refused(why) => {

@@ -32,5 +32,5 @@ pub use fuse::fuse;
 pub use lower::{lower, simplify};
 pub use make::{Failure, Made, Stage, compare, make, outlook, told};
 pub use make_int8::{Judging, make_int8, recall};
-pub use shelf::{Found, Listed, Shelf};
+pub use shelf::{Found, Listed, Making, Shelf};
 pub use target::{NATIVE, Target, native};
