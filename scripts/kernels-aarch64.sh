@@ -32,8 +32,9 @@ cp "$root/Cargo.lock" "$work"
   # Tests: every check on, and fast enough under emulation.
   printf '[profile.dev]\nopt-level = 2\ndebug = "line-tables-only"\n'
 } > "$work/Cargo.toml"
-# All modules of the plan but the one that needs tract.
-modules=$(sed -nE 's/^(pub )?mod ([a-z_]+);/\2/p' "$root/src/engine/plan/mod.rs" | grep -vx lower)
+# All modules of the plan but those that need tract, or the shelf.
+modules=$(sed -nE 's/^(pub )?mod ([a-z0-9_]+);/\2/p' "$root/src/engine/plan/mod.rs" |
+  grep -vxE 'lower|engine|make|make_fp16|make_int8|profile|referee|shelf|target')
 cat > "$work/src/lib.rs" <<RUST
 #![allow(dead_code, unused_imports)]
 pub mod frame {
@@ -45,8 +46,11 @@ pub mod frame {
 }
 pub mod random;
 pub mod engine {
+    $(sed -n '/^pub enum Precision {/,/^}/p; /^impl Precision {/,/^}/p; /^impl std::fmt::Display for Precision {/,/^}/p' \
+      "$root/src/engine/mod.rs" | sed -E '1i #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]')
     pub mod plan {
         $(printf 'pub mod %s; ' $modules)
+        pub use fuse::fuse;
     }
 }
 RUST
