@@ -21,8 +21,9 @@ use crate::random::Random;
 
 /// The agreed bound.
 const BOUND: f32 = 1e-3;
-/// That of plans in halves, whose numbers are a thousandth apart: BOUND_FP16_WHY.
-const BOUND_FP16: f32 = 0.1;
+/// That of plans in halves, whose numbers are a thousandth apart: the worst output of three YOLOv8 was off by 0.008, 0.010 and
+/// 0.021, and a wrong layer shows by far more.
+const BOUND_FP16: f32 = 0.05;
 /// Of its output's largest value: what a silent channel is measured against.
 const SILENT: f32 = 1e-6;
 /// Most candidates that are paired: the longest list of the families served has 900.

@@ -9,15 +9,15 @@ const ROWS: usize = 12;
 /// Lanes of the widest panel.
 const WIDTH_MAX: usize = 4 * LANES;
 
-/// Holds every tile against a plain loop: 1 to 9 taps, 1 to 150 channels, activations, residuals on either side. Inputs
+/// Holds every tile against a plain loop: 1 to 9 taps, 1 to 80 channels, activations, residuals on either side. Inputs
 /// and weights end at a page that cannot be read, and what lies between the outputs must stay as it was.
 ///
 /// # Safety
 /// The CPU has the instruction set.
 pub unsafe fn gemm(kernels: &super::Kernels) {
-    const TAPS: [usize; 4] = [1, 2, 4, 9];
-    const DEPTH_MAX: usize = 150;
-    /// For the error in parts of the sum of the products' sizes, of half a million sums: those of halves have 11 bits.
+    const TAPS: [usize; 3] = [1, 2, 9];
+    const DEPTH_MAX: usize = 80;
+    /// For the error in parts of the sum of the products' sizes, of 200,000 sums: those of halves have 11 bits.
     const BOUND: f64 = 2e-3;
     let untouched = -12344.0;
     let (halves, tiles) = (kernels.halves.as_ref().expect("it is asked for"), kernels.isa.fp16.expect("as the table"));
