@@ -56,7 +56,7 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
-    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    /// Compute in numbers (fp32), or with halves (fp16) or bytes (int8) by a plan of `cache bake` [default: fp32]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
@@ -157,6 +157,7 @@ impl Settings {
     fn precisions(&self) -> &'static [Precision] {
         match self.precision {
             Precision::Fp32 => &[Precision::Fp32],
+            Precision::Fp16 => &[Precision::Fp16, Precision::Fp32],
             Precision::Int8 => &[Precision::Int8, Precision::Fp32],
         }
     }
@@ -223,9 +224,17 @@ fn word<T: clap::ValueEnum>(key: &str, flag: Option<T>, configured: Option<&str>
     let parse = |word| {
         let valid = T::value_variants().iter().filter_map(T::to_possible_value);
         let valid: Vec<String> = valid.map(|value| format!("`{}`", value.get_name())).collect();
-        T::from_str(word, false).map_err(|_| Error::Usage(format!("{key} = {word}: expected {}", valid.join(" or "))))
+        T::from_str(word, false).map_err(|_| Error::Usage(format!("{key} = {word}: expected {}", alternatives(&valid))))
     };
     flag.map(Ok).or_else(|| configured.map(parse)).transpose()
+}
+
+/// `a`, `b` or `c`.
+fn alternatives(words: &[String]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) -> Facts {
@@ -240,10 +249,10 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
             name: text(chosen.name),
             version: text(chosen.version),
             precision: text(chosen.precision.as_str()),
-            accuracy: model
-                .session()
-                .judged()
-                .map(|judged| AccuracyFacts { measured: text(&judged.to_string()), images: judged.images }),
+            accuracy: model.session().trust().filter(|trust| trust.precision() != Precision::Fp32).map(|trust| {
+                let images = trust.judged().map_or(0, |judged| judged.images);
+                AccuracyFacts { measured: text(&trust.told()), images }
+            }),
             threads: model.session().threads(),
             rejected,
         },
