@@ -34,7 +34,7 @@ cp "$root/Cargo.lock" "$work"
 } > "$work/Cargo.toml"
 # All modules of the plan but those that need tract, or are about engines, models and where plans lie.
 modules=$(sed -nE 's/^(pub )?mod ([a-z0-9_]+);/\2/p' "$root/src/engine/plan/mod.rs" |
-  grep -vxE 'engine|lower|make|profile|referee|shelf|target')
+  grep -vxE 'lower|engine|make|make_fp16|make_int8|profile|referee|shelf|target')
 cat > "$work/src/lib.rs" <<RUST
 #![allow(dead_code, unused_imports)]
 pub mod frame {
@@ -46,6 +46,8 @@ pub mod frame {
 }
 pub mod random;
 pub mod engine {
+    $(sed -n '/^pub enum Precision {/,/^}/p; /^impl Precision {/,/^}/p; /^impl std::fmt::Display for Precision {/,/^}/p' \
+      "$root/src/engine/mod.rs" | sed -E '1i #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]')
     pub mod plan {
         $(printf 'pub mod %s; ' $modules)
         pub use fuse::fuse;

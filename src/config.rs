@@ -67,7 +67,7 @@ pub struct SourceConfig {
 pub struct EngineConfig {
     /// `plan` or `tract`; absent: the best that runs the model here.
     pub name: Option<String>,
-    /// `fp32` or `int8`; absent: `fp32`. Without an int8 plan the model runs in fp32, and the device is degraded.
+    /// `fp32`, `fp16` or `int8`; absent: `fp32`. Without a plan in it the model runs in fp32, and the device is degraded.
     pub precision: Option<String>,
     /// Threads of a CPU engine; absent: one a core.
     pub threads: Option<usize>,

@@ -316,6 +316,49 @@ fn a_plan_in_bytes_is_calibrated_judged_and_used_only_when_asked_for() {
 }
 
 #[test]
+fn a_plan_in_halves_is_compared_judged_and_used_only_when_asked_for() {
+    let (place, pictures) = (Place::new(), pictures());
+    let bake = |more: &[&str]| place.run(&[&["cache", "bake", "parts/1", "--fp16"], more].concat());
+    let report = json(&bake(&["--target", "cortex-a76", "--json"]));
+    assert_eq!((&report["precision"], &report["isa"]), (&"fp16".into(), &"neon-fp16".into()));
+    let error = report["outputs"][0]["error"].as_f64().unwrap();
+    assert!(error > 1e-5 && Some(error) <= report["bound"].as_f64() && report["measure"].is_null(), "{report}");
+    let listed = || json(&place.run(&["cache", "ls", "--json"]))[0]["plans"].as_array().unwrap().clone();
+    let plans = listed();
+    let of = |row: &Value, key: &str| row[key].as_f64().unwrap();
+    let alike = |a: f64, b: f64| (a - b).abs() < 1e-6;
+    assert!(plans.len() == 1 && alike(of(&plans[0], "error"), error), "{plans:?}");
+    assert!(alike(of(&plans[0], "bound"), of(&report, "bound")), "{plans:?}");
+    assert!(plans[0]["path"].as_str().unwrap().contains(".neon-fp16.fp16."), "{plans:?}");
+
+    let calibrate = ["--target", "cortex-a76", "--calibrate", pictures.path().to_str().unwrap()];
+    let said = bake(&calibrate).stdout;
+    assert!(said.contains("of tract's answers (bound ") && said.contains("mAP@50:95 "), "{said}");
+    let judged = listed().into_iter().find(|plan| plan["precision"] == "fp16").unwrap();
+    assert!(of(&judged, "error") < 0.02 && judged["images"] == 3, "{judged}");
+    assert!(place.run(&["cache", "ls"]).stdout.contains("neon-fp16 fp16 mAP@50:95 "));
+    let strict = [&["cache", "bake", "parts/1", "--fp16"], &calibrate[..], &["--error-max", "0"]].concat();
+    let run = place.command(&strict).run();
+    assert!(run.exit == Some(0) || run.stdout.contains("in halves the error on the pictures is "), "{}", run.stdout);
+    let both = place.command(&["cache", "bake", "parts/1", "--fp16", "--int8"]).run();
+    assert!(both.exit == Some(2) && both.stderr.contains("cannot be used with"), "{}", both.stderr);
+
+    let infer = place.command(&["infer", "--model", "parts/1", GOLDEN, "--precision", "fp16"]).run();
+    let status = place.status(&["--precision", "fp16"]);
+    if place.command(&["cache", "bake", "parts/1", "--fp16"]).run().exit == Some(0) {
+        assert_eq!(json(&infer)["predictions"].as_array().unwrap().len(), 8);
+        assert_eq!((&status["engine"]["precision"], &status["state"]), (&"fp16".into(), &"running".into()));
+        let passed = place.run(&["selftest", "--frames", "20", "--precision", "fp16", "--model", "parts/1"]).stdout;
+        assert!(passed.contains("of tract"), "{passed}");
+    } else {
+        let needs = "fp16 plans need a CPU with the half-precision arithmetic of ARMv8.2";
+        assert!(infer.exit == Some(1) && infer.stdout.is_empty() && infer.stderr.contains(needs), "{}", infer.stderr);
+        let reason = status["reasons"][0].as_str().unwrap();
+        assert!(reason.starts_with("precision: fp32 instead of fp16: ") && reason.contains(needs), "{reason}");
+    }
+}
+
+#[test]
 fn without_a_plan_in_bytes_a_device_sees_in_numbers_and_says_so() {
     let place = Place::new();
     let status = place.status(&["--precision", "int8"]);
@@ -334,7 +377,7 @@ fn without_a_plan_in_bytes_a_device_sees_in_numbers_and_says_so() {
     let config = place.state.path().join("device.toml");
     std::fs::write(&config, "[engine]\nprecision = \"int4\"\n").unwrap();
     let run = place.command(&["run", "-c", config.to_str().unwrap()]).run();
-    assert!(run.exit == Some(2) && run.stderr.contains("engine.precision = int4: expected `fp32` or `int8`"));
+    assert!(run.exit == Some(2) && run.stderr.contains("engine.precision = int4: expected `fp32`, `fp16` or `int8`"));
 }
 
 #[test]

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Error, bake_int8, golden_frame, open_package, print_line, shelf, threads};
+use super::{Error, bake_judge, golden_frame, open_package, print_line, shelf, threads};
 use crate::cache::{Cache, Package};
-use crate::engine::plan::file::{Referee, Trust};
-use crate::engine::plan::{self, Failure, Made, NATIVE, Shelf, Stage, Target};
+use crate::engine::plan::{self, Failure, Made, NATIVE, Referee, Shelf, Stage, Target};
 use crate::engine::{LoadOptions, Precision};
 use crate::model;
 
@@ -26,8 +25,14 @@ pub struct Args {
     /// Folder for the plans, such as CACHE/.firstlight/plans for a device [default: `plans` of the state directory]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Multiply halves, numbers of 16 bits, where that is sooner: on ARMv8.2 twice as many at once, and very close
+    #[arg(long, group = "less")]
+    fp16: bool,
+    /// Compute with bytes, by what the network does on the pictures of --calibrate: sooner, and a little off
+    #[arg(long, group = "less", requires = "calibrate", conflicts_with = "all")]
+    int8: bool,
     #[command(flatten)]
-    int8: bake_int8::Args,
+    judge: bake_judge::Args,
     /// Threads of the comparison [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -65,7 +70,8 @@ struct Baked {
 enum Found {
     /// Without outputs where this machine cannot run the plan.
     Fp32(Referee),
-    Int8(bake_int8::Found),
+    Fp16(bake_judge::InHalves),
+    Int8(bake_judge::InBytes),
 }
 
 /// What all models are baked with.
@@ -79,8 +85,7 @@ struct Baker<'a> {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let parse = if args.int8.int8 { Target::parse_int8 } else { Target::parse };
-    let target = parse(&args.target).map_err(Error::Usage)?;
+    let target = Target::parse(&args.target, args.precision()).map_err(Error::Usage)?;
     let folder = args.output.clone().or_else(|| shelf(cache).own);
     let folder = folder.ok_or_else(|| Error::Usage("there is no state directory here; give -o DIR".into()))?;
     let options = threads(args.threads, None)?;
@@ -131,7 +136,15 @@ fn progress(stages: usize) -> ProgressBar {
 impl Args {
     /// What is done for each model.
     fn stages(&self) -> &'static [Stage] {
-        Stage::of(if self.int8.int8 { Precision::Int8 } else { Precision::Fp32 })
+        Stage::of(self.precision())
+    }
+
+    fn precision(&self) -> Precision {
+        match self {
+            Self { fp16: true, .. } => Precision::Fp16,
+            Self { int8: true, .. } => Precision::Int8,
+            _ => Precision::Fp32,
+        }
     }
 }
 
@@ -173,21 +186,27 @@ impl Baker<'_> {
 
     /// The plan, and what it was measured by.
     fn make(&self, package: &Package, stage: &mut dyn FnMut(Stage)) -> Result<Result<(Made, Found), Failure>, Error> {
-        if self.args.int8.int8 {
-            let made = self.args.int8.make(package, self.cache, self.target, self.options, stage)?;
-            return Ok(made.map(|(made, found)| (made, Found::Int8(found))));
+        let Self { args: Args { judge, .. }, cache, target, options, .. } = *self;
+        match self.args.precision() {
+            Precision::Fp32 => {
+                let sha256 = package.weights.sha256();
+                let made = model::with_network(package, Some(&golden_frame), |network| {
+                    plan::make(network, &sha256, target, options.threads, stage)
+                })?;
+                Ok(made.map(|made| {
+                    let referee = made.head.trust.referee().cloned().unwrap_or_default();
+                    (made, Found::Fp32(referee))
+                }))
+            }
+            Precision::Fp16 => {
+                let made = judge.make_fp16(package, cache, target, options, stage)?;
+                Ok(made.map(|(made, found)| (made, Found::Fp16(found))))
+            }
+            Precision::Int8 => {
+                let made = judge.make_int8(package, cache, target, options, stage)?;
+                Ok(made.map(|(made, found)| (made, Found::Int8(found))))
+            }
         }
-        let sha256 = package.weights.sha256();
-        let made = model::with_network(package, Some(&golden_frame), |network| {
-            plan::make(network, &sha256, self.target, self.options.threads, stage)
-        })?;
-        Ok(made.map(|made| {
-            let referee = match &made.head.trust {
-                Trust::Fp32(referee) => referee.clone(),
-                Trust::Int8(_) => Referee::default(),
-            };
-            (made, Found::Fp32(referee))
-        }))
     }
 }
 
@@ -201,6 +220,7 @@ impl Report {
                 Some(error) => format!("off by {error:.1e} of tract's answers (bound {:.0e})", referee.bound),
                 None => "not compared here: this machine cannot run it".into(),
             },
+            Found::Fp16(found) => found.words(),
             Found::Int8(found) => found.words(),
         };
         format!(

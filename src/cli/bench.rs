@@ -27,7 +27,7 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
-    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    /// Compute in numbers (fp32), or with halves (fp16) or bytes (int8) by a plan of `cache bake` [default: fp32]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
@@ -107,7 +107,7 @@ impl Subject {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], cache)?;
+    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], &super::shelf(cache))?;
     let options = threads(args.threads, None)?;
     let subject = match &args.onnx {
         Some(path) => Subject::File(Weights::map(path)?),

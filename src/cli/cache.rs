@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::{Engines, Error, bake, golden_frame, print_line, print_table, shelf, threads};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
-use crate::engine::plan::file::Trust;
 use crate::engine::plan::{self, Judged, Shelf};
 use crate::engine::{LoadOptions, Precision};
 use crate::model::{self, registry};
@@ -71,12 +70,12 @@ struct PlanRow {
     isa: String,
     precision: Precision,
     input: [usize; 4],
-    /// In fp32 the largest error of any output, by the referee; none where it was not compared. In int8 the judge's error.
+    /// The judge's error where there is one, else the largest of any output, by the referee; none where it was not compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<f64>,
     /// The largest that was accepted.
     bound: f64,
-    /// What the judge measured, and on how many pictures; only in int8.
+    /// What the judge measured, and on how many pictures; not in fp32, and in fp16 where it was given some.
     #[serde(skip_serializing_if = "Option::is_none")]
     measure: Option<plan::Measure>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,11 +94,12 @@ impl PlanRow {
         let row = |listed: plan::Listed| {
             let head = listed.head.ok()?;
             let told = plan::told(&head);
-            let (error, bound, measure, images) = match &head.trust {
-                Trust::Fp32(referee) => (referee.worst().map(f64::from), f64::from(referee.bound), None, None),
-                Trust::Int8(Judged { error, error_max, measure, images, .. }) => {
+            let (error, bound, measure, images) = match (head.trust.judged(), head.trust.referee()) {
+                (Some(Judged { error, error_max, measure, images, .. }), _) => {
                     (Some(*error), *error_max, Some(*measure), Some(*images))
                 }
+                (None, Some(referee)) => (referee.worst().map(f64::from), f64::from(referee.bound), None, None),
+                (None, None) => return None,
             };
             Some(Self {
                 precision: head.trust.precision(),
@@ -221,7 +221,7 @@ impl Verdict {
 }
 
 fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Result<(), Error> {
-    let engines = Engines::choose(None, &[Precision::Fp32], cache)?;
+    let engines = Engines::choose(None, &[Precision::Fp32], &shelf(cache))?;
     let mut verdicts = Vec::new();
     if ids.is_empty() {
         verdicts.extend(cache.entries().into_iter().map(|entry| verdict(cache, entry, &engines, options, false)));

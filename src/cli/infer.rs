@@ -33,7 +33,7 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
-    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    /// Compute in numbers (fp32), or with halves (fp16) or bytes (int8) by a plan of `cache bake` [default: fp32]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
@@ -51,7 +51,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         return Err(Error::Usage(format!("--out {}: several images need a directory that exists", out.display())));
     }
     let package = open_package_as(cache, Some(&args.model), args.semantics)?;
-    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], cache)?;
+    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], &super::shelf(cache))?;
     let (mut model, _) = load_model(&package, &engines, threads(args.threads, None)?)?;
     let mut failed = 0;
     for images in args.images.chunks(model.batch()) {

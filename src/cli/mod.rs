@@ -3,7 +3,7 @@
 //! Human words go to stderr, machine lines to stdout. Exit codes are those of [`Exit`].
 
 mod bake;
-mod bake_int8;
+mod bake_judge;
 mod bench;
 mod cache;
 mod env;
@@ -270,7 +270,7 @@ fn shelf(cache: &Cache) -> Shelf {
     const STATE_APPEARS: Duration = Duration::from_secs(10);
     let own = crate::env::state_dir().map(|dir| dir.join("plans"));
     let own_appears = crate::env::DEVICE_DIR.get().map_or(Duration::ZERO, |_| STATE_APPEARS);
-    Shelf { own, own_appears, others: vec![cache.root().join(PLANS_OF_CACHE)] }
+    Shelf { own, own_appears, others: vec![cache.root().join(PLANS_OF_CACHE)], ..Shelf::default() }
 }
 
 /// The engine that runs a network.
@@ -293,8 +293,8 @@ struct Engines {
 
 impl Engines {
     /// Those that work on this machine, or the one that is asked for, in the first of the precisions, then the next.
-    fn choose(wanted: Option<&str>, precisions: &[Precision], cache: &Cache) -> Result<Self, Error> {
-        let all = precisions.iter().flat_map(|&precision| engine::engines(shelf(cache), precision));
+    fn choose(wanted: Option<&str>, precisions: &[Precision], plans: &Shelf) -> Result<Self, Error> {
+        let all = precisions.iter().flat_map(|&precision| engine::engines(plans.clone(), precision));
         let names = engine::names();
         if let Some(wanted) = wanted.filter(|wanted| !names.contains(wanted)) {
             let near = nearest(wanted, names.iter().copied(), 1);

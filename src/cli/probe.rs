@@ -143,21 +143,22 @@ struct Outlook {
 }
 
 impl Outlook {
-    /// In fp32; and in int8, where somebody baked that.
+    /// In fp32; and in fp16 and int8, where somebody baked that.
     fn all(package: &Package, cache: &Cache, depth: Depth) -> Vec<Self> {
-        [Some(Self::of(package, cache, depth)), Self::in_bytes(package, cache)].into_iter().flatten().collect()
+        let less =
+            [Precision::Fp16, Precision::Int8].into_iter().filter_map(|less| Self::in_less(package, cache, less));
+        [Self::of(package, cache, depth)].into_iter().chain(less).collect()
     }
 
-    fn in_bytes(package: &Package, cache: &Cache) -> Option<Self> {
-        let isa = Target::parse_int8(NATIVE).ok()?.isa;
+    fn in_less(package: &Package, cache: &Cache, precision: Precision) -> Option<Self> {
+        let isa = Target::parse(NATIVE, precision).ok()?.isa;
         let shelf = shelf(cache);
         let sha256 = shelf.sha256(package.weights.path(), package.weights.bytes());
         let mut damaged = None;
         let complain = &mut |why: String| damaged = Some(format!("not usable: {why}"));
-        let find = |network: &engine::Network<'_>| shelf.find(&sha256, isa, Precision::Int8, network.shape, complain);
+        let find = |network: &engine::Network<'_>| shelf.find(&sha256, isa, precision, network.shape, complain);
         let found = model::with_network(package, None, find).ok()?;
-        let outlook =
-            |usable, path, words| Self { id: package.id.clone(), precision: Precision::Int8, usable, path, words };
+        let outlook = |usable, path, words| Self { id: package.id.clone(), precision, usable, path, words };
         match found {
             Found::Plan(plan, path) => {
                 let words = format!("{}, {}", plan::told(&plan.head), path.display());

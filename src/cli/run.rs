@@ -56,7 +56,7 @@ pub struct Args {
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
-    /// Compute in numbers (fp32), or with bytes (int8) by a plan of `cache bake --int8` [default: fp32]
+    /// Compute in numbers (fp32), or with halves (fp16) or bytes (int8) by a plan of `cache bake` [default: fp32]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
     /// Threads of a CPU engine [default: one a core]
@@ -103,7 +103,9 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
 
-    let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &cache)?;
+    let plans = super::shelf(&cache);
+    telemetry.set_making(plans.making.clone());
+    let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?;
     let (model, chosen) = load_model(&package, &engines, settings.options)?;
     if chosen.precision != settings.precision {
         let why = chosen.rejected.first().map(|(_, why)| why.as_str()).unwrap_or_default();
@@ -112,7 +114,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         telemetry.set_problem(Part::Precision, Some(problem));
     }
     // An engine that looked for something of this very network has hashed it.
-    let hash = || super::shelf(&cache).sha256(package.weights.path(), package.weights.bytes());
+    let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
     let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;
@@ -155,6 +157,7 @@ impl Settings {
     fn precisions(&self) -> &'static [Precision] {
         match self.precision {
             Precision::Fp32 => &[Precision::Fp32],
+            Precision::Fp16 => &[Precision::Fp16, Precision::Fp32],
             Precision::Int8 => &[Precision::Int8, Precision::Fp32],
         }
     }
@@ -221,9 +224,17 @@ fn word<T: clap::ValueEnum>(key: &str, flag: Option<T>, configured: Option<&str>
     let parse = |word| {
         let valid = T::value_variants().iter().filter_map(T::to_possible_value);
         let valid: Vec<String> = valid.map(|value| format!("`{}`", value.get_name())).collect();
-        T::from_str(word, false).map_err(|_| Error::Usage(format!("{key} = {word}: expected {}", valid.join(" or "))))
+        T::from_str(word, false).map_err(|_| Error::Usage(format!("{key} = {word}: expected {}", alternatives(&valid))))
     };
     flag.map(Ok).or_else(|| configured.map(parse)).transpose()
+}
+
+/// `a`, `b` or `c`.
+fn alternatives(words: &[String]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) -> Facts {
@@ -238,10 +249,10 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
             name: text(chosen.name),
             version: text(chosen.version),
             precision: text(chosen.precision.as_str()),
-            accuracy: model
-                .session()
-                .judged()
-                .map(|judged| AccuracyFacts { measured: text(&judged.to_string()), images: judged.images }),
+            accuracy: model.session().trust().filter(|trust| trust.precision() != Precision::Fp32).map(|trust| {
+                let images = trust.judged().map_or(0, |judged| judged.images);
+                AccuracyFacts { measured: text(&trust.told()), images }
+            }),
             threads: model.session().threads(),
             rejected,
         },

@@ -13,10 +13,11 @@ use crate::model::{self, Answer, Confidence, Detection, Model, Predictions, Requ
 use crate::source::demo::{Conveyor, Detected, Score};
 
 /// The golden frame's bounds: largest distance of a box, pixels, and of a confidence. In bytes a plan may be off by what
-/// its judge accepted, which is wide for one frame; the demo scene's bounds are the same.
+/// its judge accepted, which is wide for one frame, and in halves by little; the demo scene's bounds are the same.
 fn bounds(precision: Precision) -> (f64, f64) {
     match precision {
         Precision::Fp32 => (1.0, 0.01),
+        Precision::Fp16 => (2.0, 0.02),
         Precision::Int8 => (4.0, 0.1),
     }
 }
@@ -33,7 +34,7 @@ pub struct Args {
     /// Also put these models of the cache through every usable engine
     #[arg(long, value_name = "ID")]
     model: Vec<String>,
-    /// Compute in numbers (fp32), or with bytes (int8) by plans of `cache bake --int8` [default: fp32]
+    /// Compute in numbers (fp32), or with halves (fp16) or bytes (int8) by plans of `cache bake` [default: fp32]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
     /// Frames of the demo scene to score with each engine
@@ -86,7 +87,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         }
         for package in &models {
             let verdict = match steady(package, &*engine, options) {
-                // In numbers the referee runs it; in bytes nothing else does.
+                // In numbers the referee runs it; in halves and bytes nothing else does.
                 Err(error)
                     if refusal(&error).is_some()
                         && engine.name() != REFEREE
@@ -135,7 +136,7 @@ fn compared(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Res
         let mut session = engine.load(network, options)?;
         match (engine.precision(), network.picture) {
             (Precision::Int8, Some(picture)) => plan::recall(&mut *session, picture).map_err(Error::Verification),
-            _ => plan::compare(&mut *session, network, options.threads)
+            (precision, _) => plan::compare(&mut *session, network, options.threads, precision)
                 .map(Some)
                 .map_err(|failure| Error::Verification(failure.to_string())),
         }
@@ -161,8 +162,8 @@ fn print_steady(
     match verdict {
         Ok(error) => {
             let compared = match (engine.precision(), error) {
-                (Precision::Fp32, Some(error)) => format!("; within {error:.1e} of {REFEREE}"),
-                (Precision::Fp32, None) => String::new(),
+                (Precision::Fp32 | Precision::Fp16, Some(error)) => format!("; within {error:.1e} of {REFEREE}"),
+                (Precision::Fp32 | Precision::Fp16, None) => String::new(),
                 (Precision::Int8, Some(error)) => format!("; within {error:.1e} of what it was when it was judged"),
                 (Precision::Int8, None) => "; not compared: it was judged on another machine".into(),
             };

@@ -18,6 +18,8 @@ use crate::pipeline::status::{RENDERED_BYTES_MAX, State};
 /// How often a message is sent when the supervisor does not ask for more: half a second is well within any timeout of
 /// a watchdog, which are whole seconds.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How much longer than now systemd is to wait for a start that makes a plan, said anew with each message.
+const EXTENDED: Duration = Duration::from_secs(10);
 /// Largest message: the document with the other variables.
 pub const MESSAGE_BYTES_MAX: usize = RENDERED_BYTES_MAX + 1024;
 
@@ -135,6 +137,9 @@ fn message(telemetry: &Telemetry, frame_age_max: Duration, ours: bool, ready: &m
     }
     if telemetry.alive(frame_age_max) {
         text.push_str("WATCHDOG=1\n");
+        if !*ready && telemetry.makes_plan() {
+            text.push_str(&format!("EXTEND_TIMEOUT_USEC={}\n", EXTENDED.as_micros()));
+        }
     }
     let words = match status.reasons.first() {
         Some(reason) => format!("{}: {reason}", status.state.as_str()),
@@ -191,6 +196,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::engine::plan::Making;
     use crate::pipeline::telemetry::HealthLimits;
 
     fn telemetry(start_grace: Duration) -> Telemetry {
@@ -223,6 +229,20 @@ mod tests {
         std::thread::sleep(Duration::from_millis(2));
         assert!(!message(&telemetry, Duration::from_millis(1), false, &mut ready).contains("WATCHDOG=1"));
         assert!(!message(&telemetry, Duration::from_secs(10), false, &mut ready).contains("X_FIRSTLIGHT"));
+    }
+
+    #[test]
+    fn a_start_that_makes_a_plan_is_given_more_time() {
+        let (telemetry, making) = (telemetry(Duration::ZERO), Making::default());
+        telemetry.set_making(making.clone());
+        std::thread::sleep(Duration::from_millis(2));
+        let mut ready = false;
+        let mut said = || message(&telemetry, Duration::from_secs(10), false, &mut ready);
+        assert!(!said().contains("WATCHDOG=1"));
+        making.begin();
+        assert!(said().starts_with("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=10000000\nSTATUS=starting"), "{}", said());
+        telemetry.frame_done(Instant::now());
+        assert!(!said().contains("EXTEND"));
     }
 
     #[test]

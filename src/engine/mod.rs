@@ -90,6 +90,8 @@ pub enum Precision {
     /// Numbers of 32 bits: the answers of the network.
     #[default]
     Fp32,
+    /// Products of numbers of 16 bits: answers that are very close, and sooner where the CPU has half-precision arithmetic.
+    Fp16,
     /// Bytes, where the network was calibrated for it: answers that are close, and sooner.
     Int8,
 }
@@ -99,6 +101,7 @@ impl Precision {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
             Self::Int8 => "int8",
         }
     }
@@ -179,9 +182,9 @@ pub trait Session: Send + Debug {
     /// Output `index` of the last [`Session::run`]; empty before the first.
     fn output(&self, index: usize) -> TensorView<'_>;
 
-    /// How far its answers are from those in numbers, where it computes with bytes: then its precision is
-    /// [`Precision::Int8`].
-    fn judged(&self) -> Option<&plan::Judged> {
+    /// Why its answers are trusted, where that was found out when it was made: so far they are from tract's, or, where it
+    /// computes with less than 32 bits, from those in numbers.
+    fn trust(&self) -> Option<&plan::Trust> {
         None
     }
 
@@ -225,7 +228,7 @@ pub fn engines(plans: plan::Shelf, precision: Precision) -> Vec<Box<dyn Engine>>
     let plan = Box::new(plan::Plan::new(plans, precision));
     match precision {
         Precision::Fp32 => vec![plan, Box::new(tract::Tract)],
-        Precision::Int8 => vec![plan],
+        Precision::Fp16 | Precision::Int8 => vec![plan],
     }
 }
 

@@ -78,7 +78,7 @@ pub struct ModelFacts {
 pub struct EngineFacts {
     pub name: Text<32>,
     pub version: Text<32>,
-    /// `fp32`, or `int8` where an int8 plan runs.
+    /// `fp32`, or `fp16` or `int8` where such a plan runs.
     pub precision: Text<8>,
     /// How far the answers are from those in fp32; null in fp32.
     pub accuracy: Option<AccuracyFacts>,
@@ -86,12 +86,12 @@ pub struct EngineFacts {
     pub rejected: heapless::Vec<Rejected, REJECTED_MAX>,
 }
 
-/// What was measured of an int8 plan when it was baked.
+/// What was measured of an fp16 or int8 plan when it was baked.
 #[derive(Clone, Debug, Serialize)]
 pub struct AccuracyFacts {
-    /// Such as `mAP@50:95 0.957`.
+    /// Such as `mAP@50:95 0.957`, or `largest error 3.1e-3` of any output, by the referee.
     pub measured: Text<32>,
-    /// Pictures on which it was measured.
+    /// Pictures on which it was measured; 0 where that were the golden frame and noise.
     pub images: usize,
 }
 

@@ -15,6 +15,7 @@ use super::status::{
     Text, text,
 };
 use crate::clock;
+use crate::engine::plan::Making;
 use crate::sink::SpoolGauge;
 
 /// Frames over which the latency percentiles are taken: ten seconds at 25 frames a second.
@@ -84,7 +85,7 @@ impl Stage {
 pub struct HealthLimits {
     /// Oldest acceptable last inference.
     pub frame_age_max: Duration,
-    /// How long the first inference may take from process start.
+    /// How long the first inference may take from process start, where no plan has to be made.
     pub start_grace: Duration,
 }
 
@@ -107,6 +108,7 @@ pub struct Telemetry {
     limits: HealthLimits,
     facts: OnceLock<Facts>,
     spool: OnceLock<Arc<SpoolGauge>>,
+    making: OnceLock<Making>,
     frames: AtomicU64,
     dropped: AtomicU64,
     failed_frames: AtomicU64,
@@ -140,6 +142,7 @@ impl Telemetry {
             limits,
             facts: OnceLock::new(),
             spool: OnceLock::new(),
+            making: OnceLock::new(),
             frames: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failed_frames: AtomicU64::new(0),
@@ -173,6 +176,22 @@ impl Telemetry {
     /// States that answers are kept, and where it is counted. The first call counts, later ones are ignored.
     pub fn set_spool(&self, gauge: Arc<SpoolGauge>) {
         let _ = self.spool.set(gauge);
+    }
+
+    /// States where it is said that the start has to make a plan. The first call counts, later ones are ignored.
+    pub fn set_making(&self, making: Making) {
+        let _ = self.making.set(making);
+    }
+
+    /// Whether the start has had to make a plan.
+    #[must_use]
+    pub fn makes_plan(&self) -> bool {
+        self.making.get().is_some_and(Making::has_begun)
+    }
+
+    /// How long the first inference may take from process start.
+    fn start_max(&self) -> Duration {
+        self.limits.start_grace + if self.makes_plan() { Making::TIME_MAX } else { Duration::ZERO }
     }
 
     /// Counts one inferred frame that was captured at `captured_at`. Only the loop calls this.
@@ -234,7 +253,7 @@ impl Telemetry {
     pub fn alive(&self, frame_age_max: Duration) -> bool {
         match self.last_frame_age() {
             Some(age) => age <= frame_age_max,
-            None => self.started_at.elapsed() <= self.limits.start_grace,
+            None => self.started_at.elapsed() <= self.start_max(),
         }
     }
 
@@ -273,7 +292,7 @@ impl Telemetry {
         let age = self.last_frame_age();
         let (silent_for, limit) = match age {
             Some(age) => (age, self.limits.frame_age_max),
-            None => (uptime, self.limits.start_grace),
+            None => (uptime, self.start_max()),
         };
         if silent_for > limit {
             let (silent_s, limit_s) = (silent_for.as_secs_f32(), limit.as_secs_f32());

@@ -1,13 +1,13 @@
 //! The plan as an engine: found on the shelf and mapped, or made on the spot.
 
 use super::exec::Runner;
-use super::file::{Head, Judged, Trust};
-use super::kernels::isa::INT8_NEEDS;
-use super::kernels::{Kernels, int8, native};
+use super::file::{Head, Trust};
+use super::kernels::Kernels;
 use super::make::{self, Failure, Made, Stage, file_name, told};
 use super::profile;
 use super::program::Program;
 use super::shelf::{self, Found, Shelf};
+use super::target;
 use super::weights::Weights;
 use crate::engine::tract::{fence, half};
 use crate::engine::{
@@ -25,7 +25,7 @@ pub struct Plan {
 const NAME: &str = "plan";
 
 impl Plan {
-    /// In [`Precision::Int8`] it runs plans that were baked, and makes none: that takes pictures.
+    /// In [`Precision::Fp32`] it makes plans that are missing; in others it runs those that somebody wanted, and baked.
     #[must_use]
     pub fn new(shelf: Shelf, precision: Precision) -> Self {
         Self { shelf, precision }
@@ -33,10 +33,7 @@ impl Plan {
 
     /// The best kernels of this CPU for the precision.
     fn kernels(&self) -> Result<&'static Kernels, String> {
-        match self.precision {
-            Precision::Fp32 => Ok(native()),
-            Precision::Int8 => int8().ok_or_else(|| format!("{INT8_NEEDS}; this one has none of them")),
-        }
+        target::best(self.precision)
     }
 
     /// Makes the plan of a network and keeps it, in place of one that is there. What cannot be kept is run from memory.
@@ -49,6 +46,7 @@ impl Plan {
     ) -> Result<PlanSession, Error> {
         let origin = network.origin.display();
         let out_of_memory = |why| refused(network, why);
+        self.shelf.making.begin();
         let made = make::make(network, sha256, kernels.into(), threads, &mut |_: Stage| {});
         let made = made.map_err(|failure| match failure {
             Failure::Refused(why) => {
@@ -127,11 +125,17 @@ impl Engine for Plan {
                 return Ok(Box::new(session.map_err(|why| refused(network, why))?));
             }
             Found::Refused(why) => return Err(refused(network, why)),
-            Found::Nothing if self.precision == Precision::Int8 => {
-                let bake = "`firstlight cache bake ID --int8 --calibrate DIR` makes one";
-                return Err(refused(network, format!("no int8 plan for {} is there; {bake}", kernels.isa.name)));
-            }
             Found::Nothing => {}
+        }
+        let needed = match self.precision {
+            Precision::Fp32 => None,
+            Precision::Fp16 => Some("--fp16"),
+            Precision::Int8 => Some("--int8 --calibrate DIR"),
+        };
+        if let Some(options) = needed {
+            let (precision, isa) = (self.precision, kernels.isa.name);
+            let why = format!("no {precision} plan for {isa} is there; `firstlight cache bake ID {options}` makes one");
+            return Err(refused(network, why));
         }
         if self.shelf.own.is_some() {
             log::say(&format!("{}: no plan for {} yet; making one", network.origin.display(), kernels.isa.name));
@@ -156,8 +160,7 @@ pub struct PlanSession {
     infos: Vec<TensorInfo>,
     threads: usize,
     f16_input: bool,
-    /// Where it computes with bytes.
-    judged: Option<Judged>,
+    trust: Trust,
     /// Whether there are outputs.
     ran: bool,
 }
@@ -193,10 +196,7 @@ impl PlanSession {
             infos,
             threads,
             f16_input: head.f16_input,
-            judged: match &head.trust {
-                Trust::Fp32(_) => None,
-                Trust::Int8(judged) => Some(judged.clone()),
-            },
+            trust: head.trust.clone(),
             ran: false,
         })
     }
@@ -244,8 +244,8 @@ impl Session for PlanSession {
         }
     }
 
-    fn judged(&self) -> Option<&Judged> {
-        self.judged.as_ref()
+    fn trust(&self) -> Option<&Trust> {
+        Some(&self.trust)
     }
 
     fn sha256(&self) -> Option<&str> {

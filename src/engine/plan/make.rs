@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::bake::{self, Baked};
 use super::engine::PlanSession;
 use super::file::{Binding, Head, Referee, Trust};
+use super::graph::Graph;
 use super::kernels::Isa;
 use super::program::Program;
 use super::target::Target;
@@ -21,7 +22,7 @@ pub enum Stage {
     Bake,
     /// tract is loaded, and both infer.
     Compare,
-    /// Pictures are looked at, for a plan in bytes.
+    /// Pictures are looked at, for a plan in halves or bytes.
     Calibrate,
     /// Layers are chosen for it.
     Quantize,
@@ -35,6 +36,7 @@ impl Stage {
     pub fn of(precision: Precision) -> &'static [Stage] {
         match precision {
             Precision::Fp32 => &[Self::Bake, Self::Compare, Self::Write],
+            Precision::Fp16 => &[Self::Bake, Self::Calibrate, Self::Compare, Self::Write],
             Precision::Int8 => &[Self::Compare, Self::Bake, Self::Calibrate, Self::Quantize, Self::Write],
         }
     }
@@ -103,7 +105,7 @@ pub fn make(
         Ok(baked)
     });
     let made = made.map_err(Failure::Engine)?;
-    let trust = Trust::Fp32(Referee { bound: referee::BOUND, outputs: Vec::new() });
+    let trust = Trust::Fp32(Referee { bound: referee::bound(Precision::Fp32), outputs: Vec::new() });
     let mut head = head(&made, sha256, isa, trust);
     let Baked { program, weights } = made.made.map_err(Failure::Refused)?;
     let mut weights = in_memory(network, &weights)?;
@@ -111,10 +113,21 @@ pub fn make(
         stage(Stage::Compare);
         let session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
         let mut session = session.map_err(|why| no_memory(network, why))?;
-        head.trust = Trust::Fp32(compare(&mut session, network, threads)?);
+        head.trust = Trust::Fp32(compare(&mut session, network, threads, Precision::Fp32)?);
         weights = session.into_weights();
     }
     Ok(Made { head, program, weights, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// The graph of a network, from which plans of less than 32 bits are made.
+pub(super) fn graph_of(network: &Network<'_>) -> Result<tract::FrontEnd<Graph>, Failure> {
+    tract::front_end(network, |model| {
+        let model = simplify(model).map_err(|error| error.to_string())?;
+        let mut graph = lower(&model)?;
+        fuse(&mut graph);
+        Ok(graph)
+    })
+    .map_err(Failure::Engine)
 }
 
 /// The head of what was made of a network.
@@ -146,18 +159,23 @@ pub fn outlook(network: &Network<'_>) -> Result<(), Failure> {
     lowered.map_err(Failure::Engine)?.made.map_err(Failure::Refused)
 }
 
-/// The referee's word on a session of a network.
+/// The referee's word on a session of a network, by the bound of a precision.
 ///
 /// # Errors
 /// [`Failure::Refused`]: it is not within the bound; or tract cannot run the network.
-pub fn compare(session: &mut dyn Session, network: &Network<'_>, threads: usize) -> Result<Referee, Failure> {
+pub fn compare(
+    session: &mut dyn Session,
+    network: &Network<'_>,
+    threads: usize,
+    precision: Precision,
+) -> Result<Referee, Failure> {
     let mut tract = Tract.load(network, LoadOptions { threads }).map_err(Failure::Engine)?;
     let declared = tract.declared();
     let mut picture =
         network.picture.map(|picture| move |shape: InputShape, values: &mut [f32]| picture(&declared, &shape, values));
     let picture =
         picture.as_mut().map(|picture| picture as &mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), String>);
-    referee::compare(session, &mut *tract, picture).map_err(Failure::Refused)
+    referee::compare(session, &mut *tract, picture, referee::bound(precision)).map_err(Failure::Refused)
 }
 
 /// How a made plan is told of.
@@ -169,7 +187,7 @@ pub fn told(head: &Head) -> String {
             Some(worst) => format!("{isa} {worst:.1e}"),
             None => format!("{isa} not compared here"),
         },
-        Trust::Int8(judged) => format!("{isa} int8 {judged}"),
+        trust => format!("{isa} {} {}", trust.precision(), trust.told()),
     }
 }
 

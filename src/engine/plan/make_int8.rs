@@ -6,10 +6,10 @@ use super::engine::PlanSession;
 use super::file::{Golden, Judged, Measure, Referee, Trust};
 use super::int8::{self, Calibration, Judge, Options, quantize};
 use super::kernels;
-use super::make::{Failure, Made, Stage, head, in_memory, no_memory};
+use super::make::{Failure, Made, Stage, graph_of, head, in_memory, no_memory};
 use super::target::Target;
-use super::{bake, fuse, lower, referee, simplify};
-use crate::engine::tract::{self, fence};
+use super::{bake, referee};
+use crate::engine::tract::fence;
 use crate::engine::{Network, Picture, Session};
 
 /// By what a plan in bytes is chosen.
@@ -43,17 +43,10 @@ pub fn make_int8(
 ) -> Result<(Made, int8::Report), Failure> {
     let started = Instant::now();
     stage(Stage::Bake);
-    let mut made = tract::front_end(network, |model| {
-        let model = simplify(model).map_err(|error| error.to_string())?;
-        let mut graph = lower(&model)?;
-        fuse(&mut graph);
-        Ok(graph)
-    })
-    .map_err(Failure::Engine)?;
+    let mut made = graph_of(network)?;
     let Judging { inputs, options, measure, judge } = judging;
     let threads = options.threads;
-    let portable = || kernels::by_name("portable").expect("it is always there").0;
-    let chooser = target.kernels.or_else(kernels::int8).unwrap_or_else(portable);
+    let chooser = target.kernels.or_else(kernels::int8).unwrap_or_else(kernels::portable);
     let mut choose = |graph| {
         stage(Stage::Calibrate);
         let mut calibration = Calibration::new(&graph, threads)?;
@@ -88,7 +81,7 @@ pub fn make_int8(
 /// It does not, or cannot answer.
 pub fn recall(session: &mut dyn Session, picture: Picture<'_>) -> Result<Option<Referee>, String> {
     let here = kernels::int8().map(kernels::arithmetic);
-    let golden = session.judged().and_then(|judged| judged.golden.clone());
+    let golden = session.trust().and_then(Trust::judged).and_then(|judged| judged.golden.clone());
     let Some(golden) = golden.filter(|golden| Some(golden.arithmetic) == here) else { return Ok(None) };
     referee::recall(&golden_answers(session, picture)?, &golden.answers).map(Some)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::exec::Runner;
 use super::graph::Window;
 use super::kernels::{Kernels, peak_flops};
-use super::steps::{Picture, Step};
+use super::steps::{HalfConv, Picture, Step};
 use crate::engine::{Profile, StepTime};
 
 /// Rounds of the peak loop in one measurement, about a millisecond, and how often it is measured: the best counts, as the
@@ -54,7 +54,7 @@ fn describe(step: &Step) -> (String, String, u64) {
         (shape, 2 * (output.pixels() * channels * each * rows * columns) as u64)
     };
     match step {
-        Step::Conv(conv) => {
+        Step::Conv(conv) | Step::HalfConv(HalfConv(conv)) => {
             let (shape, flops) = convolution(&conv.output, conv.input.channels, &conv.window, conv.input.channels);
             (kind, shape, flops)
         }

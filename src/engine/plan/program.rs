@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernels::Isa;
 use super::steps::{Fault, Limits, Step};
+use crate::engine::Precision;
 
 /// Most values of an arena: 1 GiB, several times what the largest detectors need at 1280 × 1280.
 const ARENA_MAX: usize = 1 << 28;
@@ -69,11 +70,10 @@ impl Program {
         Ok(())
     }
 
-    /// Whether a step of it computes with bytes.
-    pub fn works_on_bytes(&self) -> bool {
-        let on_bytes =
-            |step: &Step| matches!(step, Step::Quantize(_) | Step::QuantizedConv(_) | Step::QuantizedPool(_));
-        self.steps.iter().any(|named| on_bytes(&named.step))
+    /// The precision of a step that has no place in a plan of this precision, if there is one.
+    pub fn foreign(&self, precision: Precision) -> Option<Precision> {
+        let mut of_steps = self.steps.iter().map(|named| named.step.precision());
+        of_steps.find(|&of_step| of_step != Precision::Fp32 && of_step != precision)
     }
 
     fn check_sizes(&self) -> Result<(), Fault> {

@@ -15,6 +15,8 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -47,6 +49,25 @@ const WRITING_MAX: Duration = Duration::from_secs(15 * 60);
 /// How often it is looked whether our own folder has appeared.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Says whether a start had to make a plan, which takes longer than a start should: for who supervises it.
+#[derive(Clone, Debug, Default)]
+pub struct Making(Arc<AtomicBool>);
+
+impl Making {
+    /// How much longer such a start may take. RF-DETR nano's plan is made in 3 to 6 s by an x86 core with seventeen times
+    /// the arithmetic of a Cortex-A72, the slowest that a board has.
+    pub const TIME_MAX: Duration = Duration::from_secs(5 * 60);
+
+    pub fn begin(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
 /// The folders of this process. Without any, plans are made anew each time and kept in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
@@ -56,6 +77,7 @@ pub struct Shelf {
     pub own_appears: Duration,
     /// Folders that others filled, such as the one beside the models of an image.
     pub others: Vec<PathBuf>,
+    pub making: Making,
 }
 
 /// Why a network has no plan, as noted.

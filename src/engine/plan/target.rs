@@ -1,7 +1,8 @@
 //! What people call the machines that plans are made for.
 
-use super::kernels::isa::{self, INT8_NEEDS};
+use super::kernels::isa::{self, FP16_NEEDS, INT8_NEEDS};
 use super::kernels::{self, Isa, Kernels};
+use crate::engine::Precision;
 use crate::error::nearest;
 
 /// This machine.
@@ -11,6 +12,9 @@ pub const NATIVE: &str = "native";
 const TARGETS: &[(&str, &str)] = &[
     ("x86-64-v4", "avx512"),
     ("skylake-avx512", "avx512"),
+    ("cascadelake", "avx512"),
+    ("icelake-server", "avx512"),
+    ("sapphirerapids", "avx512"),
     ("znver4", "avx512"),
     ("znver5", "avx512"),
     ("x86-64-v3", "avx2"),
@@ -20,8 +24,10 @@ const TARGETS: &[(&str, &str)] = &[
     ("znver3", "avx2"),
     ("aarch64", "neon"),
     ("cortex-a53", "neon"),
+    ("cortex-a55", "neon"),
     ("cortex-a57", "neon"),
     ("cortex-a72", "neon"),
+    ("cortex-a75", "neon"),
     ("cortex-a76", "neon"),
     ("cortex-a78ae", "neon"),
     ("carmel", "neon"),
@@ -42,6 +48,43 @@ const TARGETS_INT8: &[(&str, &str)] = &[
     ("cortex-a76", "neon-dot"),
     ("cortex-a78ae", "neon-dot"),
 ];
+
+/// The same, where the CPU has half-precision arithmetic.
+const TARGETS_FP16: &[(&str, &str)] = &[
+    ("cortex-a55", "neon-fp16"),
+    ("cortex-a75", "neon-fp16"),
+    ("cortex-a76", "neon-fp16"),
+    ("cortex-a78ae", "neon-fp16"),
+    ("carmel", "neon-fp16"),
+];
+
+/// What a precision needs of a CPU.
+struct Needs {
+    targets: &'static [(&'static str, &'static str)],
+    has: fn(&Isa) -> bool,
+    words: &'static str,
+}
+
+fn needs(precision: Precision) -> Needs {
+    match precision {
+        Precision::Fp32 => Needs { targets: TARGETS, has: |_| true, words: "" },
+        Precision::Fp16 => Needs { targets: TARGETS_FP16, has: |isa| isa.fp16.is_some(), words: FP16_NEEDS },
+        Precision::Int8 => Needs { targets: TARGETS_INT8, has: |isa| isa.int8.is_some(), words: INT8_NEEDS },
+    }
+}
+
+/// The best kernels of this CPU for a precision.
+///
+/// # Errors
+/// It has no instructions for it.
+pub fn best(precision: Precision) -> Result<&'static Kernels, String> {
+    let best = match precision {
+        Precision::Fp32 => Some(kernels::native()),
+        Precision::Fp16 => kernels::fp16(),
+        Precision::Int8 => kernels::int8(),
+    };
+    best.ok_or_else(|| format!("{}; this one has none of that", needs(precision).words))
+}
 
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug)]
@@ -67,43 +110,33 @@ impl Target {
     /// An instruction set by its name, by that of a CPU that has it, or [`NATIVE`].
     ///
     /// # Errors
-    /// It is not known.
-    pub fn parse(target: &str) -> Result<Self, String> {
+    /// It is not known, or has no instructions for the precision.
+    pub fn parse(target: &str, precision: Precision) -> Result<Self, String> {
         if target == NATIVE {
-            return Ok(native());
+            return best(precision).map(Into::into);
         }
+        let Needs { targets, has, words } = needs(precision);
         let word = target.to_lowercase();
-        let name = TARGETS.iter().find(|(name, _)| *name == word).map_or(word.as_str(), |(_, isa)| isa);
-        if let Some(isa) = isa::ALL.into_iter().find(|isa| isa.name == name) {
-            let kernels = kernels::by_name(name).and_then(|(kernels, here)| here.then_some(kernels));
-            return Ok(Self { isa, kernels });
+        let name = targets.iter().find(|(name, _)| *name == word).map_or(word.as_str(), |(_, isa)| isa);
+        match isa::ALL.into_iter().find(|isa| isa.name == name) {
+            Some(isa) if has(isa) => {
+                let kernels = kernels::by_name(name).and_then(|(kernels, here)| here.then_some(kernels));
+                Ok(Self { isa, kernels })
+            }
+            // One that is known, but not for this, is refused for what it lacks.
+            _ if Self::known().any(|known| known == word) => Err(format!("`{target}`: {words}")),
+            _ => Err(Self::unknown(target)),
         }
-        let names = isa::ALL.into_iter().map(|isa| isa.name).chain([NATIVE]);
-        let known: Vec<&str> = names.chain(TARGETS.iter().map(|(name, _)| *name)).collect();
-        Err(Self::unknown(target, &known))
     }
 
-    /// As [`Target::parse`], for a plan in int8.
-    ///
-    /// # Errors
-    /// It is not known, or its CPU does not multiply bytes.
-    pub fn parse_int8(target: &str) -> Result<Self, String> {
-        if target == NATIVE {
-            return kernels::int8().map(Into::into).ok_or_else(|| format!("{INT8_NEEDS}; this one has none of them"));
-        }
-        let word = target.to_lowercase();
-        let name = TARGETS_INT8.iter().find(|(name, _)| *name == word).map_or(word.as_str(), |(_, isa)| isa);
-        if let Some(isa) = isa::ALL.into_iter().find(|isa| isa.name == name && isa.int8.is_some()) {
-            let kernels = kernels::by_name(name).and_then(|(kernels, here)| here.then_some(kernels));
-            return Ok(Self { isa, kernels });
-        }
-        // One that is known, but not for this, is refused for what it lacks.
-        Self::parse(target)?;
-        Err(format!("`{target}`: {INT8_NEEDS}"))
+    /// All names.
+    fn known() -> impl Iterator<Item = &'static str> {
+        isa::ALL.into_iter().map(|isa| isa.name).chain([NATIVE]).chain(TARGETS.iter().map(|(name, _)| *name))
     }
 
-    fn unknown(target: &str, known: &[&str]) -> String {
+    fn unknown(target: &str) -> String {
         let word = target.to_lowercase();
+        let known: Vec<&str> = Self::known().collect();
         let near = nearest(&word, known.iter().copied(), 1);
         let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         format!("no target `{target}`; there are {}{hint}", known.join(", "))
@@ -116,7 +149,9 @@ mod tests {
 
     #[test]
     fn cpus_have_instruction_sets() {
-        let found = |target: &str| Target::parse(target).map(|target| (target.isa.name, target.kernels.is_some()));
+        let found = |target: &str| {
+            Target::parse(target, Precision::Fp32).map(|target| (target.isa.name, target.kernels.is_some()))
+        };
         assert_eq!(found(NATIVE), Ok((kernels::native().isa.name, true)));
         assert_eq!(found("generic"), Ok(("portable", true)));
         for cpu in ["cortex-a72", "cortex-a76", "neon"] {
@@ -127,17 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn int8_is_for_cpus_that_multiply_bytes() {
-        for (cpu, name) in TARGETS_INT8 {
-            let isa = Target::parse_int8(cpu).unwrap().isa;
-            assert!(isa.name == *name && isa.int8.is_some());
+    fn each_precision_is_for_cpus_that_have_it() {
+        for (precision, lack, words) in [
+            (Precision::Int8, ["cortex-a72", "haswell", "neon"], "int8 plans need"),
+            (Precision::Fp16, ["cortex-a72", "znver5", "neon-dot"], "fp16 plans need"),
+        ] {
+            let Needs { targets, has, .. } = needs(precision);
+            for (cpu, name) in targets {
+                let isa = Target::parse(cpu, precision).unwrap().isa;
+                assert!(isa.name == *name && has(isa) && Target::parse(cpu, Precision::Fp32).is_ok());
+            }
+            assert_eq!(Target::parse("portable", precision).unwrap().isa.name, "portable");
+            for cpu in lack {
+                let why = Target::parse(cpu, precision).unwrap_err();
+                assert!(why.contains(cpu) && why.contains(words), "{why}");
+            }
+            assert!(Target::parse("cortex-a77777", precision).unwrap_err().contains("no target"));
+            assert_eq!(Target::parse(NATIVE, precision).is_ok(), best(precision).is_ok());
         }
-        assert_eq!(Target::parse_int8("portable").unwrap().isa.name, "portable");
-        for cpu in ["cortex-a72", "haswell", "neon"] {
-            let why = Target::parse_int8(cpu).unwrap_err();
-            assert!(why.contains(cpu) && why.contains("int8 plans need"), "{why}");
-        }
-        assert!(Target::parse_int8("cortex-a77777").unwrap_err().contains("no target"));
-        assert_eq!(Target::parse_int8(NATIVE).is_ok(), kernels::int8().is_some());
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Baker;
 use crate::engine::plan::graph::{Conv, Finish, Node, Residual, ValueId, Window};
+use crate::engine::plan::kernels::Panel;
 use crate::engine::plan::kernels::winograd::{self, PRODUCTS, RESULTS};
 use crate::engine::plan::layout::Place;
 use crate::engine::plan::steps::{self, Depthwise, GridSample, Operand, Picture, Pool, Step, Winograd};
@@ -82,6 +83,8 @@ enum Way {
     /// A row of the window as one tap.
     Rows,
     Taps,
+    /// As taps, of halves.
+    Halves,
 }
 
 /// What a convolution reads and writes, as its steps want it.
@@ -132,7 +135,7 @@ impl<'g> Baker<'g> {
         let (to, copied) = self.writable(node.output)?;
         let adds = conv.finish.residual != Residual::None;
         let residual = adds.then(|| self.readable(node.inputs[3])).transpose()?;
-        let way = self.way(conv, &filters, &to);
+        let way = self.way(node.inputs[0], conv, &filters, &to);
         let (from, window) = match way {
             Way::Rows => self.rows_of_taps(node.inputs[0], conv.window, to.shape[3])?,
             _ => (self.readable(node.inputs[0])?, conv.window),
@@ -141,7 +144,7 @@ impl<'g> Baker<'g> {
         match way {
             Way::Depthwise => self.depthwise(&made, &filters),
             Way::Winograd => self.winograd(&made, &filters),
-            Way::Rows | Way::Taps => self.products(&made, &filters, way),
+            Way::Rows | Way::Taps | Way::Halves => self.products(&made, &filters, way),
         }
         self.unload(&made.to, copied)
     }
@@ -157,16 +160,24 @@ impl<'g> Baker<'g> {
         Ok(Filters { weights, bias, groups, outputs, depth, kernel: [height, width] })
     }
 
-    fn way(&self, conv: &Conv, filters: &Filters<'_>, to: &Pictures) -> Way {
+    fn way(&self, input: ValueId, conv: &Conv, filters: &Filters<'_>, to: &Pictures) -> Way {
         let Filters { groups, outputs, depth, kernel: [_, width], .. } = *filters;
         if groups > 1 {
             return if depth == 1 && outputs == groups { Way::Depthwise } else { Way::Taps };
         }
-        if self.takes_winograd(conv, depth, outputs, [to.shape[2], to.shape[3]]) {
+        let pixels = [self.shape(input), &to.shape].map(|shape| shape[0] * shape[2] * shape[3]);
+        let halves = self.takes_halves(input, pixels, filters.weights, outputs);
+        if self.takes_winograd(conv, depth, outputs, [to.shape[2], to.shape[3]], halves) {
             return Way::Winograd;
         }
         let is_narrow = depth * width <= MERGED_DEPTH_MAX || depth <= MERGED_CHANNELS_MAX;
-        if is_narrow && width > 1 && conv.window.dilation[1] == 1 { Way::Rows } else { Way::Taps }
+        if is_narrow && width > 1 && conv.window.dilation[1] == 1 {
+            Way::Rows
+        } else if halves {
+            Way::Halves
+        } else {
+            Way::Taps
+        }
     }
 
     /// A step for each picture of some channels.
@@ -175,13 +186,13 @@ impl<'g> Baker<'g> {
         made: &Made,
         inputs: Range<usize>,
         outputs: Range<usize>,
-        step: impl Fn(Picture, Picture, Option<Picture>) -> Step,
+        push: impl Fn(&mut Self, Picture, Picture, Option<Picture>),
     ) {
         for image in 0..made.to.shape[0] {
             let input = made.from.picture(self, image, inputs.clone());
             let output = made.to.picture(self, image, outputs.clone());
             let residual = made.residual.as_ref().map(|residual| residual.picture(self, image, outputs.clone()));
-            self.push(step(input, output, residual));
+            push(self, input, output, residual);
         }
     }
 
@@ -192,8 +203,8 @@ impl<'g> Baker<'g> {
         let weights = self.add_weights(packed);
         let bias = self.add_weights((0..groups).map(|channel| filters.bias(channel)));
         let Made { window, finish, .. } = *made;
-        self.each(made, 0..groups, 0..groups, |input, output, residual| {
-            Step::Depthwise(Depthwise { input, output, residual, window, finish, weights, bias })
+        self.each(made, 0..groups, 0..groups, |baker, input, output, residual| {
+            baker.push(Step::Depthwise(Depthwise { input, output, residual, window, finish, weights, bias }));
         });
     }
 
@@ -206,10 +217,10 @@ impl<'g> Baker<'g> {
             })
             .collect();
         let factor = |output: usize, channel: usize, product: usize| factors[output * depth + channel][product];
-        let (weights, bias) = self.pack(outputs, depth, PRODUCTS, factor, |output| filters.bias(output));
+        let (weights, bias) = self.pack(outputs, depth, PRODUCTS, &factor, &|output| filters.bias(output));
         let Made { window: Window { pad, .. }, finish, .. } = *made;
-        self.each(made, 0..depth, 0..outputs, |input, output, residual| {
-            Step::Winograd(Winograd { input, output, residual, pad, finish, weights, bias })
+        self.each(made, 0..depth, 0..outputs, |baker, input, output, residual| {
+            baker.push(Step::Winograd(Winograd { input, output, residual, pad, finish, weights, bias }));
         });
     }
 
@@ -224,15 +235,17 @@ impl<'g> Baker<'g> {
                 let weight = |output: usize, channel: usize, row: usize| {
                     filters.weight(outputs.start + output, channel % depth, row * width + channel / depth)
                 };
-                (0..depth * width, self.pack(each, depth * width, height, weight, bias))
+                (0..depth * width, self.pack(each, depth * width, height, &weight, &bias))
             } else {
                 let weight =
                     |output: usize, channel: usize, tap: usize| filters.weight(outputs.start + output, channel, tap);
-                (group * depth..(group + 1) * depth, self.pack(each, depth, filters.taps(), weight, bias))
+                let pack = if way == Way::Halves { Self::pack_halves } else { Self::pack };
+                (group * depth..(group + 1) * depth, pack(self, each, depth, filters.taps(), &weight, &bias))
             };
             let Made { window, finish, .. } = *made;
-            self.each(made, channels, outputs, |input, output, residual| {
-                Step::Conv(steps::Conv { input, output, residual, window, finish, weights, bias })
+            self.each(made, channels, outputs, |baker, input, output, residual| {
+                let step = steps::Conv { input, output, residual, window, finish, weights, bias };
+                if way == Way::Halves { baker.push_halves(step) } else { baker.push(Step::Conv(step)) }
             });
         }
     }
@@ -299,28 +312,17 @@ impl<'g> Baker<'g> {
         outputs: usize,
         depth: usize,
         taps: usize,
-        weight: impl Fn(usize, usize, usize) -> f32,
-        bias: impl Fn(usize) -> f32,
+        weight: &dyn Fn(usize, usize, usize) -> f32,
+        bias: &dyn Fn(usize) -> f32,
     ) -> (usize, usize) {
-        let (mut weights, mut sums) = (Vec::new(), Vec::new());
-        let mut first = 0;
-        for panel in self.isa.panels(outputs) {
-            let lanes = first..first + panel.lanes;
-            for tap in 0..taps {
-                for channel in 0..depth {
-                    weights.extend(lanes.clone().map(|o| if o < outputs { weight(o, channel, tap) } else { 0.0 }));
-                }
-            }
-            sums.extend(lanes.map(|o| if o < outputs { bias(o) } else { 0.0 }));
-            first += panel.lanes;
-        }
+        let (weights, sums) = packed(self.isa.panels(outputs), outputs, [depth, taps], weight, bias);
         (self.add_weights(weights), self.add_weights(sums))
     }
 
     /// Whether Winograd's way is the faster one. It needs 36 products for 16 results instead of 144; and to make them of
     /// pixels, and results of them, and four times the weights. In multiply-adds of one vector, which is what a CPU that is
-    /// busy counts its time in.
-    fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, size: [usize; 2]) -> bool {
+    /// busy counts its time in. Against products of halves it saves less.
+    fn takes_winograd(&self, conv: &Conv, depth: usize, outputs: usize, size: [usize; 2], halves: bool) -> bool {
         let Window { kernel, stride, dilation, pad } = conv.window;
         let lanes = self.isa.half;
         let fits = (kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1])
@@ -333,7 +335,8 @@ impl<'g> Baker<'g> {
         }
         let vectors = outputs.div_ceil(self.isa.lanes);
         let tiles = size[0].div_ceil(RESULTS) * size[1].div_ceil(RESULTS);
-        let direct = size[0] * size[1] * 9 * depth * vectors;
+        let direct = size[0] * size[1] * 9 * depth;
+        let direct = if halves { self.halves_cost(direct, outputs) } else { direct * vectors };
         let products = tiles * PRODUCTS * depth * vectors;
         let around = tiles * (WINOGRAD_INPUT * depth.div_ceil(self.isa.lanes) + WINOGRAD_OUTPUT * vectors);
         let weights = (PRODUCTS - 9) * depth * vectors * self.isa.weight_cost;
@@ -350,4 +353,27 @@ impl<'g> Baker<'g> {
         }
         self.unload(&to, copied)
     }
+}
+
+/// Weights of all panels, each `[tap][channel][lane]`, and the bias of all their lanes.
+pub(super) fn packed(
+    panels: impl Iterator<Item = Panel>,
+    outputs: usize,
+    [depth, taps]: [usize; 2],
+    weight: &dyn Fn(usize, usize, usize) -> f32,
+    bias: &dyn Fn(usize) -> f32,
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut weights, mut sums) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    for panel in panels {
+        let lanes = first..first + panel.lanes;
+        for tap in 0..taps {
+            for channel in 0..depth {
+                weights.extend(lanes.clone().map(|o| if o < outputs { weight(o, channel, tap) } else { 0.0 }));
+            }
+        }
+        sums.extend(lanes.map(|o| if o < outputs { bias(o) } else { 0.0 }));
+        first += panel.lanes;
+    }
+    (weights, sums)
 }

@@ -4,12 +4,14 @@ use crate::engine::plan::arena::{self, Span};
 use crate::engine::plan::graph::{Graph, Node, Op, ValueId};
 use crate::engine::plan::int8::Quantized;
 use crate::engine::plan::kernels::Isa;
+use crate::engine::plan::kernels::isa::FP16_NEEDS;
 use crate::engine::plan::layout::{Layout, Place, c_order, lay_out, reshaped, view};
 use crate::engine::plan::program::{Invalid, Named, Program, Tensor};
 use crate::engine::plan::steps::{Operand, Step};
 
 mod bytes;
 mod conv;
+mod halves;
 mod product;
 mod strided;
 #[cfg(test)]
@@ -35,6 +37,8 @@ pub struct Baker<'g> {
     at: usize,
     /// The node of each step.
     of: Vec<usize>,
+    /// The largest size of each value that was seen, where products may be of halves.
+    halves: Option<&'g [f32]>,
     /// What is done with bytes, if anything is.
     bytes: Option<BytePlan>,
     /// The bytes beside the numbers of each buffer.
@@ -55,7 +59,19 @@ pub struct Baked {
 /// # Errors
 /// An operator, or a use of one, that no step knows, or one beyond what steps may be: what is baked has been checked.
 pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
-    bake_with(graph, isa, None)
+    bake_with(graph, isa, |baker| baker)
+}
+
+/// As [`bake`], with halves where they are sooner and `largest`, the largest size of each value that was seen, says that
+/// no product leaves their range.
+///
+/// # Errors
+/// As [`bake`]; or the instruction set has no products of halves.
+pub fn bake_halves(graph: &Graph, isa: &Isa, largest: &[f32]) -> Result<Baked, String> {
+    if isa.fp16.is_none() {
+        return Err(format!("{FP16_NEEDS}; {} has none", isa.name));
+    }
+    bake_with(graph, isa, |baker| Baker { halves: Some(largest), ..baker })
 }
 
 /// As [`bake`], with bytes where `quantized` says so and the layout allows it.
@@ -65,15 +81,12 @@ pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
 pub fn bake_quantized(graph: &Graph, isa: &Isa, quantized: &Quantized) -> Result<Baked, String> {
     let layout = lay_out(graph);
     let plan = BytePlan::new(graph, &layout, isa, quantized, &bytes::views(graph, &layout, isa)?)?;
-    bake_with(graph, isa, Some(&plan))
+    bake_with(graph, isa, |baker| baker.with_bytes(&plan))
 }
 
-fn bake_with(graph: &Graph, isa: &Isa, bytes: Option<&BytePlan>) -> Result<Baked, String> {
+fn bake_with<'g>(graph: &'g Graph, isa: &'g Isa, with: impl Fn(Baker<'g>) -> Baker<'g>) -> Result<Baked, String> {
     let layout = lay_out(graph);
-    let make = |offsets: Vec<usize>| {
-        let baker = Baker::new(graph, layout.clone(), isa, offsets);
-        bytes.into_iter().fold(baker, Baker::with_bytes).steps()
-    };
+    let make = |offsets: Vec<usize>| with(Baker::new(graph, layout.clone(), isa, offsets)).steps();
     // Only when all steps are known is it known which memory they need; then they are made again, with their offsets.
     let (offsets, arena) = arena::plan(&make(Vec::new())?.spans);
     make(offsets)?.baked(arena)
@@ -112,6 +125,7 @@ impl<'g> Baker<'g> {
             constants,
             at: 0,
             of: Vec::new(),
+            halves: None,
             bytes: None,
             twins: Vec::new(),
             probed: None,

@@ -36,7 +36,11 @@ impl Baker<'_> {
         let bias = self.graph.values[node.inputs[2]].constant.as_ref().ok_or("a bias that is not constant")?;
         let [outputs, depth] = self.shape(node.inputs[1])[..] else { return Err("weights of other than O, C".into()) };
         let bias = |output: usize| if bias.len() == 1 { bias[0] } else { bias[output] };
-        let (packed, sums) = self.pack(outputs, depth, 1, |output, channel, _| weights[output * depth + channel], bias);
+        let rows = self.shape(node.output).iter().product::<usize>() / outputs;
+        let halves = self.takes_halves(node.inputs[0], [rows; 2], weights, outputs);
+        let pack = if halves { Self::pack_halves } else { Self::pack };
+        let weight = |output: usize, channel: usize, _: usize| weights[output * depth + channel];
+        let (packed, sums) = pack(self, outputs, depth, 1, &weight, &bias);
         let adds = finish.residual != Residual::None;
         let from = self.in_last(node.inputs[0])?;
         let to = self.out_last(node.output);
@@ -74,7 +78,7 @@ impl Baker<'_> {
                 weights: packed,
                 bias: sums,
             };
-            self.push(Step::Conv(step));
+            if halves { self.push_halves(step) } else { self.push(Step::Conv(step)) }
         }
         self.settle(node.output, &to)
     }

@@ -53,6 +53,7 @@ impl Head {
 #[serde(rename_all = "lowercase")]
 pub enum Trust {
     Fp32(Referee),
+    Fp16(Refereed),
     Int8(Judged),
 }
 
@@ -61,6 +62,7 @@ impl Trust {
     pub fn precision(&self) -> Precision {
         match self {
             Self::Fp32(_) => Precision::Fp32,
+            Self::Fp16(_) => Precision::Fp16,
             Self::Int8(_) => Precision::Int8,
         }
     }
@@ -69,13 +71,51 @@ impl Trust {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         match self {
-            Self::Fp32(referee) => {
-                let finite = referee.bound.is_finite() && referee.outputs.iter().all(|output| output.error.is_finite());
-                (!finite).then(|| format!("a plan that was not compared: {referee:?}"))
+            Self::Fp32(referee) => referee.fault(),
+            Self::Fp16(Refereed { referee, judged }) => {
+                referee.fault().or_else(|| judged.as_ref().and_then(Judged::fault))
             }
             Self::Int8(judged) => judged.fault(),
         }
     }
+
+    /// How far the answers are off, in words: the judge's where there is one.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match (self.judged(), self.referee().and_then(Referee::worst)) {
+            (Some(judged), _) => judged.to_string(),
+            (None, Some(worst)) => format!("largest error {worst:.1e}"),
+            (None, None) => "not compared".into(),
+        }
+    }
+
+    /// The referee's word, where it was asked.
+    #[must_use]
+    pub fn referee(&self) -> Option<&Referee> {
+        match self {
+            Self::Fp32(referee) | Self::Fp16(Refereed { referee, .. }) => Some(referee),
+            Self::Int8(_) => None,
+        }
+    }
+
+    /// The judge's word, where there were pictures.
+    #[must_use]
+    pub fn judged(&self) -> Option<&Judged> {
+        match self {
+            Self::Fp32(_) => None,
+            Self::Fp16(Refereed { judged, .. }) => judged.as_ref(),
+            Self::Int8(judged) => Some(judged),
+        }
+    }
+}
+
+/// Why a plan in halves is trusted: tract's answers within a bound that is wider than that of numbers, and, where pictures
+/// were given, the judge's word on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refereed {
+    pub referee: Referee,
+    pub judged: Option<Judged>,
 }
 
 /// How the plan's outputs compare with tract's.
@@ -93,6 +133,11 @@ impl Referee {
     pub fn worst(&self) -> Option<f32> {
         self.outputs.iter().map(|output| output.error).reduce(f32::max)
     }
+
+    fn fault(&self) -> Option<String> {
+        let finite = self.bound.is_finite() && self.outputs.iter().all(|output| output.error.is_finite());
+        (!finite).then(|| format!("a plan that was not compared: {self:?}"))
+    }
 }
 
 /// The largest error of one output.
@@ -103,7 +148,7 @@ pub struct Compared {
     pub error: f32,
 }
 
-/// How the answers of a plan in bytes compare with those of the same network in numbers, over pictures of what it is for.
+/// How the answers of a plan in bytes or halves compare with those of the same network in numbers, over pictures of what it is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Judged {

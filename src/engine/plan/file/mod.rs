@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{Advice, Mmap, MmapOptions};
 use serde::de::DeserializeOwned;
 
-pub use head::{Binding, Compared, Golden, Head, Judged, Measure, REMEMBERED_MAX, Referee, Trust};
+pub use head::{Binding, Compared, Golden, Head, Judged, Measure, REMEMBERED_MAX, Referee, Refereed, Trust};
 use sections::{HEADER, Header, MAGIC, NAMES};
 
 use super::kernels::Isa;
@@ -155,8 +155,9 @@ pub fn open(path: &Path, expected: &Binding, precision: Precision, isa: &Isa) ->
         return Err(reader.invalid(Invalid { part: NAMES[0].into(), fault }));
     }
     let program: Program = reader.text(1, PROGRAM_MAX)?;
-    if precision == Precision::Fp32 && program.works_on_bytes() {
-        return Err(reader.invalid(Invalid { part: NAMES[1].into(), fault: "int8 steps in a plan of fp32".into() }));
+    if let Some(foreign) = program.foreign(precision) {
+        let fault = format!("{foreign} steps in a plan of {precision}");
+        return Err(reader.invalid(Invalid { part: NAMES[1].into(), fault }));
     }
     let weights = reader.weights()?;
     if program.input.shape != head.binding.input {

@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use super::{
     Binding, Compared, Error, Golden, HEADER, Head, Header, Judged, Measure, Plan, Program, REMEMBERED_MAX, Referee,
-    Trust, VERSION, open, read_head, read_texts,
+    Refereed, Trust, VERSION, open, read_head, read_texts,
 };
 use crate::engine::Precision;
-use crate::engine::plan::bake::{bake, bake_quantized};
+use crate::engine::plan::bake::{bake, bake_halves, bake_quantized};
 use crate::engine::plan::graph::{
     Activation, Binary, Conv, Finish, Graph, Node, Op, Reduce, Residual, Unary, ValueId, Window,
 };
@@ -190,6 +190,27 @@ fn bytes(isa: &'static Isa) -> (Program, Vec<f32>) {
     (baked.program, baked.weights)
 }
 
+/// What works on halves.
+fn halves(isa: &'static Isa) -> (Program, Vec<f32>) {
+    let mut graph = Builder::new(isa, &[1, 3, 48, 48]);
+    let a = graph.conv(graph.graph.input, 16, 3, 2, None);
+    let b = graph.conv(a, 20, 3, 2, None);
+    let c = graph.conv(b, 40, 1, 1, None);
+    let c = graph.conv(c, 40, 1, 1, Some(c));
+    let flat = graph.add(Op::Reshape, &[c], &[1, 40, 144]);
+    let rows = graph.add(Op::Permute { order: vec![0, 2, 1] }, &[flat], &[1, 144, 40]);
+    let (factors, bias) = (graph.constant(&[33, 40]), graph.constant(&[33]));
+    let last = graph.add(Op::Linear(Finish::default()), &[rows, factors, bias], &[1, 144, 33]);
+    graph.graph.outputs = vec![last];
+    let largest = vec![2.0; graph.graph.values.len()];
+    let baked = bake_halves(&graph.graph, isa, &largest).unwrap();
+    let kinds: Vec<String> = baked.program.steps.iter().map(|named| kind(&named.step)).collect();
+    for kind in ["Narrow", "HalfConv"] {
+        assert_eq!(kinds.iter().filter(|found| *found == kind).count(), 4, "{kind} in {kinds:?}");
+    }
+    (baked.program, baked.weights)
+}
+
 fn kind(step: &Step) -> String {
     format!("{step:?}").split('(').next().unwrap().to_owned()
 }
@@ -201,9 +222,12 @@ fn binding(program: &Program, isa: &Isa) -> Binding {
 
 fn head(program: &Program, isa: &Isa) -> Head {
     let outputs = program.outputs.iter().map(|output| Compared { name: output.name.clone(), error: 1.25e-6 }).collect();
-    let trust = match program.works_on_bytes() {
-        false => Trust::Fp32(Referee { bound: 1e-3, outputs }),
-        true => Trust::Int8(judged()),
+    let less = program.steps.iter().map(|named| named.step.precision()).find(|&precision| precision != Precision::Fp32);
+    let referee = Referee { bound: 1e-3, outputs };
+    let trust = match less.unwrap_or_default() {
+        Precision::Fp32 => Trust::Fp32(referee),
+        Precision::Fp16 => Trust::Fp16(Refereed { referee, judged: Some(Judged { golden: None, ..judged() }) }),
+        Precision::Int8 => Trust::Int8(judged()),
     };
     Head::new(binding(program, isa), [None, Some(3), None, None], isa, trust)
 }

@@ -102,7 +102,12 @@ pub fn relative_error(wanted: &[Outputs], found: &[Outputs]) -> f64 {
 }
 
 /// All outputs of a baked network for these inputs.
-fn outputs(baked: Baked, kernels: &'static Kernels, inputs: &[Vec<f32>], threads: usize) -> Vec<Outputs> {
+pub(in crate::engine::plan) fn outputs(
+    baked: Baked,
+    kernels: &'static Kernels,
+    inputs: &[Vec<f32>],
+    threads: usize,
+) -> Vec<Outputs> {
     let count = baked.program.outputs.len();
     let mut runner = Runner::new(baked.program, baked.weights, kernels, threads);
     let mut run = |input: &Vec<f32>| {

@@ -9,6 +9,7 @@ mod choice;
 mod histogram;
 
 pub use calibration::{Calibration, Method};
+pub(super) use choice::outputs;
 pub use choice::{Judge, Layer, Options, Outputs, Report, candidates, quantize, relative_error};
 
 /// What of a graph is computed with bytes.

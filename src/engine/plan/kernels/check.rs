@@ -17,7 +17,7 @@ use crate::engine::plan::graph::{Activation, Finish, Residual};
 const LANES_MAX: usize = 16;
 
 /// xorshift64*: the same numbers on every machine.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -26,24 +26,24 @@ impl Random {
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32
     }
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         self.next() as usize % end
     }
     /// From -1 to 1.
-    fn number(&mut self) -> f32 {
+    pub fn number(&mut self) -> f32 {
         self.next() as f32 / (1u64 << 31) as f32 - 1.0
     }
 }
 
 /// Numbers that end where a page begins that nobody may touch: who reads one too many is killed.
-struct Guarded {
+pub(super) struct Guarded {
     pages: *mut f32,
     page_bytes: usize,
     bytes: usize,
 }
 
 impl Guarded {
-    fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         // SAFETY: asks for fresh memory, and gives up access to the last page of it.
         unsafe {
             let page_bytes = libc::sysconf(libc::_SC_PAGESIZE) as usize;
@@ -58,7 +58,7 @@ impl Guarded {
     }
 
     /// The last `count` numbers.
-    fn last(&mut self, count: usize) -> &mut [f32] {
+    pub fn last(&mut self, count: usize) -> &mut [f32] {
         assert!(count * size_of::<f32>() <= self.bytes);
         // SAFETY: within what was mapped, which is zero or was written since.
         unsafe { std::slice::from_raw_parts_mut(self.pages.byte_add(self.bytes).sub(count), count) }
@@ -343,7 +343,7 @@ pub unsafe fn byte_rows(kernels: &super::Kernels) {
 }
 
 /// An activation in `f64`. The error function by its power series, which converges everywhere.
-fn activated(activation: Activation, x: f64) -> f64 {
+pub(super) fn activated(activation: Activation, x: f64) -> f64 {
     let sigmoid = 1.0 / (1.0 + (-x).exp());
     match activation {
         Activation::None => x,

@@ -30,16 +30,17 @@ pub(super) use unroll;
 /// Bytes that come together.
 const CACHE_LINE: usize = 64;
 
-/// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels.
+/// One call of the micro-kernel: sums over all taps for `PIXELS` pixels and one panel of output channels. What is
+/// multiplied are numbers, or halves.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile {
+pub struct Tile<T = f32> {
     /// Pointers to the first channel under each tap for each pixel: `[tap][pixel]`.
-    pub inputs: *const *const f32,
+    pub inputs: *const *const T,
     pub taps: usize,
     /// Input channels, which lie one after the other.
     pub depth: usize,
     /// `[tap][channel][lane]`.
-    pub weights: *const f32,
+    pub weights: *const T,
     /// One for each lane.
     pub bias: *const f32,
     /// One for each pixel.
@@ -51,11 +52,17 @@ pub struct Tile {
     pub finish: Finish,
 }
 
-impl Tile {
+impl<T> Tile<T> {
     /// Without its pointers to rows.
-    pub fn new(taps: usize, depth: usize, weights: *const f32, bias: *const f32, first: usize, finish: Finish) -> Self {
+    pub fn new(taps: usize, depth: usize, weights: *const T, bias: *const f32, first: usize, finish: Finish) -> Self {
         let (inputs, outputs, residuals) = (std::ptr::null(), std::ptr::null(), std::ptr::null());
         Self { inputs, taps, depth, weights, bias, outputs, residuals, first, finish }
+    }
+
+    /// What is left when all is multiplied, which is the same whatever that was.
+    pub fn results(&self) -> Tile {
+        let Self { bias, outputs, residuals, first, finish, .. } = *self;
+        Tile { outputs, residuals, ..Tile::new(0, 0, std::ptr::null(), bias, first, finish) }
     }
 }
 

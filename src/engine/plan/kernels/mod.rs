@@ -9,10 +9,13 @@ pub mod bytes;
 mod bytes_lanes;
 #[cfg(test)]
 mod check;
+#[cfg(test)]
+mod check_halves;
 pub mod depthwise;
 mod gemm;
 #[cfg(target_arch = "aarch64")]
 mod gemm_lanes;
+pub mod halves;
 pub mod isa;
 mod math;
 #[cfg(target_arch = "aarch64")]
@@ -24,7 +27,7 @@ mod vector;
 pub mod winograd;
 
 pub use gemm::Tile;
-pub use isa::{Isa, Panel};
+pub use isa::{Isa, Panel, Tiles};
 
 use super::graph::{Binary, Unary};
 
@@ -36,6 +39,8 @@ pub struct Kernels {
     pub gemm: &'static [unsafe fn(&Tile)],
     /// Those that work on bytes, where [`Isa::int8`] says that it has such.
     pub bytes: Option<bytes::Bytes>,
+    /// Those that work on halves, where [`Isa::fp16`] says that it has such.
+    pub halves: Option<halves::Halves>,
     /// `to[i] = op(x[i])` for `i` below `count`; `to` may be `x`.
     pub unary: unsafe fn(op: Unary, x: *const f32, to: *mut f32, count: usize),
     /// `to[i] = op(a[i·a_step], b[i·b_step])`, steps 0 or 1; `to` may be `a` or `b`.
@@ -126,6 +131,7 @@ fn tables() -> Vec<(&'static Kernels, bool)> {
         (&neon::KERNELS, true),
         (&portable::KERNELS, true),
         (&neon::DOT, std::arch::is_aarch64_feature_detected!("dotprod")),
+        (&neon::FP16, std::arch::is_aarch64_feature_detected!("fp16")),
     ];
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     return vec![(&portable::KERNELS, true)];
@@ -140,6 +146,17 @@ pub fn native() -> &'static Kernels {
 pub fn int8() -> Option<&'static Kernels> {
     let fast = |table: &Kernels| table.bytes.is_some() && *table.isa != isa::PORTABLE;
     tables().into_iter().find_map(|(table, here)| (here && fast(table)).then_some(table))
+}
+
+/// The kernels on halves that this CPU can run, if it has instructions for them.
+pub fn fp16() -> Option<&'static Kernels> {
+    let fast = |table: &Kernels| table.halves.is_some() && *table.isa != isa::PORTABLE;
+    tables().into_iter().find_map(|(table, here)| (here && fast(table)).then_some(table))
+}
+
+/// Those that any CPU can run.
+pub fn portable() -> &'static Kernels {
+    &portable::KERNELS
 }
 
 /// The kernels of that name, and whether this CPU can run them.
@@ -235,6 +252,7 @@ macro_rules! kernels {
                     run
                 }),*],
                 bytes: None,
+                halves: None,
                 unary,
                 binary,
                 max_rows,
@@ -255,4 +273,5 @@ macro_rules! kernels {
     };
 }
 use bytes::byte_kernels;
+use halves::half_kernels;
 use kernels;

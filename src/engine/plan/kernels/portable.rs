@@ -1,8 +1,9 @@
 //! Any CPU: plain arithmetic on arrays, which the compiler makes vectors of where the target has them (SSE2 on x86-64).
 
 use super::bytes::{QUAD, Quads};
+use super::halves::{self, HALF_MAX, HalfVector, from_half, to_half};
 use super::vector::Vector;
-use super::{Kernels, byte_kernels, kernels};
+use super::{Kernels, byte_kernels, half_kernels, kernels};
 
 /// As many numbers as a register of the smallest instruction sets holds.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +100,55 @@ pub static KERNELS: Kernels = Kernels {
         super::bytes::multiply,
         [(10, 1, 1), (5, 2, 1), (3, 3, 1), (2, 4, 1)]
     )),
+    halves: Some(half_kernels!(PORTABLE, EightHalves, [], [(12, 1), (10, 2), (7, 3), (6, 4)])),
     ..NUMBERS
 };
+
+/// Numbers each of which is a half.
+#[derive(Clone, Copy, Debug)]
+pub struct EightHalves([f32; halves::LANES]);
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "all rest on the trait's own promises")]
+impl HalfVector for EightHalves {
+    type Single = Lanes;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Self([0.0; halves::LANES])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> Self {
+        Self(unsafe { from.cast::<[u16; halves::LANES]>().read() }.map(from_half))
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const u16) -> Self {
+        Self([from_half(unsafe { *from }); halves::LANES])
+    }
+    #[inline(always)]
+    unsafe fn mul_lane_add<const LANE: i32>(self, factor: Self, term: Self) -> Self {
+        // A product of halves is a number without rounding, and a sum is rounded to 11 bits by what is lost when 2^13 times
+        // as much is added and taken away (T. Dekker, 1971). Sums below the least normal half keep more than they would.
+        const SPLIT: f32 = 8193.0;
+        let x = self.0[LANE.cast_unsigned() as usize];
+        Self(std::array::from_fn(|lane| {
+            let sum = x * factor.0[lane] + term.0[lane];
+            let high = sum * SPLIT;
+            high - (high - sum)
+        }))
+    }
+    #[inline(always)]
+    unsafe fn narrow(numbers: [Lanes; 2], to: *mut u16) {
+        let [low, high] = numbers.map(|four| four.0.map(to_half));
+        unsafe { to.cast::<[[u16; 4]; 2]>().write([low, high]) }
+    }
+    #[inline(always)]
+    unsafe fn widen(self) -> [Lanes; 2] {
+        // Where a sum has left the range of halves.
+        let whole = self.0.map(|x| if x.abs() > HALF_MAX { x * f32::INFINITY } else { x });
+        let [a, b, c, d, e, f, g, h] = whole;
+        [Lanes([a, b, c, d]), Lanes([e, f, g, h])]
+    }
+}
 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "all rest on the trait's own promises")]
 impl Quads for Lanes {
@@ -150,7 +198,7 @@ impl Quads for Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::plan::kernels::check;
+    use crate::engine::plan::kernels::{check, check_halves};
 
     #[test]
     fn every_tile_agrees_with_a_plain_loop() {
@@ -171,5 +219,13 @@ mod tests {
             check::byte_gemm(&KERNELS);
             check::byte_rows(&KERNELS);
         }
+    }
+
+    #[test]
+    fn halves_agree_with_plain_loops() {
+        // SAFETY: any CPU will do; the tiles are the checker's own.
+        unsafe { check_halves::gemm(&KERNELS) };
+        // SAFETY: as above.
+        unsafe { check_halves::narrow(&KERNELS) };
     }
 }

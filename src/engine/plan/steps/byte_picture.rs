@@ -7,6 +7,9 @@ use crate::engine::plan::kernels::Isa;
 use crate::engine::plan::kernels::bytes::Scale;
 use crate::engine::plan::kernels::isa::INT8_NEEDS;
 
+/// Bytes of a value.
+pub const BYTES: usize = size_of::<f32>();
+
 /// A picture of bytes, and what they mean. Its offset and strides count bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,27 +21,19 @@ pub struct BytePicture {
 impl BytePicture {
     pub fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
         check_scale(self.scale, isa)?;
-        self.at.check(&in_bytes(limits))
+        self.at.check(&limits.of_parts(BYTES))
     }
 
     /// As [`BytePicture::check`], for one that is written.
     pub fn check_written(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
         check_scale(self.scale, isa)?;
-        self.at.check_written(&in_bytes(limits))
+        self.at.check_written(&limits.of_parts(BYTES))
     }
-}
-
-/// The limits of what counts bytes.
-pub fn in_bytes(limits: &Limits) -> Limits {
-    let bytes = |values: usize| values.saturating_mul(size_of::<f32>());
-    Limits { arena: bytes(limits.arena), weights: bytes(limits.weights) }
 }
 
 /// A picture of numbers, checked, as one of bytes.
 pub fn of_bytes(picture: &Picture) -> Picture {
-    let Picture { offset, height, width, channels, row, pixel } = *picture;
-    let [offset, channels, row, pixel] = [offset, channels, row, pixel].map(|values| values * size_of::<f32>());
-    Picture { offset, height, width, channels, row, pixel }
+    picture.in_parts(BYTES)
 }
 
 /// Whether bytes can mean that.

@@ -1,10 +1,11 @@
-//! A convolution by indirect GEMM; a fully connected layer is one of a 1×1 window.
+//! A convolution by indirect GEMM; a fully connected layer is one of a 1×1 window. Of numbers; and, with all but the
+//! counting the same, of halves (half_conv.rs).
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::gemm::Rows;
+use super::gemm::{Factor, Rows};
 use super::{Context, Fault, Limits, Picture, Work};
 use crate::engine::plan::graph::{Finish, Window};
 use crate::engine::plan::kernels::{Isa, Tile};
@@ -12,7 +13,7 @@ use crate::engine::plan::kernels::{Isa, Tile};
 /// Pixels of one item, about: their pointers under nine taps are 18 kB, which stay in the first cache beside a panel of
 /// weights, and they are enough that fetching the weights is paid back.
 const BLOCK_PIXELS: usize = 256;
-/// Below this many values of weights an item runs all panels over its pixels; above, each panel is an item of its own,
+/// Below this much of weights, in values, an item runs all panels over its pixels; above, each panel is an item of its own,
 /// so that a thread keeps to weights that fit into its second cache.
 const PANEL_WEIGHTS_MAX: usize = 96 * 1024;
 
@@ -52,24 +53,24 @@ impl Conv {
     }
 
     /// Into how many ranges the panels are cut.
-    fn groups(&self, isa: &Isa) -> usize {
-        let panels = isa.panels(self.output.channels).count();
-        let each = self.depth() * isa.panels(self.output.channels).map(|panel| panel.lanes).max().unwrap_or(1);
+    fn groups<T: Factor>(&self, isa: &Isa) -> usize {
+        let panels = T::panels(isa, self.output.channels).count();
+        let each = self.depth() * T::panels(isa, self.output.channels).map(|panel| panel.lanes).max().unwrap_or(1);
         // Few pixels leave threads idle unless the panels are shared out too.
-        if self.depth() * self.output.channels > PANEL_WEIGHTS_MAX || self.blocks() < 4 {
+        if self.depth() * self.output.channels > PANEL_WEIGHTS_MAX * T::IN_NUMBER || self.blocks() < 4 {
             panels.min((self.depth() * self.output.channels).div_ceil(each.max(1))).max(1)
         } else {
             1
         }
     }
 
-    fn part(&self, item: usize, isa: &Isa) -> Part {
-        let (groups, blocks) = (self.groups(isa), self.blocks());
-        let panels = isa.panels(self.output.channels).count();
+    fn part<T: Factor>(&self, item: usize, isa: &Isa) -> Part {
+        let (groups, blocks) = (self.groups::<T>(isa), self.blocks());
+        let panels = T::panels(isa, self.output.channels).count();
         // Panel by panel: a thread that takes the next item finds the weights of the last one still there.
         let (group, block) = (item / blocks, item % blocks);
         // In whole tiles of the first panel: what is left over in a tile is computed for nothing.
-        let tile = isa.panels(self.output.channels).next().map_or(1, |panel| panel.pixels);
+        let tile = T::panels(isa, self.output.channels).next().map_or(1, |panel| panel.pixels);
         let (pixels, tiles) = (self.output.pixels(), self.output.pixels().div_ceil(tile));
         let from = |block: usize| (block * tiles / blocks * tile).min(pixels);
         Part { pixels: from(block)..from(block + 1), panels: group * panels / groups..(group + 1) * panels / groups }
@@ -79,7 +80,14 @@ impl Conv {
     ///
     /// # Safety
     /// As [`Work::run`].
-    unsafe fn gather(&self, pixels: &Range<usize>, tile: usize, arena: *mut f32, zeros: *const f32, rows: &Rows) {
+    unsafe fn gather<T: Factor>(
+        &self,
+        pixels: &Range<usize>,
+        tile: usize,
+        arena: *mut f32,
+        zeros: *const T,
+        rows: &Rows<T>,
+    ) {
         let width = self.output.width;
         let mut index = 0;
         while index < pixels.len() {
@@ -90,7 +98,7 @@ impl Conv {
             // SAFETY: the scratch has room for a block and one more tile; pixels are inside their pictures.
             unsafe {
                 let inputs = rows.inputs.add(index / tile * tile * self.taps() + index % tile);
-                self.gather_inputs(y, x, count, inputs, tile, arena.add(self.input.offset), zeros);
+                self.gather_inputs(y, x, count, inputs, tile, arena.cast::<T>().add(self.input.offset), zeros);
                 let output = arena.add(self.output.offset + y * self.output.row + x * self.output.pixel);
                 run_of(rows.outputs.add(index), count, output, self.output.pixel);
                 if let Some(residual) = &self.residual {
@@ -120,15 +128,15 @@ impl Conv {
     /// # Safety
     /// As [`Conv::gather`].
     #[expect(clippy::too_many_arguments, reason = "all of them change from call to call")]
-    unsafe fn gather_inputs(
+    unsafe fn gather_inputs<T>(
         &self,
         y: usize,
         x: usize,
         count: usize,
-        to: *mut *const f32,
+        to: *mut *const T,
         tile: usize,
-        input: *const f32,
-        zeros: *const f32,
+        input: *const T,
+        zeros: *const T,
     ) {
         let Window { kernel, stride, dilation, pad } = self.window;
         let step = stride[1] * self.input.pixel;
@@ -164,59 +172,64 @@ impl Conv {
 /// # Safety
 /// `to` has room for `count`.
 #[inline(always)]
-unsafe fn run_of<T: From<Pointer>>(to: *mut T, count: usize, from: *mut f32, step: usize) {
+unsafe fn run_of<P: From<Pointer<T>>, T>(to: *mut P, count: usize, from: *mut T, step: usize) {
     // SAFETY: the caller's promise.
     (0..count).for_each(|p| unsafe { to.add(p).write(Pointer(from.wrapping_add(p * step)).into()) });
 }
 
 /// A pointer to be written, or one to be read.
-struct Pointer(*mut f32);
+struct Pointer<T>(*mut T);
 
-impl From<Pointer> for *mut f32 {
-    fn from(pointer: Pointer) -> Self {
+impl<T> From<Pointer<T>> for *mut T {
+    fn from(pointer: Pointer<T>) -> Self {
         pointer.0
     }
 }
 
-impl From<Pointer> for *const f32 {
-    fn from(pointer: Pointer) -> Self {
+impl<T> From<Pointer<T>> for *const T {
+    fn from(pointer: Pointer<T>) -> Self {
         pointer.0
     }
 }
 
-impl Work for Conv {
-    fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
-        self.input.check(limits)?;
+impl Conv {
+    /// As [`Work::check`]; the input counts what is multiplied, everything else values.
+    pub(super) fn check_of<T: Factor>(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
+        self.input.check(&limits.of_parts(T::IN_NUMBER))?;
         self.output.check_written(limits)?;
-        self.input.check_apart(&self.output)?;
+        self.input.check_apart(&self.output.in_parts(T::IN_NUMBER))?;
         self.window.check()?;
         self.output.check_residual(self.residual.as_ref(), self.finish, limits)?;
-        let lanes: usize = isa.panels(self.output.channels).map(|panel| panel.lanes).sum();
-        let weights = self.depth().checked_mul(lanes).and_then(|volume| volume.checked_add(self.weights));
-        if weights.is_none_or(|end| end > limits.weights) || self.bias.saturating_add(lanes) > limits.weights {
+        let lanes: usize = T::panels(isa, self.output.channels).map(|panel| panel.lanes).sum();
+        let weights = self.depth().checked_mul(lanes).map(|factors| factors.div_ceil(T::IN_NUMBER));
+        let end = weights.and_then(|volume| volume.checked_add(self.weights));
+        if end.is_none_or(|end| end > limits.weights) || self.bias.saturating_add(lanes) > limits.weights {
             return Err(format!("its weights leave the {} there are", limits.weights));
         }
         Ok(())
     }
 
-    fn items(&self, isa: &Isa) -> usize {
-        self.groups(isa) * self.blocks()
+    pub(super) fn items_of<T: Factor>(&self, isa: &Isa) -> usize {
+        self.groups::<T>(isa) * self.blocks()
     }
 
-    fn scratch(&self, _: &Isa) -> usize {
-        Rows::scratch(2 * BLOCK_PIXELS, self.taps()) + self.input.channels
+    pub(super) fn scratch_of<T: Factor>(&self) -> usize {
+        Rows::<T>::scratch(2 * BLOCK_PIXELS, self.taps()) + self.input.channels.div_ceil(T::IN_NUMBER)
     }
 
-    unsafe fn run(&self, item: usize, context: &Context) {
-        let part = self.part(item, context.kernels.isa);
+    /// # Safety
+    /// As [`Work::run`].
+    pub(super) unsafe fn run_of<T: Factor>(&self, item: usize, context: &Context) {
+        let part = self.part::<T>(item, context.kernels.isa);
         // SAFETY: check() has seen that all views are inside; the scratch is this thread's.
         unsafe {
-            let rows = Rows::new(context.scratch, 2 * BLOCK_PIXELS, self.taps());
-            let zeros = context.scratch.add(Rows::scratch(2 * BLOCK_PIXELS, self.taps()));
+            let rows = Rows::<T>::new(context.scratch, 2 * BLOCK_PIXELS, self.taps());
+            let zeros = context.scratch.add(Rows::<T>::scratch(2 * BLOCK_PIXELS, self.taps())).cast::<T>();
             zeros.write_bytes(0, self.input.channels);
-            let (mut weights, mut bias) = (context.weights.add(self.weights), context.weights.add(self.bias));
+            let mut weights = context.weights.add(self.weights).cast::<T>();
+            let mut bias = context.weights.add(self.bias);
             let (mut gathered, mut first) = (0, 0);
-            for (index, panel) in context.kernels.isa.panels(self.output.channels).enumerate() {
+            for (index, panel) in T::panels(context.kernels.isa, self.output.channels).enumerate() {
                 if part.panels.contains(&index) {
                     if gathered != panel.pixels {
                         self.gather(&part.pixels, panel.pixels, context.arena, zeros, &rows);
@@ -231,5 +244,24 @@ impl Work for Conv {
                 first += panel.lanes;
             }
         }
+    }
+}
+
+impl Work for Conv {
+    fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
+        self.check_of::<f32>(limits, isa)
+    }
+
+    fn items(&self, isa: &Isa) -> usize {
+        self.items_of::<f32>(isa)
+    }
+
+    fn scratch(&self, _: &Isa) -> usize {
+        self.scratch_of::<f32>()
+    }
+
+    unsafe fn run(&self, item: usize, context: &Context) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run_of::<f32>(item, context) }
     }
 }

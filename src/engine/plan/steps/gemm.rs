@@ -1,7 +1,7 @@
 //! What all steps that multiply matrices share: pointers to rows, tile by tile, and panels run over them.
 
 use crate::engine::plan::graph::{Finish, Residual};
-use crate::engine::plan::kernels::{Isa, Kernels, Panel, Tile};
+use crate::engine::plan::kernels::{Isa, Kernels, Panel, Tile, halves};
 
 /// Most rows of a tile.
 pub const TILE_MAX: usize = 32;
@@ -13,11 +13,47 @@ pub const POINTER: usize = 2;
 /// Rows that are transposed at once.
 const SQUARE: usize = 16;
 
+/// What a micro-kernel multiplies: numbers, or halves.
+pub trait Factor: Copy {
+    /// How many take the place of one number.
+    const IN_NUMBER: usize;
+
+    /// The panels of an instruction set that has such a micro-kernel.
+    fn panels(isa: &Isa, channels: usize) -> impl Iterator<Item = Panel>;
+
+    /// The micro-kernel of each panel.
+    fn gemm(kernels: &Kernels) -> &[unsafe fn(&Tile<Self>)];
+}
+
+impl Factor for f32 {
+    const IN_NUMBER: usize = 1;
+
+    fn panels(isa: &Isa, channels: usize) -> impl Iterator<Item = Panel> {
+        isa.panels(channels)
+    }
+
+    fn gemm(kernels: &Kernels) -> &[unsafe fn(&Tile)] {
+        kernels.gemm
+    }
+}
+
+impl Factor for u16 {
+    const IN_NUMBER: usize = halves::IN_NUMBER;
+
+    fn panels(isa: &Isa, channels: usize) -> impl Iterator<Item = Panel> {
+        isa.fp16.into_iter().flat_map(move |tiles| tiles.panels(channels))
+    }
+
+    fn gemm(kernels: &Kernels) -> &[unsafe fn(&Tile<u16>)] {
+        kernels.halves.as_ref().expect("check() has seen that there are such").gemm
+    }
+}
+
 /// Pointers of the rows of an item, tile by tile; and a place for what may not be stored where it belongs.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows {
+pub struct Rows<T = f32> {
     /// `[tile][tap][row of the tile]`.
-    pub inputs: *mut *const f32,
+    pub inputs: *mut *const T,
     /// `[tile][row of the tile]`.
     pub outputs: *mut *mut f32,
     /// As the outputs.
@@ -26,7 +62,7 @@ pub struct Rows {
     spill: *mut f32,
 }
 
-impl Rows {
+impl<T: Factor> Rows<T> {
     /// Values of scratch for `rows` rows of `taps` taps.
     pub fn scratch(rows: usize, taps: usize) -> usize {
         (rows + TILE_MAX) * (taps + 2) * POINTER + 2 * TILE_MAX * LANES_MAX
@@ -51,14 +87,14 @@ impl Rows {
     ///
     /// # Safety
     /// As [`super::Work::run`]; all pointers have been set for tiles of the panel's rows, those beyond `count` too.
-    pub unsafe fn run(&self, kernels: &Kernels, panel: Panel, mut tile: Tile, count: usize, channels: usize) {
+    pub unsafe fn run(&self, kernels: &Kernels, panel: Panel, mut tile: Tile<T>, count: usize, channels: usize) {
         (tile.inputs, tile.outputs, tile.residuals) = (self.inputs, self.outputs, self.residuals);
         for first in (0..count).step_by(panel.pixels) {
             let rows = panel.pixels.min(count - first);
             // SAFETY: as the caller says.
             unsafe {
                 if rows == panel.pixels && channels == panel.lanes {
-                    kernels.gemm[panel.kernel](&tile);
+                    T::gemm(kernels)[panel.kernel](&tile);
                 } else {
                     self.run_part(kernels, panel, &tile, rows, channels);
                 }
@@ -73,7 +109,7 @@ impl Rows {
     ///
     /// # Safety
     /// As [`Rows::run`].
-    unsafe fn run_part(&self, kernels: &Kernels, panel: Panel, tile: &Tile, rows: usize, channels: usize) {
+    unsafe fn run_part(&self, kernels: &Kernels, panel: Panel, tile: &Tile<T>, rows: usize, channels: usize) {
         let mut outputs = [std::ptr::null_mut::<f32>(); TILE_MAX];
         let mut residuals = [std::ptr::null::<f32>(); TILE_MAX];
         // SAFETY: a tile has at most TILE_MAX rows of LANES_MAX lanes; the spill holds two such.
@@ -87,7 +123,7 @@ impl Rows {
                     added.add(p * panel.lanes).copy_from_nonoverlapping(from, channels);
                 }
             }
-            kernels.gemm[panel.kernel](&Tile { outputs: outputs.as_ptr(), residuals: residuals.as_ptr(), ..*tile });
+            T::gemm(kernels)[panel.kernel](&Tile { outputs: outputs.as_ptr(), residuals: residuals.as_ptr(), ..*tile });
             for p in 0..rows {
                 let to = (*tile.outputs.add(p)).add(tile.first);
                 to.copy_from_nonoverlapping(self.spill.add(p * panel.lanes), channels);
@@ -120,7 +156,7 @@ impl Product {
 
     /// Values of scratch to multiply up to `rows` rows.
     pub fn scratch(rows: usize) -> usize {
-        Rows::scratch(rows, 1) + LANES_MAX
+        Rows::<f32>::scratch(rows, 1) + LANES_MAX
     }
 
     /// The second matrix times `scale`, as the micro-kernel wants its weights.
@@ -174,8 +210,8 @@ impl Product {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let pointers = Rows::new(scratch, rows, 1);
-            let bias = scratch.add(Rows::scratch(rows, 1));
+            let pointers = Rows::<f32>::new(scratch, rows, 1);
+            let bias = scratch.add(Rows::<f32>::scratch(rows, 1));
             bias.write_bytes(0, LANES_MAX);
             let (mut first, mut gathered, mut packed) = (0, 0, packed);
             for panel in kernels.isa.panels(self.columns) {

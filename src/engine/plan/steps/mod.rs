@@ -9,6 +9,7 @@ mod conv;
 mod copy;
 mod depthwise;
 mod gemm;
+mod half_conv;
 mod map;
 mod matmul;
 mod normalize;
@@ -30,6 +31,7 @@ pub use byte_picture::BytePicture;
 pub use conv::Conv;
 pub use copy::Copy;
 pub use depthwise::Depthwise;
+pub use half_conv::{HalfConv, Narrow};
 pub use map::{BinaryMap, UnaryMap};
 pub use matmul::{Attention, MatMul};
 pub use normalize::{Expectation, LayerNorm, Softmax};
@@ -44,6 +46,7 @@ pub use select::{Gather, Top};
 pub use winograd::Winograd;
 
 use super::kernels::{Isa, Kernels};
+use crate::engine::Precision;
 
 /// Why a step cannot be right.
 pub type Fault = String;
@@ -53,6 +56,14 @@ pub type Fault = String;
 pub struct Limits {
     pub arena: usize,
     pub weights: usize,
+}
+
+impl Limits {
+    /// The same for what counts halves, or bytes: so many take the place of a value.
+    fn of_parts(&self, parts: usize) -> Self {
+        let Self { arena, weights } = *self;
+        Self { arena: arena.saturating_mul(parts), weights: weights.saturating_mul(parts) }
+    }
 }
 
 /// What a step works in.
@@ -113,6 +124,8 @@ pub enum Step {
     Quantize(Quantize),
     QuantizedConv(QuantizedConv),
     QuantizedPool(QuantizedPool),
+    Narrow(Narrow),
+    HalfConv(HalfConv),
 }
 
 impl Step {
@@ -139,6 +152,17 @@ impl Step {
             Self::Quantize(step) => step,
             Self::QuantizedConv(step) => step,
             Self::QuantizedPool(step) => step,
+            Self::Narrow(step) => step,
+            Self::HalfConv(step) => step,
+        }
+    }
+
+    /// The precision of the plans in which there are such steps; those of numbers are in all.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Quantize(_) | Self::QuantizedConv(_) | Self::QuantizedPool(_) => Precision::Int8,
+            Self::Narrow(_) | Self::HalfConv(_) => Precision::Fp16,
+            _ => Precision::Fp32,
         }
     }
 }

@@ -30,6 +30,20 @@ impl Picture {
         ([self.height, self.width, self.channels], [self.row, self.pixel, 1])
     }
 
+    /// One of numbers, checked, as its halves or bytes: so many take the place of a value.
+    pub fn in_parts(&self, parts: usize) -> Self {
+        let Self { offset, height, width, channels, row, pixel } = *self;
+        let [offset, channels, row, pixel] = [offset, channels, row, pixel].map(|values| values * parts);
+        Self { offset, height, width, channels, row, pixel }
+    }
+
+    /// In how many runs, and of what length, a row is gone through beside that of a picture of the same shape: pixels that
+    /// lie one after the other in both are one.
+    pub fn runs(&self, other: &Self) -> (usize, usize) {
+        let dense = self.pixel == self.channels && other.pixel == other.channels;
+        if dense { (1, self.width * self.channels) } else { (self.width, self.channels) }
+    }
+
     pub fn check(&self, limits: &Limits) -> Result<(), Fault> {
         let (shape, strides) = self.strided();
         within(self.offset, &shape, &strides, limits.arena)

@@ -30,9 +30,7 @@ impl Work for Quantize {
     unsafe fn run(&self, item: usize, context: &Context) {
         let Self { input, output: BytePicture { at, scale } } = self;
         let bytes = context.kernels.bytes.as_ref().expect("check() has seen that there are such");
-        // Pixels that lie one after the other are one.
-        let dense = input.pixel == input.channels && at.pixel == at.channels;
-        let (pixels, channels) = if dense { (1, input.width * input.channels) } else { (input.width, input.channels) };
+        let (pixels, channels) = input.runs(at);
         for x in 0..pixels {
             // SAFETY: check() has seen that all of both is inside.
             unsafe {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::byte_picture::{check_scale, in_bytes};
+use super::byte_picture::{BYTES, check_scale};
 use super::gemm::POINTER;
 use super::window::Moving;
 use super::{Context, Fault, Limits, Picture, Work};
@@ -28,8 +28,8 @@ impl QuantizedPool {
 impl Work for QuantizedPool {
     fn check(&self, limits: &Limits, isa: &Isa) -> Result<(), Fault> {
         check_scale(Scale { step: 1.0, zero: 0 }, isa)?;
-        self.input.check(&in_bytes(limits))?;
-        self.output.check_written(&in_bytes(limits))?;
+        self.input.check(&limits.of_parts(BYTES))?;
+        self.output.check_written(&limits.of_parts(BYTES))?;
         self.moving().check()
     }
 

@@ -159,7 +159,7 @@ impl Work for Winograd {
 
     fn scratch(&self, _: &Isa) -> usize {
         let (before, after) = self.scratch_values();
-        before + after + self.input.channels + LANES_MAX + Rows::scratch(self.tiles_each(), 1)
+        before + after + self.input.channels + LANES_MAX + Rows::<f32>::scratch(self.tiles_each(), 1)
     }
 
     unsafe fn run(&self, item: usize, context: &Context) {
@@ -170,7 +170,7 @@ impl Work for Winograd {
         unsafe {
             let read = context.scratch;
             let (products, zeros) = (read.add(before), read.add(before + after));
-            let rows = Rows::new(zeros.add(channels + LANES_MAX), self.tiles_each(), 1);
+            let rows = Rows::<f32>::new(zeros.add(channels + LANES_MAX), self.tiles_each(), 1);
             zeros.write_bytes(0, channels + LANES_MAX);
             self.read(&tiles, read, zeros, context);
             let (mut weights, mut bias) = (context.weights.add(self.weights), context.weights.add(self.bias));

@@ -12,7 +12,7 @@ use crate::engine::plan::kernels::Kernels;
 const OFF_MAX: f32 = 0.1;
 
 /// One more operator on pictures whose channels are whole quads.
-fn grown(draft: &mut Draft, live: &[ValueId]) -> ValueId {
+pub(super) fn grown(draft: &mut Draft, live: &[ValueId]) -> ValueId {
     let x = if draft.one_in(2) { live[live.len() - 1] } else { draft.pick(live) };
     let [n, c, h, w] = draft.of(x)[..] else { panic!("no picture") };
     match draft.below(14) {
@@ -51,14 +51,21 @@ fn grown(draft: &mut Draft, live: &[ValueId]) -> ValueId {
     }
 }
 
-fn size(values: &[f32]) -> f32 {
+pub(super) fn size(values: &[f32]) -> f32 {
     (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
 }
 
-fn found(graph: &Graph, quantized: &Quantized, kernels: &'static Kernels, picture: &[f32]) -> (Vec<Vec<f32>>, usize) {
-    let Baked { program, weights } = bake_quantized(graph, kernels.isa, quantized)
-        .unwrap_or_else(|why| panic!("{}: {why}: {}", kernels.isa.name, described(graph)));
-    let steps = program.steps.iter().filter(|named| matches!(named.step, Step::QuantizedConv(_))).count();
+/// The answers of a baked network, the same on one thread and two, and how many of its steps are of a kind.
+pub(super) fn found(
+    graph: &Graph,
+    baked: Result<Baked, String>,
+    kernels: &'static Kernels,
+    picture: &[f32],
+    kind: fn(&Step) -> bool,
+) -> (Vec<Vec<f32>>, usize) {
+    let Baked { program, weights } =
+        baked.unwrap_or_else(|why| panic!("{}: {why}: {}", kernels.isa.name, described(graph)));
+    let steps = program.steps.iter().filter(|named| kind(&named.step)).count();
     let mut all: Vec<Vec<Vec<f32>>> = Vec::new();
     for threads in 1..=2 {
         let mut runner = Runner::new(program.clone(), weights.as_slice(), kernels, threads);
@@ -96,9 +103,10 @@ fn networks_with_bytes() {
             |values: &Vec<f32>| Some(values.iter().fold([0.0, 0.0], |[a, b]: [f32; 2], &x| [a.min(x), b.max(x)]));
         let nodes = graph.nodes.iter().map(|node| matches!(node.op, Op::Conv(_))).collect();
         let quantized = Quantized { nodes, ranges: values.iter().map(range).collect() };
-        let every = kernels::by_name("portable").expect("it is always there").0;
-        for kernels in kernels::int8().into_iter().chain([every]) {
-            let (answers, steps) = found(graph, &quantized, kernels, &picture);
+        for kernels in kernels::int8().into_iter().chain([kernels::portable()]) {
+            let baked = bake_quantized(graph, kernels.isa, &quantized);
+            let is_conv = |step: &Step| matches!(step, Step::QuantizedConv(_));
+            let (answers, steps) = found(graph, baked, kernels, &picture, is_conv);
             quantized_convs += steps;
             for (&output, answer) in graph.outputs.iter().zip(&answers) {
                 let wanted = &values[output];

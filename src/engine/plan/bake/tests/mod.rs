@@ -4,6 +4,7 @@
 mod bytes;
 mod convolutions;
 mod draft;
+mod halves;
 
 use draft::{Draft, KINDS, Kind, convolved};
 

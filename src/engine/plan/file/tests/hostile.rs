@@ -155,6 +155,45 @@ fn programs_of_bytes_that_are_accepted_are_harmless() {
 }
 
 #[test]
+fn programs_of_halves_that_are_accepted_are_harmless() {
+    let rounds = if std::env::var_os("FIRSTLIGHT_FULL").is_some() { 20_000 } else { 400 };
+    for kernels in kernels::fp16().into_iter().chain([kernels::portable()]) {
+        strike(Written::of(kernels.isa, halves(kernels.isa)), kernels, rounds, &mut Random::new(6));
+    }
+}
+
+#[test]
+fn halves_are_refused_where_there_are_no_products_of_them_and_in_other_plans() {
+    let portable = kernels::portable().isa;
+    let written = Written::of(portable, halves(portable));
+    assert!(written.open().is_ok());
+    let without = Isa { fp16: None, ..kernels::isa::PORTABLE };
+    let mut head = written.head();
+    let reopen = |head: &Head, precision: Precision, isa: &Isa| {
+        let program = serde_json::to_vec(&written.program).unwrap();
+        written.reassemble(VERSION, &serde_json::to_vec(head).unwrap(), &program, &written.weights);
+        open(&written.path(), &written.binding(), precision, isa).unwrap_err().to_string()
+    };
+    head.tiles = without.tiles();
+    assert!(reopen(&head, Precision::Fp16, &without).contains("fp16 plans need"));
+    head.tiles = portable.tiles();
+    head.trust = Trust::Int8(judged());
+    assert!(reopen(&head, Precision::Int8, portable).contains("fp16 steps in a plan of int8"));
+    head.trust = Trust::Fp32(Referee::default());
+    assert!(reopen(&head, Precision::Fp32, portable).contains("fp16 steps in a plan of fp32"));
+    // Two weights lie where one does: of what both need no value is too much.
+    let program = Program { steps: written.program.steps.clone(), ..written.program.clone() };
+    let cut = &written.weights[..written.weights.len() - 64];
+    written.reassemble(
+        VERSION,
+        &serde_json::to_vec(&written.head()).unwrap(),
+        &serde_json::to_vec(&program).unwrap(),
+        cut,
+    );
+    assert!(written.open().unwrap_err().to_string().contains("its weights leave"));
+}
+
+#[test]
 fn bytes_are_refused_where_there_are_no_products_of_them() {
     let portable = tables()[1].isa;
     let written = Written::of(portable, bytes(portable));
