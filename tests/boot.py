@@ -216,7 +216,7 @@ def boots(bench):
         device.line(r'"predictions":\[\{"x":')
         device.line(r"the root is read-only: .*Read-only file system")
         expect(status["engine"]["name"] == "plan", f"engine: {status['engine']}")
-        device.line(r"plan \w+\.neon\.1x3x320x320\.plan was made on another machine", limit=20)
+        device.line(r"plan \w+\.neon\.fp32\.1x3x320x320\.plan was made on another machine", limit=20)
         expect(not device.bakes(), f"a plan is in the image, and the device made one: {device.bakes()}")
         expect(status["boot"]["slot"] == "A" and status["boot"]["watchdog"] == "armed", f"boot: {status['boot']}")
         code, body = device.http("/healthz")

@@ -47,7 +47,7 @@ unsquashfs -ll "$work/root.squashfs" | grep -q "weights.onnx -> ../../../shared-
 # The plan of the model that has one, of what every board of the architecture has.
 sha256=$(sha256sum src/demo/parts.onnx | cut -d ' ' -f 1)
 plans=$(unsquashfs -l "$work/root.squashfs" | sed -n 's|^squashfs-root/models/.firstlight/plans/||p')
-[[ $plans == "$sha256".neon.1x3x320x320.plan ]] || fail "plans of the root: '$plans', expected that of parts/1 ($sha256)"
+[[ $plans == "$sha256".neon.fp32.1x3x320x320.plan ]] || fail "plans of the root: '$plans', expected that of parts/1 ($sha256)"
 for file in Image initramfs cmdline.env; do
   mdir -b -i "$work/a.img@@20M" "::$file" >/dev/null || fail "boot A has no $file"
 done
