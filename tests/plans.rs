@@ -309,6 +309,12 @@ fn a_plan_in_bytes_is_calibrated_judged_and_used_only_when_asked_for() {
     let selftest = ["selftest", "--frames", "20", "--precision", "int8", "--model", "parts/1"];
     let passed = place.run(&selftest).stdout;
     assert!(passed.contains("within 0.0e0 of what it was when it was judged"), "{passed}");
+    // The precision of the engine is one thing, that of what it found in the scene another.
+    let in_bytes = place.command(&["selftest", "--frames", "20", "--precision", "int8", "--json"]).run();
+    let lines = in_bytes.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let plan = lines.into_iter().find(|line| line["engine"] == "plan").unwrap();
+    assert_eq!((&plan["precision"], &plan["scene"]["frames"]), (&"int8".into(), &20.into()), "{plan}");
+    assert!(plan["scene"]["precision"].as_f64().unwrap() > 0.9, "{plan}");
     std::fs::write(of("int8")["path"].as_str().unwrap(), b"<html>not found</html>").unwrap();
     let run = place.command(&selftest).run();
     assert!(run.exit == Some(4) && run.stderr.contains("cannot be used"), "{}", run.stderr);

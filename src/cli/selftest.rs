@@ -255,8 +255,9 @@ impl Report {
             };
             return print_line(
                 &json!({
-                    "engine": engine.name(), "version": engine.version(), "precision": engine.precision(), "passed": passed, "golden": golden,
-                    "frames": args.frames, "precision": precision, "recall": recall, "ms": self.elapsed_ms.round(),
+                    "engine": engine.name(), "version": engine.version(), "precision": engine.precision(), "passed": passed,
+                    "golden": golden, "scene": {"frames": args.frames, "precision": precision, "recall": recall},
+                    "ms": self.elapsed_ms.round(),
                 })
                 .to_string(),
             );

@@ -1,5 +1,5 @@
-//! What a plan in bytes is chosen by: what the model says of pictures with the outputs of its network in numbers, and
-//! with others. May not know: how those come about.
+//! What a plan in bytes is chosen by, and one in halves judged by: what the model says of pictures with the outputs of
+//! its network in numbers, and with others. May not know: how those come about.
 
 use super::family::{Outputs, image_of};
 use super::{

@@ -167,6 +167,11 @@ pub enum Activation {
     Sigmoid,
 }
 
+#[cfg(test)]
+impl Activation {
+    pub const ALL: [Self; 6] = [Self::None, Self::Relu, Self::Silu, Self::HardSwish, Self::Gelu, Self::Sigmoid];
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Unary {
     Relu,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::bake::{self, Baked};
+use super::bake::{self, Baked, Ways};
 use super::engine::PlanSession;
 use super::file::{Binding, Head, Referee, Trust};
 use super::graph::Graph;
@@ -12,7 +12,7 @@ use super::program::Program;
 use super::target::Target;
 use super::weights::Weights;
 use super::{fuse, lower, referee, simplify};
-use crate::engine::tract::{self, Tract};
+use crate::engine::tract::{self, Tract, fence};
 use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Precision, Session};
 
 /// What is being done, for who waits.
@@ -20,6 +20,8 @@ use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Netwo
 pub enum Stage {
     /// The file is read and becomes a program.
     Bake,
+    /// Layers that can be computed in two ways are, on this machine.
+    Race,
     /// tract is loaded, and both infer.
     Compare,
     /// Pictures are looked at, for a plan in halves or bytes.
@@ -35,7 +37,7 @@ impl Stage {
     #[must_use]
     pub fn of(precision: Precision) -> &'static [Stage] {
         match precision {
-            Precision::Fp32 => &[Self::Bake, Self::Compare, Self::Write],
+            Precision::Fp32 => &[Self::Bake, Self::Race, Self::Compare, Self::Write],
             Precision::Fp16 => &[Self::Bake, Self::Calibrate, Self::Compare, Self::Write],
             Precision::Int8 => &[Self::Compare, Self::Bake, Self::Calibrate, Self::Quantize, Self::Write],
         }
@@ -45,6 +47,7 @@ impl Stage {
     pub fn words(self) -> &'static str {
         match self {
             Self::Bake => "baking",
+            Self::Race => "timing both ways of layers that have two",
             Self::Compare => "comparing with tract",
             Self::Calibrate => "calibrating",
             Self::Quantize => "choosing what works on bytes",
@@ -80,7 +83,8 @@ pub struct Made {
     pub seconds: f64,
 }
 
-/// Makes the plan of a network for a target; where that runs on this CPU, it is compared with tract.
+/// Makes the plan of a network for a target; where that runs on this CPU, it is compared with tract. For this machine
+/// itself the ways of layers are chosen by running them, for others by counting, so that the same file comes of it.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -92,31 +96,39 @@ pub fn make(
     stage: &mut dyn FnMut(Stage),
 ) -> Result<Made, Failure> {
     let started = Instant::now();
-    let isa = target.isa;
     stage(Stage::Bake);
-    let made = tract::front_end(network, move |model| {
-        let model = simplify(model).map_err(|error| error.to_string())?;
-        let mut graph = lower(&model)?;
-        drop(model);
-        fuse(&mut graph);
-        let baked = bake::bake(&graph, isa)?;
-        let checked = baked.program.check(baked.weights.len(), isa);
-        checked.map_err(|invalid| format!("{}: {}", invalid.part, invalid.fault))?;
-        Ok(baked)
-    });
-    let made = made.map_err(Failure::Engine)?;
+    let mut made = graph_of(network)?;
+    let graph = std::mem::replace(&mut made.made, Err(String::new())).map_err(Failure::Refused)?;
+    let mut ways = Ways::new();
+    if let Some(kernels) = target.kernels.filter(|_| target.here) {
+        stage(Stage::Race);
+        ways = fenced(network, || bake::race(&graph, kernels))?;
+    }
     let trust = Trust::Fp32(Referee { bound: referee::bound(Precision::Fp32), outputs: Vec::new() });
-    let mut head = head(&made, sha256, isa, trust);
-    let Baked { program, weights } = made.made.map_err(Failure::Refused)?;
-    let mut weights = in_memory(network, &weights)?;
-    if let Some(kernels) = target.kernels {
+    let mut head = head(&made, sha256, target.isa, trust);
+    let mut attempt = |ways: &Ways| -> Result<(Program, Weights), Failure> {
+        let Baked { program, weights } = fenced(network, || bake::bake_by(&graph, target.isa, ways))?;
+        let mut weights = in_memory(network, &weights)?;
+        let Some(kernels) = target.kernels else { return Ok((program, weights)) };
         stage(Stage::Compare);
         let session = PlanSession::new(&head, program.clone(), weights, kernels, threads);
         let mut session = session.map_err(|why| no_memory(network, why))?;
-        head.trust = Trust::Fp32(compare(&mut session, network, threads, Precision::Fp32)?);
+        let referee = compare(&mut session, network, threads, Precision::Fp32);
         weights = session.into_weights();
-    }
+        head.trust = Trust::Fp32(referee?);
+        Ok((program, weights))
+    };
+    // Sums as they are written lose fewer digits than Winograd's; only what they lose too much of has no plan.
+    let (program, weights) = match attempt(&ways) {
+        Err(Failure::Refused(why)) => attempt(&bake::plain(&graph)).map_err(|_| Failure::Refused(why))?,
+        made => made?,
+    };
     Ok(Made { head, program, weights, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// What runs a network that may be anything: where it panics, memory has run out.
+fn fenced<T>(network: &Network<'_>, work: impl FnOnce() -> Result<T, String>) -> Result<T, Failure> {
+    fence::catch(work).map_err(|why| no_memory(network, why))?.map_err(Failure::Refused)
 }
 
 /// The graph of a network, from which plans of less than 32 bits are made.

@@ -12,8 +12,9 @@
 //! much: as many candidates of a plan may be without a partner, as long as most have one. An input after a nudge of which
 //! tract breaks the bound by itself, in whatever way, decides nothing, and another one is tried; one must.
 //!
-//! A plan in halves has a wider bound, and the same referee. A plan in bytes cannot be within any. How far it may be off is judged by what the model says of real pictures,
-//! when it is baked, and from then on it is compared with itself: [`remembered`].
+//! A plan in halves has a wider bound, and the same referee. A plan in bytes cannot be within any. How far it may be off
+//! is judged by what the model says of real pictures, when it is baked, and from then on it is compared with itself:
+//! [`remembered`].
 
 use super::file::{Compared, REMEMBERED_MAX, Referee};
 use crate::engine::{InputShape, Precision, Session};
@@ -21,8 +22,8 @@ use crate::random::Random;
 
 /// The agreed bound.
 const BOUND: f32 = 1e-3;
-/// That of plans in halves, whose numbers are a thousandth apart: the worst output of three YOLOv8 was off by 0.008, 0.010 and
-/// 0.021, and a wrong layer shows by far more.
+/// That of plans in halves, whose numbers are a thousandth apart: the worst output of three YOLOv8 was off by 0.008,
+/// 0.010 and 0.021, and a wrong layer shows by far more.
 const BOUND_FP16: f32 = 0.05;
 /// Of its output's largest value: what a silent channel is measured against.
 const SILENT: f32 = 1e-6;

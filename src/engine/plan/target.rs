@@ -92,6 +92,8 @@ pub struct Target {
     pub isa: &'static Isa,
     /// Where this CPU has it.
     pub kernels: Option<&'static Kernels>,
+    /// Whether this very machine is meant, not one of a name, of which it may be one.
+    pub here: bool,
 }
 
 /// The best that this CPU has.
@@ -102,7 +104,7 @@ pub fn native() -> Target {
 
 impl From<&'static Kernels> for Target {
     fn from(kernels: &'static Kernels) -> Self {
-        Self { isa: kernels.isa, kernels: Some(kernels) }
+        Self { isa: kernels.isa, kernels: Some(kernels), here: true }
     }
 }
 
@@ -121,7 +123,7 @@ impl Target {
         match isa::ALL.into_iter().find(|isa| isa.name == name) {
             Some(isa) if has(isa) => {
                 let kernels = kernels::by_name(name).and_then(|(kernels, here)| here.then_some(kernels));
-                Ok(Self { isa, kernels })
+                Ok(Self { isa, kernels, here: false })
             }
             // One that is known, but not for this, is refused for what it lacks.
             _ if Self::known().any(|known| known == word) => Err(format!("`{target}`: {words}")),

@@ -333,6 +333,9 @@ impl<'g> Baker<'g> {
         if !fits {
             return false;
         }
+        if let Some(&Some(chosen)) = self.ways.get(self.at) {
+            return chosen;
+        }
         let vectors = outputs.div_ceil(self.isa.lanes);
         let tiles = size[0].div_ceil(RESULTS) * size[1].div_ceil(RESULTS);
         let direct = size[0] * size[1] * 9 * depth;

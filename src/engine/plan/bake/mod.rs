@@ -13,12 +13,14 @@ mod bytes;
 mod conv;
 mod halves;
 mod product;
+mod race;
 mod strided;
 #[cfg(test)]
 mod tests;
 
 pub use bytes::bake_kept;
 use bytes::{BytePlan, Twin};
+pub use race::{Ways, plain, race};
 
 /// What is being baked.
 pub struct Baker<'g> {
@@ -37,6 +39,8 @@ pub struct Baker<'g> {
     at: usize,
     /// The node of each step.
     of: Vec<usize>,
+    /// Ways that were chosen, by nodes; it may end early.
+    ways: &'g [Option<bool>],
     /// The largest size of each value that was seen, where products may be of halves.
     halves: Option<&'g [f32]>,
     /// What is done with bytes, if anything is.
@@ -59,7 +63,15 @@ pub struct Baked {
 /// # Errors
 /// An operator, or a use of one, that no step knows, or one beyond what steps may be: what is baked has been checked.
 pub fn bake(graph: &Graph, isa: &Isa) -> Result<Baked, String> {
-    bake_with(graph, isa, |baker| baker)
+    bake_by(graph, isa, &[])
+}
+
+/// As [`bake`], with the ways of convolutions that were chosen.
+///
+/// # Errors
+/// As [`bake`].
+pub fn bake_by(graph: &Graph, isa: &Isa, ways: &[Option<bool>]) -> Result<Baked, String> {
+    bake_with(graph, isa, |baker| Baker { ways, ..baker })
 }
 
 /// As [`bake`], with halves where they are sooner and `largest`, the largest size of each value that was seen, says that
@@ -125,6 +137,7 @@ impl<'g> Baker<'g> {
             constants,
             at: 0,
             of: Vec::new(),
+            ways: &[],
             halves: None,
             bytes: None,
             twins: Vec::new(),

@@ -86,14 +86,6 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
     const ROWS: usize = 12;
     /// For the error in parts of the sum of the products' sizes.
     const BOUND: f64 = 1e-6;
-    const ACTIVATIONS: [Activation; 6] = [
-        Activation::None,
-        Activation::Relu,
-        Activation::Silu,
-        Activation::HardSwish,
-        Activation::Gelu,
-        Activation::Sigmoid,
-    ];
     const RESIDUALS: [Residual; 3] = [Residual::None, Residual::Before, Residual::After];
     let untouched = -12344.0;
 
@@ -105,7 +97,7 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
     let (mut case, mut worst) = (0, 0f64);
     for ([width, pixels], run) in kernels.isa.tiles().into_iter().zip(kernels.gemm) {
         for (taps, depth) in (1..=TAPS_MAX).flat_map(|taps| (1..=DEPTH_MAX).map(move |depth| (taps, depth))) {
-            let finish = Finish { activation: ACTIVATIONS[case % 6], residual: RESIDUALS[case / 6 % 3] };
+            let finish = Finish { activation: Activation::ALL[case % 6], residual: RESIDUALS[case / 6 % 3] };
             // Odd to the number of finishes, so that each comes with each depth modulo eight.
             case += if depth == DEPTH_MAX { 2 } else { 1 };
 
@@ -145,11 +137,7 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
                         }
                     }
                     let added = f64::from(r[residual_rows[p] * width + lane]);
-                    let wanted = match finish.residual {
-                        Residual::None => activated(finish.activation, sum),
-                        Residual::Before => activated(finish.activation, sum + added),
-                        Residual::After => activated(finish.activation, sum) + added,
-                    };
+                    let wanted = finished(finish, sum, added);
                     let found = f64::from(y[p * stride + lane]);
                     let error = (found - wanted).abs() / (size + 1.0);
                     worst = error.max(worst);
@@ -261,11 +249,7 @@ pub unsafe fn byte_gemm(kernels: &super::Kernels) {
                         Some(scale) => f64::from(number(r[at]) - scale.zero) * f64::from(scale.step),
                         None => f64::from(f32::from_ne_bytes(r[4 * at..4 * at + 4].try_into().unwrap())),
                     };
-                    let wanted = match finish.residual {
-                        Residual::None => activated(finish.activation, sum),
-                        Residual::Before => activated(finish.activation, sum + added),
-                        Residual::After => activated(finish.activation, sum) + added,
-                    };
+                    let wanted = finished(finish, sum, added);
                     let what = || {
                         format!(
                             "{pixels} pixels × {width} lanes, {taps} taps × {quads} quads, {finish:?}: pixel {p} channel {lane}"
@@ -339,6 +323,15 @@ pub unsafe fn byte_rows(kernels: &super::Kernels) {
         for at in 0..count {
             assert_eq!(number(to[at]), rows.iter().map(|row| number(row[at])).max().unwrap());
         }
+    }
+}
+
+/// A sum with its residual and activation, in `f64`.
+pub(super) fn finished(Finish { activation, residual }: Finish, sum: f64, added: f64) -> f64 {
+    match residual {
+        Residual::None => activated(activation, sum),
+        Residual::Before => activated(activation, sum + added),
+        Residual::After => activated(activation, sum) + added,
     }
 }
 

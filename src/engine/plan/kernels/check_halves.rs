@@ -1,7 +1,7 @@
 //! As check.rs, for the kernels on halves.
 
 use super::Tile;
-use super::check::{Guarded, Random, activated};
+use super::check::{Guarded, Random, finished};
 use super::halves::{HALF_MAX, LANES, from_half, to_half};
 use crate::engine::plan::graph::{Activation, Finish, Residual};
 
@@ -66,11 +66,7 @@ pub unsafe fn gemm(kernels: &super::Kernels) {
                         size += product.abs();
                     }
                     let added = f64::from(r[residual_rows[p] * width + lane]);
-                    let wanted = match finish.residual {
-                        Residual::None => activated(finish.activation, sum),
-                        Residual::Before => activated(finish.activation, sum + added),
-                        Residual::After => activated(finish.activation, sum) + added,
-                    };
+                    let wanted = finished(finish, sum, added);
                     let found = y[p * stride + lane];
                     let error = (f64::from(found) - wanted).abs() / size;
                     worst = error.max(worst);

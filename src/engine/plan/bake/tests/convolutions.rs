@@ -11,15 +11,6 @@ use crate::random::Random;
 /// Of the largest result: F(4×4, 3×3) loses three bits.
 const ERROR_MAX: f32 = 2e-5;
 
-const ACTIVATIONS: [Activation; 6] = [
-    Activation::None,
-    Activation::Relu,
-    Activation::Silu,
-    Activation::HardSwish,
-    Activation::Gelu,
-    Activation::Sigmoid,
-];
-
 fn here() -> impl Iterator<Item = &'static Kernels> {
     isa::ALL.iter().filter_map(|isa| kernels::by_name(isa.name)).filter_map(|(table, here)| here.then_some(table))
 }
@@ -100,7 +91,7 @@ fn every_way_to_convolve_agrees_with_its_definition() {
 #[test]
 fn every_finish_agrees_with_its_definition() {
     let mut random = Random::new(12);
-    for activation in ACTIVATIONS {
+    for activation in Activation::ALL {
         for residual in [Residual::None, Residual::Before, Residual::After] {
             let finish = Finish { activation, residual };
             for (channels, groups, kernel) in [(20, 1, 1), (20, 20, 3)] {
@@ -115,7 +106,7 @@ fn every_finish_agrees_with_its_definition() {
 #[test]
 fn winograds_way_agrees_with_its_definition() {
     let mut random = Random::new(13);
-    for (index, activation) in ACTIVATIONS.into_iter().enumerate() {
+    for (index, activation) in Activation::ALL.into_iter().enumerate() {
         for residual in [Residual::None, Residual::Before, Residual::After] {
             // Sides that are whole tiles, and not; channels of a half vector, of a whole one, of more than a panel.
             let (size, channels) = ([[40, 40], [41, 38], [43, 39]][index % 3], [24, 16, 72][(index + 1) % 3]);

@@ -1,8 +1,8 @@
 //! Networks drawn at random, with all products in halves that gain by it: they answer about what the reference answers, and
 //! the same on any number of threads.
 
-use super::bytes::{found, grown, size};
-use super::draft::Draft;
+use super::draft::{Draft, volume};
+use super::layers::{INPUT, drawn, found, size};
 use super::*;
 use crate::engine::plan::kernels::isa;
 
@@ -16,16 +16,10 @@ fn is_conv(step: &Step) -> bool {
 
 /// A network, a picture for it, and the values of all that is computed.
 fn network(seed: u64) -> (Draft, Vec<f32>, Vec<Vec<f32>>) {
-    let mut draft = Draft::new(seed, &[1, 4, 9, 8]);
-    let mut live = vec![draft.graph.input];
-    for _ in 0..8 + draft.below(14) {
-        let value = grown(&mut draft, &live);
-        live.push(value);
-    }
-    let readers = draft.graph.readers();
-    let unread = live.into_iter().filter(|&value| readers[value] == 0);
+    let (mut draft, unread) = drawn(seed);
     // Rows of channels, and a product with weights of each.
     draft.graph.outputs = unread
+        .into_iter()
         .map(|value| {
             let [n, c, h, w] = draft.of(value)[..] else { panic!("no picture") };
             let flat = draft.reshaped(value, &[n, c, h * w]);
@@ -35,7 +29,7 @@ fn network(seed: u64) -> (Draft, Vec<f32>, Vec<Vec<f32>>) {
         })
         .collect();
     draft.graph.sweep();
-    let picture: Vec<f32> = (0..4 * 9 * 8).map(|_| draft.random.uniform(-1.5, 1.5)).collect();
+    let picture: Vec<f32> = (0..volume(&INPUT)).map(|_| draft.random.uniform(-1.5, 1.5)).collect();
     let values = reference::run(&draft.graph, &picture);
     (draft, picture, values)
 }

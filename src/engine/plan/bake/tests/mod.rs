@@ -5,8 +5,11 @@ mod bytes;
 mod convolutions;
 mod draft;
 mod halves;
+mod kinds;
+mod layers;
 
-use draft::{Draft, KINDS, Kind, convolved};
+use draft::Draft;
+use kinds::{KINDS, Kind, convolved};
 
 use super::*;
 use crate::engine::plan::exec::Runner;

@@ -1,5 +1,6 @@
 //! Whole models, lowered and fused, against tract; single operators are in [`operators`].
 
+mod draft;
 mod operators;
 
 use prost::Message;
