@@ -18,7 +18,7 @@ use firstlight::frame::Orientation;
 use firstlight::model::{Model, Request};
 use firstlight::pipeline::telemetry::HealthLimits;
 use firstlight::pipeline::{Parts, Pipeline, Telemetry};
-use firstlight::sink::{JsonLines, Sink, Snapshot, Spool};
+use firstlight::sink::{self, JsonLines, Outcome, Sink, Snapshot, Spool};
 use firstlight::source;
 use support::still::{Still, demo_package};
 
@@ -138,6 +138,21 @@ impl Session for GaugedSession {
     }
 }
 
+/// Holds up its first answer, until every slot of the loop is on its way with a frame in it: on a busy machine the last one
+/// would meet its first frame, and take its memory, thousands of frames later.
+struct Stall {
+    seen: bool,
+}
+
+impl Sink for Stall {
+    fn deliver(&mut self, _: &Outcome<'_>) -> Result<(), sink::Error> {
+        if !std::mem::replace(&mut self.seen, true) {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+}
+
 /// Bytes by which the heap grew and allocations made, between the end of warm-up and `frames` later.
 fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     // The last window, and a few more: the end frees the model.
@@ -152,6 +167,7 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     // By size, not by time: how many segments there are must not depend on how fast the machine is.
     let output = OutputConfig { spool_mb: 1, spool_per_s: 1000.0, spool_interval_s: 3600.0, ..OutputConfig::default() };
     let sinks: Vec<Box<dyn Sink>> = vec![
+        Box::new(Stall { seen: false }),
         Box::new(Snapshot::new(labels(), 80)),
         Box::new(JsonLines::open(dir.path().join("lines").to_str().unwrap(), labels()).unwrap()),
         Box::new(Spool::start(&dir.path().join("spool"), &output, String::new(), labels()).unwrap()),
