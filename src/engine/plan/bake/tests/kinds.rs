@@ -73,10 +73,8 @@ pub fn binary(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
         match draft.below(4) {
             0 | 1 => other[axis] = 1,
             2 if shape[axis] == 1 => {
-                (other[axis], to[axis]) = {
-                    let size = draft.size(5);
-                    (size, size)
-                }
+                other[axis] = draft.size(5);
+                to[axis] = other[axis];
             }
             _ => {}
         }
@@ -256,18 +254,14 @@ fn gather(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
     let (mut from, axis) = (draft.of(x), draft.below(draft.graph.values[x].shape.len()));
     let length = from[axis];
     let (mut at, mut to) = (from.clone(), from.clone());
-    (at[axis], to[axis]) = {
-        let size = draft.size(6);
-        (size, size)
-    };
+    at[axis] = draft.size(6);
+    to[axis] = at[axis];
     for other in (0..from.len()).filter(|&other| other != axis) {
         match draft.below(3) {
             0 => at[other] = 1,
             1 if from[other] == 1 => {
-                (at[other], to[other]) = {
-                    let size = draft.size(4);
-                    (size, size)
-                }
+                at[other] = draft.size(4);
+                to[other] = at[other];
             }
             _ => {}
         }
@@ -333,10 +327,8 @@ fn product(draft: &mut Draft, x: ValueId) -> Option<ValueId> {
         match draft.below(4) {
             0 => other[axis] = 1,
             1 if shape[axis] == 1 => {
-                (other[axis], to[axis]) = {
-                    let size = draft.size(3);
-                    (size, size)
-                }
+                other[axis] = draft.size(3);
+                to[axis] = other[axis];
             }
             _ => {}
         }
