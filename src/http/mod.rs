@@ -10,6 +10,8 @@ mod connection;
 mod device;
 mod metrics;
 mod page;
+mod payload;
+mod reply;
 mod routes;
 mod server;
 mod snapshot;

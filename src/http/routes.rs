@@ -3,29 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http_body_util::Full;
 use hyper::body::{Body, Bytes};
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::connection::BODY_BYTES_MAX;
 use super::device::{self, DeviceAccess};
 use super::metrics;
 use super::page::{FAVICON, Page};
+use super::reply::{Answer, METHODS, NO_STORE, detail, json, preflight, with_type};
 use super::snapshot::{NoPicture, Pictures, Snapshot};
 use crate::pipeline::status::RENDERED_BYTES_MAX;
 use crate::pipeline::telemetry::Telemetry;
-
-const JSON: &str = "application/json";
-/// The methods of every route.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
-/// How long a browser may remember a preflight's answer: Starlette's default, which Roboflow's server uses.
-const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
-/// Live answers are stale as soon as they are sent.
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-
-type Answer = Response<Full<Bytes>>;
 
 /// What this server says of itself on `/info`.
 #[derive(Clone, Debug, Serialize)]
@@ -122,7 +112,7 @@ impl Routes {
     {
         if let Some(peer) = peer.filter(|_| device::is_ours(request.uri().path())) {
             let (status, body) = device::answer(&self.access, peer, request).await;
-            return json(status, body.to_string().into());
+            return json(status, body.to_string());
         }
         self.answer_read(&request).await
     }
@@ -138,7 +128,7 @@ impl Routes {
         match *request.method() {
             // hyper sends the same head and no body for HEAD.
             Method::GET | Method::HEAD => self.get(route, request).await,
-            Method::OPTIONS => preflight(),
+            Method::OPTIONS => preflight(METHODS),
             _ => {
                 let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
                 answer.headers_mut().insert(header::ALLOW, METHODS);
@@ -150,10 +140,10 @@ impl Routes {
     async fn get<B>(&self, route: Route, request: &Request<B>) -> Answer {
         match route {
             Route::Page => self.page(request.headers().get(header::IF_NONE_MATCH)),
-            Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON.into()),
+            Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON),
             Route::Healthz => self.healthz(),
-            Route::Readiness if self.telemetry.frames() > 0 => json(StatusCode::OK, r#"{"status":"ready"}"#.into()),
-            Route::Readiness => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#.into()),
+            Route::Readiness if self.telemetry.frames() > 0 => json(StatusCode::OK, r#"{"status":"ready"}"#),
+            Route::Readiness => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#),
             Route::Info => json(StatusCode::OK, self.info.clone()),
             Route::Status => {
                 let mut buffer = [0; RENDERED_BYTES_MAX];
@@ -162,10 +152,10 @@ impl Routes {
             }
             Route::Metrics => {
                 let text = metrics::render(&self.telemetry, &self.version);
-                with_type(StatusCode::OK, metrics::CONTENT_TYPE, text.into())
+                with_type(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
             Route::Snapshot => self.snapshot().await,
-            Route::Logs => with_type(StatusCode::OK, "text/plain; charset=utf-8", device::log_text().into()),
+            Route::Logs => with_type(StatusCode::OK, "text/plain; charset=utf-8", device::log_text()),
         }
     }
 
@@ -177,11 +167,11 @@ impl Routes {
         }
         let health = self.telemetry.health();
         if health.flowing {
-            return json(StatusCode::OK, r#"{"status":"healthy"}"#.into());
+            return json(StatusCode::OK, r#"{"status":"healthy"}"#);
         }
         let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
         let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
-        json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON").into())
+        json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON"))
     }
 
     async fn snapshot(&self) -> Answer {
@@ -213,37 +203,4 @@ impl Routes {
         answer.headers_mut().extend(headers.map(|(name, value)| (Some(name), value)));
         answer
     }
-}
-
-fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
-}
-
-/// A live JSON answer, for pages of any origin, as Roboflow's server allows by default.
-fn json(status: StatusCode, body: Bytes) -> Answer {
-    let mut answer = with_type(status, JSON, body);
-    let headers = answer.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::CACHE_CONTROL, NO_STORE);
-    answer
-}
-
-/// An error answer, in FastAPI's words where FastAPI has some.
-fn detail(status: StatusCode, body: &'static str) -> Answer {
-    json(status, Bytes::from_static(body.as_bytes()))
-}
-
-fn preflight() -> Answer {
-    let mut answer = json(StatusCode::OK, Bytes::new());
-    let headers = answer.headers_mut();
-    headers.insert(header::ALLOW, METHODS);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
-    answer
 }
