@@ -34,10 +34,11 @@ pub enum Part {
     Precision,
     Sink,
     Http,
+    Tls,
 }
 
 impl Part {
-    const ALL: [Part; 5] = [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http];
+    const ALL: [Part; 6] = [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Tls];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -48,6 +49,7 @@ impl Part {
             Part::Precision => "precision",
             Part::Sink => "sink",
             Part::Http => "http",
+            Part::Tls => "tls",
         }
     }
 
