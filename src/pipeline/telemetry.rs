@@ -36,10 +36,12 @@ pub enum Part {
     Http,
     /// A model for clients cannot be served.
     Serving,
+    Tls,
 }
 
 impl Part {
-    const ALL: [Part; 6] = [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Serving];
+    const ALL: [Part; 7] =
+        [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Serving, Part::Tls];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -51,6 +53,7 @@ impl Part {
             Part::Sink => "sink",
             Part::Http => "http",
             Part::Serving => "serving",
+            Part::Tls => "tls",
         }
     }
 
