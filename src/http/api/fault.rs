@@ -59,6 +59,13 @@ impl Fault {
         Self::Told(Told { status: StatusCode::SERVICE_UNAVAILABLE, message, cause, retry: true })
     }
 
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        match self {
+            Self::Told(told) => Self::Told(Told { status, ..told }),
+            invalid @ Self::Invalid(_) => invalid,
+        }
+    }
+
     pub(super) fn internal(why: impl Display) -> Self {
         Self::told(StatusCode::INTERNAL_SERVER_ERROR, "Internal error.").because(why)
     }
