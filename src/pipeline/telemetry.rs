@@ -34,10 +34,12 @@ pub enum Part {
     Precision,
     Sink,
     Http,
+    /// A model for clients cannot be served.
+    Serving,
 }
 
 impl Part {
-    const ALL: [Part; 5] = [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http];
+    const ALL: [Part; 6] = [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Serving];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -48,6 +50,7 @@ impl Part {
             Part::Precision => "precision",
             Part::Sink => "sink",
             Part::Http => "http",
+            Part::Serving => "serving",
         }
     }
 
