@@ -18,6 +18,7 @@ use smol::Async;
 use smol::io::{AsyncRead, AsyncWrite};
 use smol_hyper::rt::FuturesIo;
 
+use super::door::{Kind, Stream};
 use super::routes::Routes;
 
 /// Connections open at once. A device has a handful of watchers; at about 20 kB each this is a megabyte.
@@ -26,8 +27,8 @@ pub const CONNECTIONS_MAX: usize = 64;
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a request body, else 413. Only an update has one, which has its own bounds; some client libraries send `{}` with a GET.
 pub const BODY_BYTES_MAX: u64 = 1024;
-/// From a request's first byte (or the connection's start) to its last header: ample for a bad radio link, and a
-/// client that sends a byte a second is gone after it.
+/// From a request's first byte (or the connection's start) to its last header, and for the handshake of TLS before:
+/// ample for a bad radio link, and a client that sends a byte a second is gone after it.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 /// Between two requests: twice Prometheus' usual 15 s, so that a scraper keeps its connection.
 pub const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -42,7 +43,7 @@ const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// What a connection is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Waiting for the rest of a request's head.
+    /// Waiting for the rest of a handshake, or of a request's head.
     Head,
     /// Its request is being answered.
     Answer,
@@ -87,9 +88,9 @@ impl Meter {
     }
 }
 
-/// The socket, reporting to the meter.
+/// The stream, reporting to the meter: of TLS what is inside, so that a phase means the same with it and without.
 struct Metered {
-    socket: Async<TcpStream>,
+    socket: Stream,
     meter: Rc<Meter>,
 }
 
@@ -130,29 +131,33 @@ impl AsyncWrite for Metered {
     }
 }
 
-/// A meter and the future that serves `socket` until either side is done with it.
-pub(super) fn serve(socket: Async<TcpStream>, routes: Rc<Routes>) -> (Rc<Meter>, impl Future<Output = ()>) {
+/// A meter and the future that serves `socket`, which came to an address of that `kind`, until either side is done.
+pub(super) fn serve(socket: Async<TcpStream>, kind: Kind, routes: Rc<Routes>) -> (Rc<Meter>, impl Future<Output = ()>) {
     let meter = Rc::new(Meter::new());
     let peer = socket.get_ref().peer_addr().ok();
-    let io = FuturesIo::new(Metered { socket, meter: meter.clone() });
-    let served = meter.clone();
-    let service = service_fn(move |request| {
-        let (routes, meter) = (routes.clone(), served.clone());
-        async move {
-            meter.enter(Phase::Answer);
-            let response = routes.answer(peer, request).await;
-            meter.enter(Phase::Write);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let connection = http1::Builder::new()
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .header_read_timeout(None)
-        // A board without a battery does not know the date, and such a server must not send one (RFC 9110, 6.6.1).
-        .auto_date_header(false)
-        .serve_connection(io, service);
+    let (opened, served) = (meter.clone(), meter.clone());
     let future = async move {
+        let Some(socket) = Stream::open(socket, &kind).await else { return };
+        opened.enter(Phase::Head);
+        let io = FuturesIo::new(Metered { socket, meter: opened });
+        let health_only = matches!(kind, Kind::Health);
+        let service = service_fn(move |request| {
+            let (routes, meter) = (routes.clone(), served.clone());
+            async move {
+                meter.enter(Phase::Answer);
+                let response =
+                    if health_only { routes.answer_health(&request) } else { routes.answer(peer, request).await };
+                meter.enter(Phase::Write);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .header_read_timeout(None)
+            // A board without a battery does not know the date, and such a server must not send one (RFC 9110, 6.6.1).
+            .auto_date_header(false)
+            .serve_connection(io, service);
         // A client that breaks off, sends garbage or is too slow is its own affair: hyper has answered what it could.
         let _ = connection.await;
     };

@@ -8,6 +8,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
+use super::access::{Access, Gate, is_health};
 use super::connection::BODY_BYTES_MAX;
 use super::device::{self, DeviceAccess};
 use super::metrics;
@@ -16,6 +17,9 @@ use super::reply::{Answer, METHODS, NO_STORE, detail, json, preflight, with_type
 use super::snapshot::{NoPicture, Pictures, Snapshot};
 use crate::pipeline::status::RENDERED_BYTES_MAX;
 use crate::pipeline::telemetry::Telemetry;
+
+/// Beside health, whose body is Roboflow's: good inferences so far, for a gate that has no token for the status.
+pub const INFERENCES: HeaderName = HeaderName::from_static("firstlight-inferences");
 
 /// What this server says of itself on `/info`.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +38,7 @@ pub struct Routes {
     info: Bytes,
     page: Page,
     access: DeviceAccess,
+    lock: Access,
 }
 
 impl std::fmt::Debug for Routes {
@@ -91,6 +96,7 @@ impl Routes {
             info: info.into(),
             page: Page::new(),
             access: DeviceAccess::default(),
+            lock: Access::default(),
         }
     }
 
@@ -98,6 +104,13 @@ impl Routes {
     #[must_use]
     pub fn with_access(mut self, access: DeviceAccess) -> Self {
         self.access = access;
+        self
+    }
+
+    /// Locks everything but health to those who bring no token; without this everybody may ask.
+    #[must_use]
+    pub fn with_lock(mut self, lock: Access) -> Self {
+        self.lock = lock;
         self
     }
 
@@ -117,7 +130,28 @@ impl Routes {
         self.answer_read(&request).await
     }
 
+    /// The answer at an address where only health is asked for.
+    pub(super) fn answer_health<B>(&self, request: &Request<B>) -> Answer {
+        let route = Route::of(request.uri().path()).filter(|_| is_health(request.uri().path()));
+        match (route, request.method()) {
+            (None, _) => detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#),
+            (Some(Route::Healthz), &Method::GET | &Method::HEAD) => self.healthz(),
+            (Some(_), &Method::GET | &Method::HEAD) => self.readiness(),
+            (Some(_), &Method::OPTIONS) => preflight(METHODS),
+            (Some(_), _) => method_not_allowed(),
+        }
+    }
+
     async fn answer_read<B: Body>(&self, request: &Request<B>) -> Answer {
+        let refused = match self.lock.check_head(request) {
+            Gate::Pass => None,
+            Gate::Refused(answer) => Some(answer),
+            // What is read here has no body that could bring a key.
+            Gate::NeedsBodyKey => self.lock.check_key(None).err(),
+        };
+        if let Some(refused) = refused {
+            return refused;
+        }
         let Some(route) = Route::of(request.uri().path()) else {
             return detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#);
         };
@@ -129,11 +163,7 @@ impl Routes {
             // hyper sends the same head and no body for HEAD.
             Method::GET | Method::HEAD => self.get(route, request).await,
             Method::OPTIONS => preflight(METHODS),
-            _ => {
-                let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
-                answer.headers_mut().insert(header::ALLOW, METHODS);
-                answer
-            }
+            _ => method_not_allowed(),
         }
     }
 
@@ -142,8 +172,7 @@ impl Routes {
             Route::Page => self.page(request.headers().get(header::IF_NONE_MATCH)),
             Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON),
             Route::Healthz => self.healthz(),
-            Route::Readiness if self.telemetry.frames() > 0 => json(StatusCode::OK, r#"{"status":"ready"}"#),
-            Route::Readiness => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#),
+            Route::Readiness => self.readiness(),
             Route::Info => json(StatusCode::OK, self.info.clone()),
             Route::Status => {
                 let mut buffer = [0; RENDERED_BYTES_MAX];
@@ -166,12 +195,22 @@ impl Routes {
             reason: &'a str,
         }
         let health = self.telemetry.health();
-        if health.flowing {
-            return json(StatusCode::OK, r#"{"status":"healthy"}"#);
+        let mut answer = if health.flowing {
+            json(StatusCode::OK, r#"{"status":"healthy"}"#)
+        } else {
+            let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
+            let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
+            json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON"))
+        };
+        answer.headers_mut().insert(INFERENCES, HeaderValue::from(self.telemetry.frames()));
+        answer
+    }
+
+    fn readiness(&self) -> Answer {
+        if self.telemetry.frames() > 0 {
+            return json(StatusCode::OK, r#"{"status":"ready"}"#);
         }
-        let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
-        let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
-        json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON"))
+        json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#)
     }
 
     async fn snapshot(&self) -> Answer {
@@ -203,4 +242,10 @@ impl Routes {
         answer.headers_mut().extend(headers.map(|(name, value)| (Some(name), value)));
         answer
     }
+}
+
+fn method_not_allowed() -> Answer {
+    let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
+    answer.headers_mut().insert(header::ALLOW, METHODS);
+    answer
 }
