@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use smol::Async;
@@ -19,6 +20,7 @@ use smol::io::{AsyncRead, AsyncWrite};
 use smol_hyper::rt::FuturesIo;
 
 use super::door::{Kind, Stream};
+use super::payload::Payload;
 use super::routes::Routes;
 
 /// Connections open at once. A device has a handful of watchers; at about 20 kB each this is a megabyte.
@@ -49,6 +51,10 @@ enum Phase {
     Answer,
     /// The answer waits for the client to take it.
     Write,
+    /// An answer that comes in pieces is under way and the client takes them.
+    Stream,
+    /// As before, and the client has let a piece lie since then.
+    Stuck,
     /// Nothing asked.
     Idle,
 }
@@ -75,11 +81,27 @@ impl Meter {
         let limit = match self.phase.get() {
             Phase::Head => HEAD_TIME_MAX,
             Phase::Idle => IDLE_TIME_MAX,
-            Phase::Write => WRITE_TIME_MAX,
+            Phase::Write | Phase::Stuck => WRITE_TIME_MAX,
             // Routes bound their own time: only the picture waits for anything, and not for long.
-            Phase::Answer => return false,
+            Phase::Answer | Phase::Stream => return false,
         };
         now.saturating_duration_since(self.since.get()) > limit
+    }
+
+    /// Notes whether the kernel took something of an answer in pieces: each piece starts the client's time anew.
+    fn wrote<T>(&self, written: &Poll<T>) {
+        match (self.phase.get(), written) {
+            (Phase::Stream, Poll::Pending) => self.enter(Phase::Stuck),
+            (Phase::Stuck, Poll::Ready(_)) => self.enter(Phase::Stream),
+            _ => {}
+        }
+    }
+
+    /// An answer in pieces has no more of them: what is left to do is to send the last.
+    fn ended(&self) {
+        if matches!(self.phase.get(), Phase::Stream | Phase::Stuck) {
+            self.enter(Phase::Write);
+        }
     }
 
     /// Since when the client has let us wait for a request; `None` while one is being answered.
@@ -106,7 +128,9 @@ impl AsyncRead for Metered {
 
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.meter.wrote(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -114,7 +138,9 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.meter.wrote(&written);
+        written
     }
 
     /// hyper flushes the socket when its own buffer is empty: then the kernel has the whole answer.
@@ -128,6 +154,40 @@ impl AsyncWrite for Metered {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_close(cx)
+    }
+}
+
+/// The body of an answer, reporting its end to the meter.
+struct Watched {
+    payload: Payload,
+    meter: Rc<Meter>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = ready!(Pin::new(&mut self.payload).poll_frame(cx));
+        if frame.is_none() {
+            self.meter.ended();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.payload.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.payload.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    /// The answer to a HEAD is never asked for a piece.
+    fn drop(&mut self) {
+        self.meter.ended();
     }
 }
 
@@ -147,8 +207,8 @@ pub(super) fn serve(socket: Async<TcpStream>, kind: Kind, routes: Rc<Routes>) ->
                 meter.enter(Phase::Answer);
                 let response =
                     if health_only { routes.answer_health(&request) } else { routes.answer(peer, request).await };
-                meter.enter(Phase::Write);
-                Ok::<_, Infallible>(response)
+                meter.enter(if response.body().is_whole() { Phase::Write } else { Phase::Stream });
+                Ok::<_, Infallible>(response.map(|payload| Watched { payload, meter }))
             }
         });
         let connection = http1::Builder::new()
@@ -171,7 +231,7 @@ mod tests {
     #[test]
     fn each_phase_has_its_own_patience() {
         for (phase, limit) in
-            [(Phase::Head, HEAD_TIME_MAX), (Phase::Idle, IDLE_TIME_MAX), (Phase::Write, WRITE_TIME_MAX)]
+            [(Phase::Head, HEAD_TIME_MAX), (Phase::Idle, IDLE_TIME_MAX), (Phase::Write, WRITE_TIME_MAX), (Phase::Stuck, WRITE_TIME_MAX)]
         {
             let meter = Meter::new();
             meter.enter(phase);
@@ -190,5 +250,21 @@ mod tests {
         assert!(meter.waiting_since().is_none());
         meter.enter(Phase::Write);
         assert!(meter.waiting_since().is_none());
+    }
+
+    #[test]
+    fn an_answer_in_pieces_may_flow_for_ever_but_not_stick() {
+        let (meter, flows, sticks) = (Meter::new(), Poll::Ready(()), Poll::<()>::Pending);
+        meter.enter(Phase::Stream);
+        meter.wrote(&flows);
+        assert!(!meter.overdue(Instant::now() + WRITE_TIME_MAX * 100));
+        assert!(meter.waiting_since().is_none(), "a viewer makes no room for others");
+        meter.wrote(&sticks);
+        let stuck_at = meter.since.get();
+        meter.wrote(&sticks);
+        assert_eq!(meter.since.get(), stuck_at, "counted from the first refusal");
+        assert!(meter.overdue(stuck_at + WRITE_TIME_MAX + SWEEP_EVERY));
+        meter.wrote(&flows);
+        assert!(!meter.overdue(stuck_at + WRITE_TIME_MAX * 100));
     }
 }

@@ -19,6 +19,7 @@ mod reply;
 mod routes;
 mod server;
 mod snapshot;
+mod stream;
 pub mod tls;
 
 pub use hyper::body::Bytes;
@@ -32,6 +33,7 @@ pub use connection::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_
 pub use routes::{INFERENCES, Routes, ServerFacts};
 pub use server::Server;
 pub use snapshot::{ENCODE_TIME_MAX, PICTURE_AGE_MIN, Snapshot};
+pub use stream::VIEWERS_MAX;
 
 use std::io;
 use std::net::SocketAddr;

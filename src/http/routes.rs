@@ -12,9 +12,10 @@ use super::access::{Access, Gate, is_health};
 use super::connection::BODY_BYTES_MAX;
 use super::device::{self, DeviceAccess};
 use super::metrics;
-use super::page::{FAVICON, Page};
+use super::page::{FAVICON, OPENAPI, Page};
 use super::reply::{Answer, METHODS, NO_STORE, detail, json, preflight, with_type};
-use super::snapshot::{NoPicture, Pictures, Snapshot};
+use super::snapshot::{Pictures, Snapshot};
+use super::stream::Live;
 use crate::pipeline::status::RENDERED_BYTES_MAX;
 use crate::pipeline::telemetry::Telemetry;
 
@@ -33,10 +34,12 @@ pub struct ServerFacts {
 /// Everything the routes answer from.
 pub struct Routes {
     telemetry: Arc<Telemetry>,
-    pictures: Pictures,
+    pictures: Arc<Pictures>,
+    live: Live,
     version: String,
     info: Bytes,
     page: Page,
+    docs: Page,
     access: DeviceAccess,
     lock: Access,
 }
@@ -51,6 +54,8 @@ impl std::fmt::Debug for Routes {
 #[derive(Clone, Copy)]
 enum Route {
     Page,
+    Docs,
+    OpenApi,
     Favicon,
     Healthz,
     Readiness,
@@ -58,6 +63,7 @@ enum Route {
     Status,
     Metrics,
     Snapshot,
+    Stream,
     Logs,
 }
 
@@ -65,6 +71,8 @@ impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" => Self::Page,
+            "/docs" => Self::Docs,
+            "/openapi.json" => Self::OpenApi,
             "/favicon.ico" => Self::Favicon,
             "/healthz" => Self::Healthz,
             "/readiness" => Self::Readiness,
@@ -72,6 +80,7 @@ impl Route {
             "/status" => Self::Status,
             "/metrics" => Self::Metrics,
             "/snapshot.jpg" => Self::Snapshot,
+            "/stream.mjpeg" => Self::Stream,
             "/logs" => Self::Logs,
             _ => return None,
         })
@@ -89,12 +98,15 @@ impl Routes {
             facts: &'a ServerFacts,
         }
         let info = serde_json::to_vec(&Info { name: "Firstlight", facts: &facts }).expect("strings are JSON");
+        let pictures = Arc::new(Pictures::new(snapshot));
         Self {
             telemetry,
-            pictures: Pictures::new(snapshot),
+            live: Live::new(pictures.clone()),
+            pictures,
             version: facts.version,
             info: info.into(),
-            page: Page::new(),
+            page: Page::main(),
+            docs: Page::docs(),
             access: DeviceAccess::default(),
             lock: Access::default(),
         }
@@ -118,7 +130,7 @@ impl Routes {
         &self.telemetry
     }
 
-    /// The answer to one request of `peer`. Waits for nothing but, on `/snapshot.jpg`, the encoder, and for an update.
+    /// The answer to one request of `peer`. Waits for nothing but the encoder, where a picture is asked for, and for an update.
     pub(super) async fn answer<B>(&self, peer: Option<SocketAddr>, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
@@ -169,7 +181,9 @@ impl Routes {
 
     async fn get<B>(&self, route: Route, request: &Request<B>) -> Answer {
         match route {
-            Route::Page => self.page(request.headers().get(header::IF_NONE_MATCH)),
+            Route::Page => self.page.answer(request.headers().get(header::IF_NONE_MATCH)),
+            Route::Docs => self.docs.answer(request.headers().get(header::IF_NONE_MATCH)),
+            Route::OpenApi => json(StatusCode::OK, OPENAPI),
             Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON),
             Route::Healthz => self.healthz(),
             Route::Readiness => self.readiness(),
@@ -184,6 +198,7 @@ impl Routes {
                 with_type(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
             Route::Snapshot => self.snapshot().await,
+            Route::Stream => self.live.answer().await,
             Route::Logs => with_type(StatusCode::OK, "text/plain; charset=utf-8", device::log_text()),
         }
     }
@@ -214,33 +229,14 @@ impl Routes {
     }
 
     async fn snapshot(&self) -> Answer {
-        let missing = match self.pictures.newest().await {
-            Ok(jpeg) => {
-                let mut answer = with_type(StatusCode::OK, "image/jpeg", jpeg);
+        match self.pictures.newest().await {
+            Ok(picture) => {
+                let mut answer = with_type(StatusCode::OK, "image/jpeg", picture.jpeg);
                 answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-                return answer;
+                answer
             }
-            Err(NoPicture::NotYet) => r#"{"message":"no picture yet: no frame has been inferred"}"#,
-            Err(NoPicture::Late) => r#"{"message":"no picture: the encoder takes too long"}"#,
-            Err(NoPicture::Broken) => r#"{"message":"no picture: the encoder failed"}"#,
-        };
-        detail(StatusCode::SERVICE_UNAVAILABLE, missing)
-    }
-
-    fn page(&self, known: Option<&HeaderValue>) -> Answer {
-        let unchanged = known == Some(&self.page.etag);
-        let (status, body) =
-            if unchanged { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, self.page.html.clone()) };
-        let mut answer = with_type(status, "text/html; charset=utf-8", body);
-        let headers: [(HeaderName, HeaderValue); 4] = [
-            (header::CONTENT_SECURITY_POLICY, self.page.content_security_policy.clone()),
-            (header::ETAG, self.page.etag.clone()),
-            // To be asked for each time: after an update of the device nobody should look at the old page.
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        ];
-        answer.headers_mut().extend(headers.map(|(name, value)| (Some(name), value)));
-        answer
+            Err(missing) => missing.answer(),
+        }
     }
 }
 
