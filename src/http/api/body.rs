@@ -39,6 +39,14 @@ pub(super) struct Whole {
     _share: Share,
 }
 
+#[cfg(test)]
+impl Whole {
+    /// A body that counts nowhere.
+    pub(super) fn of(bytes: Bytes) -> Self {
+        Self { bytes, _share: Share { taken: Arc::default(), bytes: 0 } }
+    }
+}
+
 /// A part of the memory for all bodies.
 #[derive(Debug)]
 struct Share {
@@ -212,7 +220,9 @@ mod tests {
     /// A body in pieces of `piece` bytes.
     fn pieces(piece: usize, count: usize) -> impl Body<Data = Bytes> + Unpin {
         let piece = Bytes::from(vec![7; piece]);
-        StreamBody::new(stream::iter((0..count).map(move |_| Ok::<_, std::convert::Infallible>(Frame::data(piece.clone())))))
+        StreamBody::new(stream::iter(
+            (0..count).map(move |_| Ok::<_, std::convert::Infallible>(Frame::data(piece.clone()))),
+        ))
     }
 
     #[test]

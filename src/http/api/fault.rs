@@ -83,9 +83,7 @@ impl Fault {
                 }
                 answer
             }
-            Self::Invalid(problems) => {
-                reply(StatusCode::UNPROCESSABLE_ENTITY, json!({"detail": problems}).to_string())
-            }
+            Self::Invalid(problems) => reply(StatusCode::UNPROCESSABLE_ENTITY, json!({"detail": problems}).to_string()),
         }
     }
 }

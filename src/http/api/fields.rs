@@ -11,6 +11,8 @@ use super::json::{self, Json, Members};
 use super::lax::{Null, Reader};
 use crate::model::{MaskDecodeMode, MaskFormat, Request};
 
+/// Bytes of a request's own id; Roboflow's is a UUID.
+const ID_BYTES_MAX: usize = 256;
 /// Widest line that is drawn, pixels: wider than any picture of use.
 const STROKE_MAX: i64 = 100;
 
@@ -39,22 +41,12 @@ pub(super) enum Images<'a> {
     Many(Vec<Image<'a>>),
 }
 
-impl<'a> Images<'a> {
-    pub(super) fn all(&self) -> &[Image<'a>] {
-        match self {
-            Self::One(image) => std::slice::from_ref(image),
-            Self::Many(images) => images,
-        }
-    }
-}
-
 /// What is asked of a model, besides the images.
 #[derive(Debug, Default)]
 pub(super) struct Wishes<'a> {
     pub model_id: Cow<'a, str>,
     /// The client's name for the request; ours where it gives none.
     pub id: Option<Cow<'a, str>>,
-    pub api_key: Option<Cow<'a, str>>,
     /// Whether the answer has the picture with the predictions drawn.
     pub visualize: bool,
     /// Key points below it are left out.
@@ -72,8 +64,13 @@ pub(super) fn members<'a>(
     if body.is_empty() {
         return Err(Fault::Invalid(vec![Problem::missing(root())]));
     }
-    let no_object =
-        || Problem::new("model_attributes_type", root(), "Input should be a valid dictionary or object to extract fields from");
+    let no_object = || {
+        Problem::new(
+            "model_attributes_type",
+            root(),
+            "Input should be a valid dictionary or object to extract fields from",
+        )
+    };
     if !content_type.is_none_or(is_json) {
         let ctx = json!({"hint": "declare the body by `content-type: application/json`"});
         return Err(Fault::Invalid(vec![Problem { ctx: Some(ctx), ..no_object() }]));
@@ -86,7 +83,10 @@ pub(super) fn members<'a>(
             let problem = if invalid.too_large {
                 Problem::new("too_long", root(), invalid.why)
             } else {
-                Problem { ctx: Some(json!({"error": invalid.why})), ..Problem::new("json_invalid", at, "JSON decode error") }
+                Problem {
+                    ctx: Some(json!({"error": invalid.why})),
+                    ..Problem::new("json_invalid", at, "JSON decode error")
+                }
             };
             Err(Fault::Invalid(vec![problem]))
         }
@@ -157,13 +157,17 @@ impl Kind {
     }
 
     /// Reads a body.
-    pub(super) fn read<'a>(self, content_type: Option<&str>, body: &'a [u8]) -> Result<(Wishes<'a>, Images<'a>), Fault> {
+    pub(super) fn read<'a>(
+        self,
+        content_type: Option<&str>,
+        body: &'a [u8],
+    ) -> Result<(Wishes<'a>, Images<'a>), Fault> {
         let fields = self.fields();
         let keep = |name: &str| fields.iter().any(|group| group.contains(&name));
         let mut reader = Reader::new(members(content_type, body, &keep)?, "body");
         let read = &mut reader;
-        let id = read.text("id", Null::Refused);
-        let api_key = read.text("api_key", Null::Allowed);
+        let id = id(read);
+        read.text("api_key", Null::Allowed);
         bookkeeping(read);
         let model_id = read.require("model_id").and_then(|value| model_id(read, value));
         read.text("model_type", Null::Allowed);
@@ -173,7 +177,7 @@ impl Kind {
         let (visualize, keypoint_confidence) = self.read_own(read, &mut request);
         match (model_id, images) {
             (Some(model_id), Some(images)) if reader.problems.is_empty() => {
-                Ok((Wishes { model_id, id, api_key, visualize, keypoint_confidence, request }, images))
+                Ok((Wishes { model_id, id, visualize, keypoint_confidence, request }, images))
             }
             _ => Err(Fault::Invalid(reader.problems)),
         }
@@ -209,6 +213,16 @@ fn bookkeeping(read: &mut Reader<'_>) {
         read.text(name, Null::Allowed);
     }
     read.flag("disable_model_monitoring", Null::Allowed);
+}
+
+/// The client's name for the request, which every image's answer repeats.
+fn id<'a>(read: &mut Reader<'a>) -> Option<Cow<'a, str>> {
+    let id = read.text("id", Null::Refused)?;
+    if id.len() > ID_BYTES_MAX {
+        let words = format!("String should have at most {ID_BYTES_MAX} characters");
+        read.problems.push(Problem::new("string_too_long", read.at("id"), words));
+    }
+    Some(id)
 }
 
 fn model_id<'a>(read: &mut Reader<'a>, value: Json<'a>) -> Option<Cow<'a, str>> {
@@ -346,6 +360,13 @@ mod tests {
         kind.read(Some("application/json"), body.as_bytes())
     }
 
+    fn all<'i, 'a>(images: &'i Images<'a>) -> &'i [Image<'a>] {
+        match images {
+            Images::One(image) => std::slice::from_ref(image),
+            Images::Many(images) => images,
+        }
+    }
+
     fn problems(kind: Kind, body: &str) -> serde_json::Value {
         match read(kind, body) {
             Err(Fault::Invalid(problems)) => serde_json::to_value(problems).unwrap(),
@@ -357,7 +378,7 @@ mod tests {
     fn every_field_comes_through_on_the_routes_that_have_it() {
         let (wishes, images) = read(Kind::InstanceSegmentation, FULL).unwrap();
         assert_eq!((&*wishes.model_id, wishes.id.as_deref(), wishes.visualize), ("parts/1", Some("abc"), true));
-        let kinds: Vec<&str> = images.all().iter().map(|image| &*image.kind).collect();
+        let kinds: Vec<&str> = all(&images).iter().map(|image| &*image.kind).collect();
         assert_eq!(kinds, ["base64", "URL"]);
         let expected = Request {
             confidence: Some(Confidence::Number(0.25)),
@@ -393,7 +414,7 @@ mod tests {
         let words = r#"{"model_id": "a/1", "image": [], "confidence": "best", "iou_threshold": null}"#;
         let (wishes, images) = read(Kind::Detection, words).unwrap();
         assert_eq!(wishes.request.confidence, Some(Confidence::Word(ConfidenceWord::Best)));
-        assert!(images.all().is_empty());
+        assert!(all(&images).is_empty());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn name_model(answer: &mut Answer, id: &str, loaded_in: Option<Durati
 }
 
 /// What every answer says.
-pub(super) fn stamp(headers: &mut HeaderMap) {
+pub(in crate::http) fn stamp(headers: &mut HeaderMap) {
     let mut id = [0; uuid::fmt::Simple::LENGTH];
     let id = uuid::Uuid::new_v4().simple().encode_lower(&mut id);
     if let Ok(id) = HeaderValue::from_str(id) {

@@ -31,7 +31,7 @@ const MALFORMED: &str = "Malformed base64 input image.";
 /// Reads images; the buffers stay from request to request.
 #[derive(Debug)]
 pub(super) struct Reader<'d> {
-    /// Directories whose files may be named, canonical.
+    /// Directories whose files may be named.
     pub dirs: &'d [PathBuf],
     pub orientation: Orientation,
 }
@@ -102,6 +102,8 @@ pub(super) fn no_numpy() -> Fault {
 
 /// A regular file that lies below one of `dirs` after all links are followed.
 fn open_below(dirs: &[PathBuf], path: &Path) -> Option<File> {
+    // Each time anew: a data partition may be mounted later than this starts.
+    let dirs: Vec<PathBuf> = dirs.iter().filter_map(|dir| dir.canonicalize().ok()).collect();
     let is_below = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
     let path = path.canonicalize().ok().filter(|path| is_below(path) && path.is_file())?;
     // Not to wait for a pipe's other end, should the file have become one.

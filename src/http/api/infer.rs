@@ -9,11 +9,12 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::StatusCode;
 use serde::Serialize;
 
-use super::Api;
 use super::fault::Fault;
 use super::fields::{Image, Images, Kind, Wishes};
 use super::head;
 use super::image::Reader;
+use super::{Api, Call};
+use crate::cache::aliases;
 use crate::frame::{Frame, encode_jpeg};
 use crate::http::reply::{Answer, json, with_type};
 use crate::model::{self, Annotator, Predictions, ResolvedModel, Shape, Span};
@@ -61,8 +62,8 @@ pub(super) struct Order<'a> {
 }
 
 /// Answers a `POST /infer/…`.
-pub(super) fn answer(api: &Api, kind: Kind, path: &str, content_type: Option<&str>, body: &[u8], by: Instant) -> Answer {
-    let (wishes, images) = match kind.read(content_type, body) {
+pub(super) fn answer(api: &Api, kind: Kind, call: &Call) -> Answer {
+    let (wishes, images) = match kind.read(call.content_type.as_deref(), call.body()) {
         Ok(read) => read,
         Err(fault) => return fault.into_answer(),
     };
@@ -70,31 +71,28 @@ pub(super) fn answer(api: &Api, kind: Kind, path: &str, content_type: Option<&st
         Images::One(image) => (vec![Input::Described(image)], false),
         Images::Many(images) => (images.into_iter().map(Input::Described).collect(), true),
     };
-    fulfil(api, path, by, &Order { wishes, inputs, list, form: Form::Json })
+    fulfil(api, call, &Order { wishes, inputs, list, form: Form::Json })
 }
 
 /// Answers a request that was read.
-pub(super) fn fulfil(api: &Api, path: &str, by: Instant, order: &Order<'_>) -> Answer {
-    if let Err(refused) = api.admit(order.wishes.api_key.as_deref()) {
-        return refused;
-    }
+pub(super) fn fulfil(api: &Api, call: &Call, order: &Order<'_>) -> Answer {
     let mut loaded_in = None;
-    let answer = lease(api, path, by, order).and_then(|mut lease| {
+    let answer = lease(api, call, order).and_then(|mut lease| {
         loaded_in = lease.loaded_in();
         infer(api, &mut lease, order).inspect_err(|_| api.models.note_error(lease.id()))
     });
     let mut answer = answer.unwrap_or_else(Fault::into_answer);
-    head::name_model(&mut answer, &order.wishes.model_id, loaded_in);
+    head::name_model(&mut answer, aliases::resolve(&order.wishes.model_id), loaded_in);
     answer
 }
 
-fn lease(api: &Api, path: &str, by: Instant, order: &Order<'_>) -> Result<Lease, Fault> {
+fn lease(api: &Api, call: &Call, order: &Order<'_>) -> Result<Lease, Fault> {
     let count = order.inputs.len();
     if count > IMAGES_MAX {
         let why = format_args!("{count} images in one request; at most {IMAGES_MAX} are taken.");
         return Err(Fault::image(why, None));
     }
-    api.lease(&order.wishes.model_id, path, by)
+    api.lease(&order.wishes.model_id, &call.path, call.by)
 }
 
 /// Buffers that go from request to request.

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Deserialize, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Values in the fields that are read: 64 images take 200, a class filter of all classes of the largest models 2,000.
 const VALUES_MAX: usize = 20_000;

@@ -88,6 +88,17 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A text that must be there.
+    pub(super) fn required_text(&mut self, name: &'static str) -> Option<Cow<'a, str>> {
+        match self.require(name)? {
+            Json::Text(text) => Some(text),
+            _ => {
+                self.problems.push(Problem::new("string_type", self.at(name), "Input should be a valid string"));
+                None
+            }
+        }
+    }
+
     /// A count: an integer that is not negative.
     pub(super) fn count(&mut self, name: &'static str, null: Null) -> Option<usize> {
         let refusal = ("greater_than_equal", "Input should be greater than or equal to 0");
@@ -191,14 +202,17 @@ fn integer(value: &Json<'_>) -> Result<i64, Refusal> {
             Err(("int_from_float", "Input should be a valid integer, got a number with a fractional part"))
         }
         Json::Number(number) if number.abs() <= EXACT => Ok(*number as i64),
-        Json::Number(_) => Err(("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")),
+        Json::Number(_) => {
+            Err(("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size"))
+        }
         Json::Text(text) => {
             let text = text.trim();
             // As pydantic does, "3.00" is 3.
             let whole = text.split_once('.').filter(|(_, zeros)| zeros.bytes().all(|byte| byte == b'0'));
-            whole.map_or(text, |(whole, _)| whole).parse().map_err(|_| {
-                ("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
-            })
+            whole
+                .map_or(text, |(whole, _)| whole)
+                .parse()
+                .map_err(|_| ("int_parsing", "Input should be a valid integer, unable to parse string as an integer"))
         }
         _ => Err(("int_type", "Input should be a valid integer")),
     }

@@ -2,18 +2,18 @@
 //! the query, the image as base64 text or as the part `file` of a form.
 
 use std::borrow::Cow;
-use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
 
-use super::Api;
 use super::fault::Fault;
 use super::fields::{Wishes, masks, preprocessing, stroke};
 use super::image::{no_numpy, no_url};
 use super::infer::{self, Form, Input, Order};
+use super::json::Json;
 use super::lax::{Null, Reader};
-use super::query;
+use super::{Api, Call};
+use crate::http::query;
 use crate::http::reply::Answer;
 use crate::model::{Confidence, Request};
 
@@ -21,18 +21,6 @@ use crate::model::{Confidence, Request};
 const CONFIDENCE_MIN: f64 = 0.01;
 /// Parts of a form that are looked at for the one named `file`.
 const PARTS_MAX: usize = 64;
-
-/// What a client asks for here.
-#[derive(Debug)]
-pub(super) struct Call<'a> {
-    /// `project/version`.
-    pub model_id: &'a str,
-    /// As the client wrote it, for the books.
-    pub path: &'a str,
-    pub query: &'a str,
-    pub content_type: Option<&'a str>,
-    pub body: &'a Bytes,
-}
 
 /// What a query says.
 #[derive(Debug)]
@@ -52,38 +40,42 @@ fn is_form(content_type: Option<&str>) -> Result<bool, Fault> {
     Ok(content_type.to_ascii_lowercase().contains("multipart/form-data"))
 }
 
-/// Answers a call. Runs on a worker.
-pub(super) fn answer(api: &Api, call: &Call<'_>, by: Instant) -> Answer {
-    match read(call) {
+/// Answers for the model of a path. Runs on a worker.
+pub(super) fn answer(api: &Api, call: &Call, id: &str) -> Answer {
+    match read(id, call) {
         Ok((asked, file)) => {
             let Asked { wishes, form, .. } = asked;
             let input = match &file {
                 Some(file) => Input::Encoded(file),
-                None => Input::Base64(call.body),
+                None => Input::Base64(call.body()),
             };
-            infer::fulfil(api, call.path, by, &Order { wishes, inputs: vec![input], list: false, form })
+            infer::fulfil(api, call, &Order { wishes, inputs: vec![input], list: false, form })
         }
         Err(fault) => fault.into_answer(),
     }
 }
 
 /// The query, and the file of a form.
-fn read<'a>(call: &Call<'a>) -> Result<(Asked<'a>, Option<Bytes>), Fault> {
-    let asked = wishes(call.model_id, call.query)?;
+fn read<'a>(id: &'a str, call: &Call) -> Result<(Asked<'a>, Option<Bytes>), Fault> {
+    let asked = wishes(id, &call.query)?;
     if asked.url {
         return Err(no_url());
     }
-    let form = is_form(call.content_type)?;
+    let content_type = call.content_type.as_deref();
+    let form = is_form(content_type)?;
     if asked.numpy && !form {
         return Err(no_numpy());
     }
-    let file = if form { Some(file_of(call.content_type.unwrap_or_default(), call.body)?) } else { None };
-    if file.is_none() && looks_encoded(call.body) {
+    if form {
+        let file = file_of(content_type.unwrap_or_default(), call.body())?;
+        return Ok((asked, Some(file)));
+    }
+    if looks_encoded(call.body()) {
         let why = "Invalid base64 input: the body is an image file as it is.";
         let advice = "send it as base64 text, or as a form's part named `file`";
         return Err(Fault::image(why, Some(advice.into())));
     }
-    Ok((asked, file))
+    Ok((asked, None))
 }
 
 /// Whether a body begins as a picture's file does, which base64 text cannot.
@@ -92,11 +84,11 @@ fn looks_encoded(body: &[u8]) -> bool {
     BEGINNINGS.iter().any(|beginning| body.starts_with(beginning)) && !body.is_ascii()
 }
 
-fn wishes<'a>(model_id: &'a str, text: &'a str) -> Result<Asked<'a>, Fault> {
-    let mut reader = Reader::new(query::members(text), "query");
+fn wishes<'a>(model_id: &'a str, text: &str) -> Result<Asked<'a>, Fault> {
+    let members = query::pairs(text).map(|(name, value)| (name.into(), Json::Text(value.into()))).collect();
+    let mut reader = Reader::new(members, "query");
     let read = &mut reader;
     let mut request = Request::default();
-    let api_key = read.text("api_key", Null::Refused);
     request.confidence = read.confidence("confidence").map(|confidence| match confidence {
         Confidence::Number(number) => Confidence::Number(fraction(number).max(CONFIDENCE_MIN)),
         word @ Confidence::Word(_) => word,
@@ -120,7 +112,7 @@ fn wishes<'a>(model_id: &'a str, text: &'a str) -> Result<Asked<'a>, Fault> {
     }
     let visualize = matches!(&*format, "image" | "image_and_json");
     let form = if format == "image" { Form::Jpeg } else { Form::Json };
-    let wishes = Wishes { model_id: model_id.into(), id: None, api_key, visualize, keypoint_confidence, request };
+    let wishes = Wishes { model_id: model_id.into(), id: None, visualize, keypoint_confidence, request };
     Ok(Asked { wishes, form, url, numpy })
 }
 
@@ -138,7 +130,7 @@ fn file_of(content_type: &str, body: &Bytes) -> Result<Bytes, Fault> {
     let whole = smol::stream::once(Ok::<_, std::convert::Infallible>(body.clone()));
     let mut form = multer::Multipart::new(whole, boundary);
     // All of it is here: nothing waits.
-    smol::block_on(async {
+    smol::future::block_on(async {
         for _ in 0..PARTS_MAX {
             match form.next_field().await.map_err(broken)? {
                 None => break,
@@ -152,12 +144,26 @@ fn file_of(content_type: &str, body: &Bytes) -> Result<Bytes, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use super::super::body::Whole;
     use super::*;
     use crate::model::{ConfidenceWord, MaskDecodeMode, MaskFormat};
     use crate::random::Random;
 
-    fn call<'a>(query: &'a str, content_type: Option<&'a str>, body: &'a Bytes) -> Call<'a> {
-        Call { model_id: "parts/1", path: "/parts/1", query, content_type, body }
+    fn call(query: &str, content_type: Option<&str>, body: &Bytes) -> Call {
+        Call {
+            path: "/parts/1".into(),
+            query: query.into(),
+            content_type: content_type.map(str::to_owned),
+            body: Some(Whole::of(body.clone())),
+            lock: None,
+            by: Instant::now(),
+        }
+    }
+
+    fn read<'a>(call: &Call) -> Result<(Asked<'a>, Option<Bytes>), Fault> {
+        super::read("parts/1", call)
     }
 
     fn told(result: Result<(Asked<'_>, Option<Bytes>), Fault>) -> (u16, serde_json::Value) {
@@ -197,7 +203,7 @@ mod tests {
             ..Request::default()
         };
         assert_eq!((asked.wishes.request, asked.form), (expected, Form::Jpeg));
-        assert_eq!((asked.wishes.api_key.as_deref(), asked.wishes.keypoint_confidence), (Some("k"), 0.2));
+        assert_eq!(asked.wishes.keypoint_confidence, 0.2);
         let confidence = |query: &'static str| wishes("a/1", query).unwrap().wishes.request.confidence;
         assert_eq!(confidence("confidence=0"), Some(Confidence::Number(CONFIDENCE_MIN)));
         assert_eq!(confidence("confidence=best"), Some(Confidence::Word(ConfidenceWord::Best)));
@@ -219,7 +225,7 @@ mod tests {
         }
         let file = read(&call("", Some(FORM), &form("file"))).unwrap().1;
         assert_eq!(file.as_deref(), Some(&b"\x7fimage"[..]));
-        let message = |call: &Call<'_>| {
+        let message = |call: &Call| {
             let (status, body) = told(read(call));
             assert_eq!(status, 400);
             body["message"].as_str().unwrap().to_owned()
