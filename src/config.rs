@@ -238,7 +238,7 @@ impl Config {
             }
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
-        if let Some((key, found, expected)) = self.device.fault().or_else(|| self.serving.fault()).or_else(http) {
+        if let Some((key, found, expected)) = self.device.fault().or_else(http).or_else(|| self.serving.fault()) {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {

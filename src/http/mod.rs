@@ -7,6 +7,7 @@
 //! May not know: engines, sources, sinks. The last picture comes through the [`Snapshot`] trait.
 
 mod access;
+mod api;
 mod client;
 mod connection;
 mod device;
@@ -25,6 +26,7 @@ pub mod tls;
 pub use hyper::body::Bytes;
 
 pub use access::{Access, SHUT};
+pub use api::{Api, IMAGES_MAX, REQUEST_BYTES_MAX, REQUESTS_BYTES_MAX, TURN_TIME_MAX};
 pub use client::get;
 pub use device::DeviceAccess;
 pub use door::{Door, Kind};

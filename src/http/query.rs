@@ -1,14 +1,20 @@
-//! The part of a request's address behind the question mark.
+//! The path and the query of a request's address, decoded.
 
 /// The pairs of a query, decoded: `%41` is a byte, `+` a space, and what is no UTF-8 becomes U+FFFD.
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
+        (decode(name, b' '), decode(value, b' '))
     })
 }
 
-fn decode(text: &str) -> String {
+/// A path, decoded: as a query, but a `+` is a `+`.
+pub(super) fn path(path: &str) -> String {
+    decode(path, b'+')
+}
+
+/// Undoes escapes; `plus` is what a `+` stands for.
+fn decode(text: &str, plus: u8) -> String {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let (bytes, mut at) = (text.as_bytes(), 0);
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -16,7 +22,7 @@ fn decode(text: &str) -> String {
         let escaped = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2))).filter(|_| *byte == b'%');
         let (byte, taken) = match (escaped.map(|(high, low)| u8::try_from(high * 16 + low)), *byte) {
             (Some(Ok(byte)), _) => (byte, 3),
-            (_, b'+') => (b' ', 1),
+            (_, b'+') => (plus, 1),
             (_, byte) => (byte, 1),
         };
         decoded.push(byte);
@@ -38,5 +44,13 @@ mod tests {
         assert_eq!(all("a=%&b=%4&c=%zz&d=é"), [pair("a", "%"), pair("b", "%4"), pair("c", "%zz"), pair("d", "é")]);
         assert_eq!(all("a=%ff%C3%A9"), [pair("a", "\u{fffd}é")]);
         assert!(all("").is_empty());
+    }
+
+    #[test]
+    fn a_plus_in_a_path_is_one() {
+        for (raw, decoded) in [("/a+b/1", "/a+b/1"), ("/a%20b/%31", "/a b/1"), ("/..%2fx", "/../x"), ("/%2525", "/%25")]
+        {
+            assert_eq!(path(raw), decoded);
+        }
     }
 }

@@ -41,6 +41,13 @@ pub(super) fn detail(status: StatusCode, body: &'static str) -> Answer {
     json(status, Bytes::from_static(body.as_bytes()))
 }
 
+/// FastAPI's 405, with the `methods` that the path has.
+pub(super) fn method_not_allowed(methods: HeaderValue) -> Answer {
+    let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
+    answer.headers_mut().insert(header::ALLOW, methods);
+    answer
+}
+
 /// The answer to a browser that asks which `methods` a page of another origin may use.
 pub(super) fn preflight(methods: HeaderValue) -> Answer {
     let mut answer = json(StatusCode::OK, Bytes::new());

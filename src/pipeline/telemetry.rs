@@ -34,14 +34,14 @@ pub enum Part {
     Precision,
     Sink,
     Http,
+    Tls,
     /// A model for clients cannot be served.
     Serving,
-    Tls,
 }
 
 impl Part {
     const ALL: [Part; 7] =
-        [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Serving, Part::Tls];
+        [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Tls, Part::Serving];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -52,8 +52,8 @@ impl Part {
             Part::Precision => "precision",
             Part::Sink => "sink",
             Part::Http => "http",
-            Part::Serving => "serving",
             Part::Tls => "tls",
+            Part::Serving => "serving",
         }
     }
 
