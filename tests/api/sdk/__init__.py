@@ -1,5 +1,6 @@
 """What the parts of tests/api/sdk.py share: a client, the models, and what their answers must be."""
 import shutil
+import time
 
 from inference_sdk import InferenceConfiguration, InferenceHTTPClient
 from inference_sdk.http.errors import HTTPCallErrorError
@@ -57,3 +58,15 @@ def refused(call, status, *words):
 
 def ids(registered):
     return [model.model_id for model in registered.models]
+
+
+def eventually(seconds, call):
+    """Calls until the server answers well."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except (HTTPCallErrorError, Failed):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)

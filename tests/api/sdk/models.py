@@ -2,7 +2,7 @@
 from pathlib import Path
 
 import requests
-from sdk import ALIAS, ALIASED, PARTS, ids, refused
+from sdk import ALIAS, ALIASED, PARTS, eventually, ids, refused
 from served import expect
 
 MISSING = "no-such-model/7"
@@ -100,7 +100,7 @@ def uncached(bench):
 
 
 def uncached_file(bench):
-    """A package that lacks a file is a 503 that names the file."""
+    """A package that lacks a file is a 503 that names the file, and works once the file has come."""
     package = bench.ground.cache / "half-model/1"
     bench.ground.parts("half-model/1")
     weights = package / "weights.onnx"
@@ -109,7 +109,9 @@ def uncached_file(bench):
         refused(lambda: bench.client().load_model("half-model/1"), 503, "half-model/1", str(package), "weights.onnx")
     finally:
         (package / "elsewhere").rename(weights)
-    bench.same(bench.client().infer(bench.picture, "half-model/1"), "half-model/1", bench.picture)
+    # What could not be loaded is not tried again at once; a few seconds later it is.
+    answer = eventually(15, lambda: bench.client().infer(bench.picture, "half-model/1"))
+    bench.same(answer, "half-model/1", bench.picture)
 
 
 def broken(bench):
@@ -117,7 +119,9 @@ def broken(bench):
     bench.ground.parts("broken-model/1")
     weights = bench.ground.cache / "broken-model/1/weights.onnx"
     weights.write_bytes(weights.read_bytes()[:1000])
-    refused(lambda: bench.client().load_model("broken-model/1"), 500, "broken-model/1")
+    refused(lambda: bench.client().load_model("broken-model/1"), 500, "Model package is broken.")
+    answer = bench.served.post("/model/add", {"model_id": "broken-model/1"})
+    expect(answer.status == 500 and str(weights) in answer.json()["cause"], f"{answer}")
     expect(weights.stat().st_size == 1000, "the weights are gone")
 
 
