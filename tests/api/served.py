@@ -141,12 +141,12 @@ class Ground:
         kind = json.loads((demo / "model_type.json").read_text())
         (package / "model_type.json").write_text(json.dumps({**kind, "model_id": model_id}))
 
-    def golden(self, layout, ids):
+    def golden(self, layout, ids, root=GOLDEN):
         if not ids:
             return
         tool = GOLDEN / "tools/assemble_cache.py"
         done = subprocess.run(
-            [sys.executable, tool, "--root", GOLDEN, "--out", self.cache, "--layout", layout, *ids],
+            [sys.executable, tool, "--root", root, "--out", self.cache, "--layout", layout, *ids],
             capture_output=True, text=True, check=False)
         expect(f"{len(ids)} model directories written" in done.stdout, f"{tool}: {done.stdout}{done.stderr}")
 
