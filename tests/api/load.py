@@ -8,7 +8,8 @@ queue: N clients without pause, W workers, a mean service time S. The server the
 Little's law a client waits R = N/X = N·S/W for each. S is measured from outside just before, by as many clients as
 there are workers: then nobody queues, so the mean time of an answer is S, with the clients' and the camera's share of
 the machine in it. (It does not matter whether W is guessed right: fewer or more clients in the measurement change S
-and W alike, as long as they keep the server busy.) The slowest hundredth may take twice R.
+and W alike, as long as they keep the server busy.) Where that R is more than N/X with the X of the crowd itself, the
+latter holds. The slowest hundredth may take twice R.
 """
 import asyncio
 import json
@@ -18,7 +19,7 @@ import time
 
 from abuse import MODEL, PICTURE
 from PIL import Image
-from served import Checks, Ground, Served, arguments, expect
+from served import Checks, Ground, Served, arguments, expect, image
 from wire import post
 
 CLIENTS = 64
@@ -58,7 +59,8 @@ class Client:
     @staticmethod
     async def answer(reader):
         head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
+                      if line.lower().startswith(b"content-length"))
         return int(head.split(b" ", 2)[1]), await reader.readexactly(length)
 
 
@@ -86,17 +88,18 @@ def jpeg(ground):
 
 
 def crowd(ground, served, full):
-    """64 clients: no error, fair, p99 within twice the closed queue's mean, the camera keeps its rate, memory is bounded."""
-    from served import image
+    """64 clients: no error, fair, p99 within twice the closed queue's mean; the camera keeps its rate, memory is bounded."""
     path = jpeg(ground)
     request = post("/infer/object_detection", {"model_id": MODEL, "image": image(path)})
     ask(served.address, request, WORKERS, 1)
     few, _ = ask(served.address, request, WORKERS, MEASURE_S)
     service = statistics.fmean(taken for client in few for taken in client.times)
-    expected = CLIENTS * service / WORKERS
     with served.watched(GROWTH_MB) as seen:
         clients, seconds = ask(served.address, request, CLIENTS, FULL_S if full else SAMPLE_S)
-    counts, times = [len(client.times) for client in clients], sorted(taken for client in clients for taken in client.times)
+    counts = [len(client.times) for client in clients]
+    times = sorted(taken for client in clients for taken in client.times)
+    # The measured service time may hold what is no work, such as a delayed packet; then the queue itself is the judge.
+    expected = min(CLIENTS * service / WORKERS, CLIENTS * seconds / len(times))
     fairness = sum(counts) ** 2 / (len(counts) * sum(count * count for count in counts))
     p99 = times[min(len(times) - 1, len(times) * 99 // 100)]
     figures = {"answers_per_s": round(len(times) / seconds, 1), "service_ms": round(service * 1000, 2),
@@ -106,13 +109,13 @@ def crowd(ground, served, full):
     print("     " + json.dumps(figures))
     expect(min(counts) > 0, "a client was never answered")
     expect(fairness >= FAIRNESS_MIN, f"Jain's index {fairness:.3f}")
-    expect(p99 <= SLOWEST_SHARE_MAX * expected, f"p99 {p99 * 1000:.0f} ms, expected are {expected * 1000:.0f} ms in the mean")
+    expect(p99 <= SLOWEST_SHARE_MAX * expected,
+           f"p99 {p99 * 1000:.0f} ms, expected are {expected * 1000:.0f} ms in the mean")
     return seen["note"]
 
 
 def pipelined(ground, served, _):
     """Sixteen requests at once on one connection are answered in order."""
-    from served import image
     small = {"model_id": MODEL, "image": image(jpeg(ground))}
     requests = [post("/infer/object_detection", {**small, "max_detections": most % 4}) for most in range(16)]
 

@@ -162,8 +162,9 @@ class Replay:
             return self.until_there_is_something(request["method"], path, body, headers)
         if name == "sdk_pipeline_status_paused":
             time.sleep(0.5)
-        return self.served.http(request["method"], path, body=b"" if body is None and request["method"] == "POST" else body,
-                                headers=headers)
+        if body is None and request["method"] == "POST":
+            body = b""
+        return self.served.http(request["method"], path, body=body, headers=headers)
 
     def filled(self, body):
         """A request's body with our picture for the one that was elided."""
@@ -252,10 +253,47 @@ def nothing_forgotten():
     expect(set(DIFFERENCES) <= known, f"differences of nothing: {set(DIFFERENCES) - known}")
 
 
+def deviations(value):
+    """The value with one thing wrong, for each thing in it that is compared."""
+    if isinstance(value, dict):
+        for key in value:
+            if key not in VARYING:
+                yield {**value, key: {"another": "shape"}}
+            yield {name: other for name, other in value.items() if name != key}
+            for other in deviations(value[key]):
+                yield {**value, key: other}
+        yield {**value, "unheard of": 1}
+    elif isinstance(value, list) and value and not isinstance(value[0], str):
+        yield []
+        for other in deviations(value[0]):
+            yield [other] * len(value)
+    elif isinstance(value, float):
+        yield int(value)
+    elif value is None:
+        yield "something"
+    else:
+        yield None
+
+
+def deviations_are_found():
+    """The comparison finds each field that is missing, new, of another type or null in a recorded answer, and no other."""
+    count = 0
+    for part in PARTS:
+        for name, exchange in steps(part):
+            recorded = exchange["response"]
+            if not isinstance(recorded, str):
+                expect(not unlike(recorded, recorded), f"{name}: unlike itself: {unlike(recorded, recorded)[:3]}")
+                for wrong in deviations(recorded):
+                    count += 1
+                    expect(unlike(recorded, wrong), f"{name}: not found in {short(wrong)}")
+    return f"{count} deviations"
+
+
 def main():
     args = arguments(__doc__, PARTS)
     checks = Checks(args.only)
     checks.run("replay", nothing_forgotten)
+    checks.run("replay", deviations_are_found)
     for part in args.only or PARTS:
         with Ground(args.binary) as ground:
             lay(ground, "models-cache" if "default" in part else "classic")

@@ -170,8 +170,8 @@ class Ground:
         key = (model_id, str(picture), Path(picture).stat().st_mtime_ns, json.dumps(request, sort_keys=True))
         if key not in self.answers:
             done = subprocess.run(
-                [self.binary, "--cache", self.cache, "infer", "--model", model_id, "--request", json.dumps(request), picture],
-                capture_output=True, text=True, check=False, cwd=ROOT, env=environment(self.state), timeout=START_S)
+                [self.binary, "--cache", self.cache, "infer", "--model", model_id, "--request", json.dumps(request),
+                 picture], capture_output=True, text=True, check=False, cwd=ROOT, env=environment(self.state), timeout=START_S)
             expect(done.stdout, f"infer --model {model_id} {picture}: {done.stderr}")
             self.answers[key] = bare(json.loads(done.stdout))
         return self.answers[key]
@@ -341,8 +341,8 @@ class Served:
         # One frame may fall on either side of the window's edges.
         enough = (self.frames - frames + 1) / seconds >= LOOP_SHARE_MIN * usual
         pause = max(self.gaps[gaps:], default=seconds)
-        seen["note"] = (f"loop {rate:.1f} of {usual:.1f} frames/s over {seconds:.1f} s, longest pause {pause * 1000:.0f} ms; "
-                        f"memory {before:.0f} MB, at most {peak:.0f} MB")
+        seen["note"] = (f"loop {rate:.1f} of {usual:.1f} frames/s over {seconds:.1f} s, longest pause "
+                        f"{pause * 1000:.0f} ms; memory {before:.0f} MB, at most {peak:.0f} MB")
         expect(enough, f"the loop starves: {seen['note']}")
         expect(peak <= before + growth_mb, f"more than {growth_mb} MB of memory: {seen['note']}")
         self.sound()
