@@ -66,7 +66,10 @@ def exchange(address, data, *, shut=True, limit=PATIENCE_S):
             client.sendall(data)
             if shut:
                 client.shutdown(socket.SHUT_WR)
-        except ConnectionError:
+        except TimeoutError:
+            raise
+        except OSError:
+            # The server had enough before it had all.
             pass
         return statuses(read_all(client))
 
