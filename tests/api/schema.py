@@ -56,7 +56,7 @@ def tried(served, full, seed):
     program = Path(sys.executable).with_name("schemathesis")
     command = [program, "--config-file", folder / "schemathesis.toml", "run", f"{served.url}/openapi.json", "--checks", CHECKED,
                "--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES_FULL if full else EXAMPLES),
-               "--seed", str(seed), "--workers", "2", "--request-timeout", "60", "--suppress-health-check", "all",
+               "--seed", str(seed), "--request-timeout", "60", "--suppress-health-check", "all",
                "--continue-on-failure", "--warnings", "off"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder,
                           timeout=RUN_FULL_S if full else RUN_S, env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120"})

@@ -335,6 +335,8 @@ class Served:
             pass
         seen = {}
         yield seen
+        # A rate wants a second at least.
+        time.sleep(max(0, 1 - (time.monotonic() - started)))
         seconds = time.monotonic() - started
         expect(self.process.poll() is None, f"the binary ended ({self.process.returncode}): {self.tail()}")
         rate, peak = (self.frames - frames) / seconds, self.memory_mb("VmHWM")
