@@ -81,5 +81,5 @@ DIFFERENCES = {
         response={"status": "success", "context": {"request_id": ANY_TEXT, "pipeline_id": ANY_TEXT}}),
 }
 # Of the default engine's recordings alone.
-DEFAULT_DIFFERENCES = {name: Difference(SIZES, ignore=("input_height", "input_width", "batch_size"))
+DEFAULT_DIFFERENCES = {name: Difference(SIZES, ignore=("input_height", "input_width"))
                        for name in ("registry_loaded", "model_add")}
