@@ -217,9 +217,11 @@ def refusals(bench):
     refused(start(source_buffer_filling_strategy="DROP_LATEST"), 400, "DROP_LATEST")
     outside = bench.ground.folder / "film"
     outside.mkdir(exist_ok=True)
-    for source in (f"file:{outside}", str(outside), "/etc/passwd", "rtsp://127.0.0.1/a", "http://127.0.0.1/a.mp4",
-                   ["demo:", "demo:"], f"file:{bench.ground.pictures}/../film"):
+    for source in (f"file:{outside}", str(outside), "/etc/passwd", "/dev/zero", "", ["demo:", "demo:"],
+                   f"file:{bench.ground.pictures}/../film"):
         refused(start(source=source), 400)
+    for source in ("rtsp://127.0.0.1/a", "http://127.0.0.1/a.mp4", str(bench.ground.pictures / "a.mp4")):
+        refused(start(source=source), 501, "video_reference")
     refused(start(specification(model="no-such-model/7")), 503, "no-such-model/7")
     refused(start(specification(model="a/b/c")), 400)
     expect(bench.client().list_inference_pipelines()["pipelines"] == [], "a refused one is in the list")
