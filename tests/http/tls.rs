@@ -134,8 +134,9 @@ fn versions_and_authorities_are_judged_as_they_should_be() {
     assert_eq!(code, UNKNOWN_AUTHORITY, "{said}");
     // Two requests on one connection, and a body that is larger than a record of TLS.
     secret.device.pictures.show(1, vec![b'x'; 300_000]);
-    let url = format!("https://{}/snapshot.jpg", secret.address);
-    let picture = curl(&format!("https://{}/info", secret.address), &[&ca[..], &["-o", "/dev/null", &url]].concat());
+    let first = format!("https://{}/info", secret.address);
+    let second = format!("https://{}/snapshot.jpg", secret.address);
+    let picture = curl(&second, &[&ca[..], &["-o", "/dev/null", &first]].concat());
     assert_eq!(picture.unwrap().len(), 300_000);
     assert_eq!(secret.problems(), "");
 }
