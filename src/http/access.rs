@@ -93,6 +93,10 @@ impl Access {
     ///
     /// # Errors
     /// The answer: 401, or 403 where no key would do.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an answer is what it is for; it is made once a request and moved once"
+    )]
     pub(super) fn check_key(&self, key: Option<&str>) -> Result<(), Answer> {
         let Some(tokens) = &self.locked else { return Ok(()) };
         if tokens.is_empty() {
