@@ -253,8 +253,7 @@ impl Journal {
 impl Pages {
     fn enter(&mut self, state: State) {
         let previous = std::mem::replace(&mut self.state, state);
-        let payload =
-            json!({"previous_state": previous.as_str(), "new_state": state.as_str(), "source_id": 0});
+        let payload = json!({"previous_state": previous.as_str(), "new_state": state.as_str(), "source_id": 0});
         self.note(INFO, "SOURCE_STATE_UPDATE", payload, SOURCE);
     }
 

@@ -120,8 +120,7 @@ impl Order {
 
 fn filling(video: &Fields<'_>) -> Result<Option<Filling>, Error> {
     const FIELD: &str = "source_buffer_filling_strategy";
-    const WORDS: &[&str] =
-        &["WAIT", "DROP_OLDEST", "ADAPTIVE_DROP_OLDEST", "DROP_LATEST", "ADAPTIVE_DROP_LATEST"];
+    const WORDS: &[&str] = &["WAIT", "DROP_OLDEST", "ADAPTIVE_DROP_OLDEST", "DROP_LATEST", "ADAPTIVE_DROP_LATEST"];
     match video.word(FIELD, WORDS)? {
         None => Ok(None),
         Some("WAIT") => Ok(Some(Filling::Wait)),
@@ -155,7 +154,8 @@ fn work(fields: &Fields<'_>) -> Result<Work, Error> {
                 "workflow_id `{name}`: named workflows do not run here yet; send a workflow_specification"
             )),
             None => Error::Invalid(
-                "processing_configuration needs a workflow_specification (or, of type ModelConfiguration, a model_id)".into(),
+                "processing_configuration needs a workflow_specification (or, of type ModelConfiguration, a model_id)"
+                    .into(),
             ),
         });
     };

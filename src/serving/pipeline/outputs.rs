@@ -26,7 +26,9 @@ pub enum Selected {
     InferenceId,
     ModelId,
     /// An object of all of them; the first version of a block has no `model_id`.
-    All { with_model_id: bool },
+    All {
+        with_model_id: bool,
+    },
 }
 
 /// One result: name and JSON of each field.
@@ -134,8 +136,7 @@ mod tests {
         let seen = field(&rendered, "seen");
         let mut keys: Vec<&String> = seen["predictions"][0].as_object().unwrap().keys().collect();
         keys.sort();
-        let recorded =
-            ["class", "class_id", "confidence", "detection_id", "height", "parent_id", "width", "x", "y"];
+        let recorded = ["class", "class_id", "confidence", "detection_id", "height", "parent_id", "width", "x", "y"];
         assert_eq!(keys, recorded);
         assert_eq!(seen["predictions"][0]["parent_id"], "image.[0]");
         let all = field(&rendered, "all");

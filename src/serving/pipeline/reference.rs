@@ -12,8 +12,8 @@ use crate::source::{self, FileSource, Source};
 
 /// Endings of files that would have to be decoded as video.
 const VIDEOS: &[&str] = &[
-    "3gp", "avi", "flv", "h264", "h265", "hevc", "m2ts", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpeg", "mpg", "ogv", "ts",
-    "webm", "wmv",
+    "3gp", "avi", "flv", "h264", "h265", "hevc", "m2ts", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpeg", "mpg",
+    "ogv", "ts", "webm", "wmv",
 ];
 /// Where cameras are.
 const DEVICES: &str = "/dev/";
@@ -114,7 +114,8 @@ impl Reference {
                     options.push(format!("{option}={value}"));
                 }
             }
-            let strange = properties.map().keys().find(|name| !["frame_width", "frame_height", "fps"].contains(&name.as_str()));
+            let strange =
+                properties.map().keys().find(|name| !["frame_width", "frame_height", "fps"].contains(&name.as_str()));
             if let Some(name) = strange {
                 return Err(Error::NotYet(format!(
                     "video_source_properties: {name} cannot be set here; frame_width, frame_height and fps can"
@@ -146,16 +147,21 @@ impl Reference {
     /// There is nothing there, or it may not be read.
     pub fn open(&self, dirs: &[PathBuf], orientation: Orientation) -> Result<Opened, Error> {
         match self {
-            Self::Camera { device, .. } if !device.exists() => {
-                Err(Error::Invalid(format!("video_reference: there is no camera {}; is it plugged in?", device.display())))
+            Self::Camera { device, .. } if !device.exists() => Err(Error::Invalid(format!(
+                "video_reference: there is no camera {}; is it plugged in?",
+                device.display()
+            ))),
+            Self::Camera { uri, .. } | Self::Demo(uri) => {
+                Ok(Opened { source: source::open(uri, orientation)?, frames: None })
             }
-            Self::Camera { uri, .. } | Self::Demo(uri) => Ok(Opened { source: source::open(uri, orientation)?, frames: None }),
             Self::Files(uri) => {
                 let name = uri.strip_prefix("file:").unwrap_or(uri);
                 // The directories decide before anything else is said: who may not look must not learn what is there.
                 confine(name.split_once('?').map_or(name, |(path, _)| path), dirs)?;
                 let files = FileSource::open(uri, orientation)?;
-                let files = files.resolved(|path| dirs_hold(dirs, path)).map_err(|path| outside(&path.to_string_lossy(), dirs))?;
+                let files = files
+                    .resolved(|path| dirs_hold(dirs, path))
+                    .map_err(|path| outside(&path.to_string_lossy(), dirs))?;
                 Ok(Opened { frames: files.count(), source: Box::new(files) })
             }
         }
@@ -235,8 +241,15 @@ mod tests {
             assert!(matches!(&error, Error::NotYet(said) if said.contains(word)), "{error}");
         }
         for reference in [
-            json!("/dev/sda"), json!("v4l2:/etc/passwd"), json!("/dev/video0/../sda"), json!("/dev/v4l/by-id/../../sda"),
-            json!("/dev/video"), json!(-1), json!(1.5), json!(""), json!("demo:?stall_after=1"),
+            json!("/dev/sda"),
+            json!("v4l2:/etc/passwd"),
+            json!("/dev/video0/../sda"),
+            json!("/dev/v4l/by-id/../../sda"),
+            json!("/dev/video"),
+            json!(-1),
+            json!(1.5),
+            json!(""),
+            json!("demo:?stall_after=1"),
         ] {
             assert!(matches!(read(reference.clone()), Err(Error::Invalid(_))), "{reference}");
         }

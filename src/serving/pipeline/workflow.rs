@@ -109,7 +109,12 @@ pub fn read(specification: &Fields<'_>, image_input: &str, parameters: &Map<Stri
         other => return Err(Error::Invalid(format!("step `{}`: model_id is {other}; it must be text", step.name))),
     };
     let outputs = list(specification, "outputs")?.iter().map(|output| step.output(output)).collect::<Result<_, _>>()?;
-    Ok(Work { model_id, request: step.request(&inputs)?, outputs: Outputs::Selected(outputs), tasks: Some(step.block.tasks) })
+    Ok(Work {
+        model_id,
+        request: step.request(&inputs)?,
+        outputs: Outputs::Selected(outputs),
+        tasks: Some(step.block.tasks),
+    })
 }
 
 fn list<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a [Value], Error> {
@@ -190,7 +195,9 @@ impl<'a> Inputs<'a> {
                  default_value",
                 step.name
             ))),
-            None => Err(Error::Invalid(format!("step `{}`: {field} takes {selector}, which is no parameter", step.name))),
+            None => {
+                Err(Error::Invalid(format!("step `{}`: {field} takes {selector}, which is no parameter", step.name)))
+            }
         }
     }
 }
@@ -206,7 +213,8 @@ struct Step<'a> {
 
 impl<'a> Step<'a> {
     fn read(step: &'a Value) -> Result<Self, Error> {
-        let (Some(map), Some(kind), Some(name)) = (step.as_object(), step["type"].as_str(), step["name"].as_str()) else {
+        let (Some(map), Some(kind), Some(name)) = (step.as_object(), step["type"].as_str(), step["name"].as_str())
+        else {
             return Err(Error::Invalid("each of the workflow's steps needs a type and a name, both text".into()));
         };
         let (base, version) = kind.split_once("@v").unwrap_or((kind, "1"));
@@ -245,7 +253,10 @@ impl<'a> Step<'a> {
         for (field, value) in self.map {
             if !self.takes(field) {
                 let kind = self.map["type"].as_str().unwrap_or_default();
-                return Err(Error::NotYet(format!("step `{}`: the field {field} of {kind} does not run here", self.name)));
+                return Err(Error::NotYet(format!(
+                    "step `{}`: the field {field} of {kind} does not run here",
+                    self.name
+                )));
             }
             if !FRAME.contains(&field.as_str()) && !value.is_null() {
                 fields.insert(field.clone(), inputs.resolve(self, field, value)?);
