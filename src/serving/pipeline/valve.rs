@@ -99,8 +99,7 @@ impl Pace {
         if self.due.is_some_and(|due| now < due) {
             return false;
         }
-        let due = self.due.unwrap_or(now) + self.period;
-        self.due = Some(now.checked_sub(self.period).map_or(due, |earliest| due.max(earliest)));
+        self.due = Some((self.due.unwrap_or(now) + self.period).max(now));
         true
     }
 }
