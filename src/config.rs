@@ -4,6 +4,7 @@
 //! judged where they are used.
 
 mod device;
+mod http;
 mod serving;
 pub mod text;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use serving::{ImagesConfig, ServingConfig};
 
 /// A configuration larger than this is not one.
@@ -43,6 +45,7 @@ pub struct Config {
     pub cache: Option<PathBuf>,
     /// Address of the HTTP port, or `off`.
     pub listen: Option<String>,
+    pub http: HttpConfig,
     pub source: SourceConfig,
     pub engine: EngineConfig,
     /// Fields of Roboflow's request for every frame; absent ones have Roboflow's defaults.
@@ -234,7 +237,8 @@ impl Config {
                 return value(key, seconds.to_string(), "0.1 to 86400 seconds");
             }
         }
-        if let Some((key, found, expected)) = self.device.fault().or_else(|| self.serving.fault()) {
+        let http = || self.http.fault(self.device.token_sha256.is_some());
+        if let Some((key, found, expected)) = self.device.fault().or_else(http).or_else(|| self.serving.fault()) {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {

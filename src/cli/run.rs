@@ -11,7 +11,8 @@ use crate::config::{self, Config};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::{LoadOptions, Precision};
-use crate::http::{DeviceAccess, Routes, Server, ServerFacts};
+use crate::http::tls::{self, Tls};
+use crate::http::{self, Access, DeviceAccess, Door, Kind, Routes, Server, ServerFacts};
 use crate::log;
 use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, SourceFacts, text};
@@ -24,6 +25,9 @@ use crate::source::{self, Source};
 const LOOK: Duration = Duration::from_millis(10);
 /// How long the frame in hand may take to end after a signal, before the process ends without it.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// How long the files of TLS may take to appear under our own PID 1, which mounts the data partition beside the start
+/// of the loop: longer than it lets a slow card take.
+const FILES_APPEAR: Duration = Duration::from_secs(20);
 /// What runs when nothing is said.
 const DEMO_SOURCE: &str = "demo:";
 
@@ -98,7 +102,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
     let notifier = start_notifier(&settings, &telemetry)?;
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
-    let server = open_port(&settings, &telemetry, &snapshot);
+    let port = open_port(&settings, &telemetry, &snapshot);
     let serial_device = settings.serial.as_ref();
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
@@ -119,7 +123,10 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;
     telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
-    announce(&model, &chosen, &*source, server.as_ref());
+    announce(&model, &chosen, &*source);
+    if let Some(url) = port.as_ref().and_then(|port| port.url.as_ref()) {
+        log::say(&format!("see {url}"));
+    }
 
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
     if settings.json != "none" {
@@ -148,7 +155,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     }
     pipeline.stop();
     pipeline.join(STOP_MAX);
-    drop((server, serial, monitor, notifier));
+    drop((port, serial, monitor, notifier));
     conclude(&telemetry)
 }
 
@@ -200,23 +207,69 @@ fn start_notifier(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<Opt
     Notifier::start(supervisor, Arc::clone(telemetry), frame_age_max).map(Some).map_err(failed)
 }
 
-/// A port that cannot be opened degrades the device; it does not stop it from seeing.
-fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Option<Server> {
-    let facts = ServerFacts {
-        version: env!("CARGO_PKG_VERSION").into(),
-        uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
-    };
-    let routes = Routes::new(Arc::clone(telemetry), Arc::new(snapshot.clone()), facts);
-    let token_sha256 = settings.config.device.token_sha256.clone();
-    let routes = routes.with_access(DeviceAccess { token_sha256 });
-    match Server::start(settings.listen?, routes) {
-        Ok(server) => Some(server),
+/// The HTTP port, open while this is kept.
+struct Port {
+    _server: Server,
+    /// Where a person finds the page.
+    url: Option<String>,
+}
+
+/// A port that cannot be opened degrades the device; it does not stop it from seeing. Nor does the one keep the other
+/// from being opened: that of health says what is wrong with the main one.
+fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Option<Port> {
+    let http = &settings.config.http;
+    let main = settings.listen.map(|listen| main_door(settings, listen, telemetry));
+    let health = http.health_address().map(|listen| Door::open(listen, Kind::Health).map_err(|why| why.to_string()));
+    let (mut doors, mut problems) = (Vec::new(), Vec::new());
+    for opened in [main, health].into_iter().flatten() {
+        match opened {
+            Ok(door) => doors.push(door),
+            Err(why) => problems.push(why),
+        }
+    }
+    problems.iter().for_each(|why| log::say(why));
+    let problem = (!problems.is_empty()).then(|| problems.join("; "));
+    if doors.is_empty() {
+        telemetry.set_problem(Part::Http, problem);
+        return None;
+    }
+    let url = doors.iter().find_map(Door::url);
+    match Server::serve(doors, routes(settings, telemetry, snapshot), problem) {
+        Ok(server) => Some(Port { _server: server, url }),
         Err(error) => {
             log::say(&error.to_string());
             telemetry.set_problem(Part::Http, Some(error.to_string()));
             None
         }
     }
+}
+
+/// The address where everything is answered.
+fn main_door(settings: &Settings, listen: SocketAddr, telemetry: &Arc<Telemetry>) -> Result<Door, String> {
+    let config = settings.config.http.tls.clone();
+    if !config.wanted() {
+        return Door::open(listen, Kind::Plain).map_err(|why| why.to_string());
+    }
+    let appears = crate::env::DEVICE_DIR.get().map_or(Duration::ZERO, |_| FILES_APPEAR);
+    let origin = tls::Origin { config, state: crate::env::state_dir(), appears };
+    // Never without encryption instead: a port that was to be secret stays shut.
+    let tls = Tls::start(origin, telemetry).map_err(|why| format!("tls: {why}"))?;
+    Door::open(listen, Kind::Tls(tls)).map_err(|why| why.to_string())
+}
+
+fn routes(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Routes {
+    let facts = ServerFacts {
+        version: env!("CARGO_PKG_VERSION").into(),
+        uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
+    };
+    let routes = Routes::new(Arc::clone(telemetry), Arc::new(snapshot.clone()), facts);
+    let token_sha256 = settings.config.device.token_sha256.clone();
+    let Some(listen) = settings.listen else { return routes };
+    let lock = Access::new(&settings.config.http, token_sha256.as_deref(), listen);
+    if lock.is_shut() {
+        log::say(&format!("http: {}", http::SHUT));
+    }
+    routes.with_access(DeviceAccess { token_sha256 }).with_lock(lock)
 }
 
 /// The flag, then the configuration.
@@ -262,7 +315,7 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
     }
 }
 
-fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<&Server>) {
+fn announce(model: &Model, chosen: &Chosen, source: &dyn Source) {
     log::say(&format!(
         "version {}: model {} ({}, {} classes), engine {} {} in {} on {} threads, source {}",
         env!("CARGO_PKG_VERSION"),
@@ -275,9 +328,6 @@ fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<
         model.session().threads(),
         source.uri()
     ));
-    if let Some(server) = server {
-        log::say(&format!("see http://{}/", server.local_addr()));
-    }
 }
 
 fn conclude(telemetry: &Telemetry) -> Result<(), Error> {

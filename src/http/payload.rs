@@ -1,25 +1,38 @@
 //! The body of an answer: whole in memory, or pieces that come while somebody looks.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use smol::channel::Receiver;
 use smol::stream::Stream;
 
 /// What is sent after the head of an answer.
-#[derive(Debug)]
 pub(super) enum Payload {
     /// All of it; empty once sent.
     Whole(Bytes),
-    /// Pieces until the sender is dropped. Boxed: a receiver that is being polled may not move.
-    Pieces(Pin<Box<Receiver<Bytes>>>),
+    /// Pieces until there are no more. Each is asked for when the client has taken those before it.
+    Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
 
 impl Payload {
-    pub(super) fn pieces(receiver: Receiver<Bytes>) -> Self {
-        Self::Pieces(Box::pin(receiver))
+    /// Of any stream: a channel's receiver, or one that makes its pieces when asked.
+    pub(super) fn pieces(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self::Pieces(Box::pin(pieces))
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
+            Self::Pieces(_) => f.write_str("Pieces"),
+        }
     }
 }
 
@@ -37,7 +50,7 @@ impl Body for Payload {
         let piece = match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => None,
             Self::Whole(bytes) => Some(std::mem::take(bytes)),
-            Self::Pieces(receiver) => ready!(receiver.as_mut().poll_next(cx)),
+            Self::Pieces(pieces) => ready!(pieces.as_mut().poll_next(cx)),
         };
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }

@@ -8,14 +8,20 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
+use super::access::{Access, Gate, is_health};
+use super::api::{self, Api};
 use super::connection::BODY_BYTES_MAX;
 use super::device::{self, DeviceAccess};
 use super::metrics;
-use super::page::{FAVICON, Page};
-use super::reply::{Answer, METHODS, NO_STORE, detail, json, preflight, with_type};
-use super::snapshot::{NoPicture, Pictures, Snapshot};
-use crate::pipeline::status::RENDERED_BYTES_MAX;
+use super::page::{FAVICON, OPENAPI, Page};
+use super::reply::{Answer, METHODS, NO_STORE, detail, json, method_not_allowed, preflight, with_type};
+use super::snapshot::{Pictures, Snapshot};
+use super::stream::Live;
+use crate::pipeline::status::{Board, RENDERED_BYTES_MAX};
 use crate::pipeline::telemetry::Telemetry;
+
+/// Beside health, whose body is Roboflow's: good inferences so far, for a gate that has no token for the status.
+pub const INFERENCES: HeaderName = HeaderName::from_static("firstlight-inferences");
 
 /// What this server says of itself on `/info`.
 #[derive(Clone, Debug, Serialize)]
@@ -29,11 +35,15 @@ pub struct ServerFacts {
 /// Everything the routes answer from.
 pub struct Routes {
     telemetry: Arc<Telemetry>,
-    pictures: Pictures,
+    pictures: Arc<Pictures>,
+    live: Live,
     version: String,
     info: Bytes,
     page: Page,
+    docs: Page,
     access: DeviceAccess,
+    lock: Arc<Access>,
+    api: Option<Arc<Api>>,
 }
 
 impl std::fmt::Debug for Routes {
@@ -46,6 +56,8 @@ impl std::fmt::Debug for Routes {
 #[derive(Clone, Copy)]
 enum Route {
     Page,
+    Docs,
+    OpenApi,
     Favicon,
     Healthz,
     Readiness,
@@ -53,6 +65,8 @@ enum Route {
     Status,
     Metrics,
     Snapshot,
+    Stream,
+    DeviceStats,
     Logs,
 }
 
@@ -60,6 +74,8 @@ impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" => Self::Page,
+            "/docs" => Self::Docs,
+            "/openapi.json" => Self::OpenApi,
             "/favicon.ico" => Self::Favicon,
             "/healthz" => Self::Healthz,
             "/readiness" => Self::Readiness,
@@ -67,6 +83,8 @@ impl Route {
             "/status" => Self::Status,
             "/metrics" => Self::Metrics,
             "/snapshot.jpg" => Self::Snapshot,
+            "/stream.mjpeg" => Self::Stream,
+            "/device/stats" => Self::DeviceStats,
             "/logs" => Self::Logs,
             _ => return None,
         })
@@ -84,13 +102,18 @@ impl Routes {
             facts: &'a ServerFacts,
         }
         let info = serde_json::to_vec(&Info { name: "Firstlight", facts: &facts }).expect("strings are JSON");
+        let pictures = Arc::new(Pictures::new(snapshot));
         Self {
             telemetry,
-            pictures: Pictures::new(snapshot),
+            live: Live::new(pictures.clone()),
+            pictures,
             version: facts.version,
             info: info.into(),
-            page: Page::new(),
+            page: Page::main(),
+            docs: Page::docs(),
             access: DeviceAccess::default(),
+            lock: Arc::default(),
+            api: None,
         }
     }
 
@@ -101,26 +124,87 @@ impl Routes {
         self
     }
 
+    /// Locks everything but health to those who bring no token; without this everybody may ask.
+    #[must_use]
+    pub fn with_lock(mut self, lock: Access) -> Self {
+        self.lock = Arc::new(lock);
+        self
+    }
+
+    /// Serves models to clients; without this nobody may infer.
+    #[must_use]
+    pub fn with_api(mut self, api: Arc<Api>) -> Self {
+        self.api = Some(api);
+        self
+    }
+
     pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
-    /// The answer to one request of `peer`. Waits for nothing but, on `/snapshot.jpg`, the encoder, and for an update.
+    /// The answer to one request of `peer`. Waits for nothing but the encoder, where a picture is asked for, for an
+    /// update, and for the workers of the API.
     pub(super) async fn answer<B>(&self, peer: Option<SocketAddr>, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        if let Some(peer) = peer.filter(|_| device::is_ours(request.uri().path())) {
+        let route = Route::of(request.uri().path());
+        if let Some(peer) = peer.filter(|_| route.is_none() && device::is_ours(request.uri().path())) {
             let (status, body) = device::answer(&self.access, peer, request).await;
             return json(status, body.to_string());
         }
-        self.answer_read(&request).await
+        let mut answer = match route {
+            Some(route) => self.answer_read(route, &request).await,
+            None => self.answer_api(request).await,
+        };
+        api::stamp(answer.headers_mut());
+        answer
     }
 
-    async fn answer_read<B: Body>(&self, request: &Request<B>) -> Answer {
-        let Some(route) = Route::of(request.uri().path()) else {
-            return detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#);
+    /// The answer at an address where only health is asked for.
+    pub(super) fn answer_health<B>(&self, request: &Request<B>) -> Answer {
+        let route = Route::of(request.uri().path()).filter(|_| is_health(request.uri().path()));
+        match (route, request.method()) {
+            (None, _) => detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#),
+            (Some(Route::Healthz), &Method::GET | &Method::HEAD) => self.healthz(),
+            (Some(_), &Method::GET | &Method::HEAD) => self.readiness(),
+            (Some(_), &Method::OPTIONS) => preflight(METHODS),
+            (Some(_), _) => method_not_allowed(METHODS),
+        }
+    }
+
+    async fn answer_api<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let lock = match self.lock.check_head(&request) {
+            Gate::Pass => None,
+            Gate::Refused(answer) => return answer,
+            Gate::NeedsBodyKey => Some(self.lock.clone()),
         };
+        let request = match &self.api {
+            Some(api) => match api.answer(request, lock.clone()).await {
+                Ok(answer) => return answer,
+                Err(request) => request,
+            },
+            None => request,
+        };
+        // Nothing is there to bring a key to, and who has none need not know that.
+        let refused = lock.and_then(|lock| lock.check_key(None).err());
+        drop(request);
+        refused.unwrap_or_else(|| detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#))
+    }
+
+    async fn answer_read<B: Body>(&self, route: Route, request: &Request<B>) -> Answer {
+        let refused = match self.lock.check_head(request) {
+            Gate::Pass => None,
+            Gate::Refused(answer) => Some(answer),
+            // What is read here has no body that could bring a key.
+            Gate::NeedsBodyKey => self.lock.check_key(None).err(),
+        };
+        if let Some(refused) = refused {
+            return refused;
+        }
         // A body of unknown length counts as too large: reading it to find out is what the limit is there to avoid.
         if request.body().size_hint().upper().is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
             return detail(StatusCode::PAYLOAD_TOO_LARGE, r#"{"detail":"Content Too Large"}"#);
@@ -129,21 +213,18 @@ impl Routes {
             // hyper sends the same head and no body for HEAD.
             Method::GET | Method::HEAD => self.get(route, request).await,
             Method::OPTIONS => preflight(METHODS),
-            _ => {
-                let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
-                answer.headers_mut().insert(header::ALLOW, METHODS);
-                answer
-            }
+            _ => method_not_allowed(METHODS),
         }
     }
 
     async fn get<B>(&self, route: Route, request: &Request<B>) -> Answer {
         match route {
-            Route::Page => self.page(request.headers().get(header::IF_NONE_MATCH)),
+            Route::Page => self.page.answer(request.headers().get(header::IF_NONE_MATCH)),
+            Route::Docs => self.docs.answer(request.headers().get(header::IF_NONE_MATCH)),
+            Route::OpenApi => json(StatusCode::OK, OPENAPI),
             Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON),
             Route::Healthz => self.healthz(),
-            Route::Readiness if self.telemetry.frames() > 0 => json(StatusCode::OK, r#"{"status":"ready"}"#),
-            Route::Readiness => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#),
+            Route::Readiness => self.readiness(),
             Route::Info => json(StatusCode::OK, self.info.clone()),
             Route::Status => {
                 let mut buffer = [0; RENDERED_BYTES_MAX];
@@ -151,10 +232,13 @@ impl Routes {
                 json(StatusCode::OK, Bytes::copy_from_slice(document.render(&mut buffer)))
             }
             Route::Metrics => {
-                let text = metrics::render(&self.telemetry, &self.version);
+                let usage = self.api.as_ref().map(|api| api.usage());
+                let text = metrics::render(&self.telemetry, &self.version, usage.as_deref());
                 with_type(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
             Route::Snapshot => self.snapshot().await,
+            Route::Stream => self.live.answer().await,
+            Route::DeviceStats => json(StatusCode::OK, self.device_stats()),
             Route::Logs => with_type(StatusCode::OK, "text/plain; charset=utf-8", device::log_text()),
         }
     }
@@ -166,41 +250,57 @@ impl Routes {
             reason: &'a str,
         }
         let health = self.telemetry.health();
-        if health.flowing {
-            return json(StatusCode::OK, r#"{"status":"healthy"}"#);
+        let mut answer = if health.flowing {
+            json(StatusCode::OK, r#"{"status":"healthy"}"#)
+        } else {
+            let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
+            let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
+            json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON"))
+        };
+        answer.headers_mut().insert(INFERENCES, HeaderValue::from(self.telemetry.frames()));
+        answer
+    }
+
+    fn readiness(&self) -> Answer {
+        if self.telemetry.frames() > 0 && self.api.as_ref().is_none_or(|api| api.ready()) {
+            return json(StatusCode::OK, r#"{"status":"ready"}"#);
         }
-        let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
-        let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
-        json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON"))
+        json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#)
+    }
+
+    /// What Roboflow's server tells of its container, this one tells of its board.
+    fn device_stats(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Stats<'a> {
+            board: &'a Board,
+            processors: usize,
+            uptime_s: f64,
+            memory_used_mb: u64,
+            memory_total_mb: u64,
+        }
+        let status = self.telemetry.status();
+        let memory = nix::sys::sysinfo::sysinfo().ok();
+        let mb = |bytes: Option<u64>| bytes.unwrap_or(0) / 1_000_000;
+        let total = memory.as_ref().map(|info| info.ram_total());
+        let used = memory.as_ref().map(|info| info.ram_total().saturating_sub(info.ram_unused()));
+        let stats = Stats {
+            board: &status.board,
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            uptime_s: status.boot.uptime_s,
+            memory_used_mb: mb(used),
+            memory_total_mb: mb(total),
+        };
+        serde_json::to_vec(&stats).expect("numbers and texts are JSON")
     }
 
     async fn snapshot(&self) -> Answer {
-        let missing = match self.pictures.newest().await {
-            Ok(jpeg) => {
-                let mut answer = with_type(StatusCode::OK, "image/jpeg", jpeg);
+        match self.pictures.newest().await {
+            Ok(picture) => {
+                let mut answer = with_type(StatusCode::OK, "image/jpeg", picture.jpeg);
                 answer.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-                return answer;
+                answer
             }
-            Err(NoPicture::NotYet) => r#"{"message":"no picture yet: no frame has been inferred"}"#,
-            Err(NoPicture::Late) => r#"{"message":"no picture: the encoder takes too long"}"#,
-            Err(NoPicture::Broken) => r#"{"message":"no picture: the encoder failed"}"#,
-        };
-        detail(StatusCode::SERVICE_UNAVAILABLE, missing)
-    }
-
-    fn page(&self, known: Option<&HeaderValue>) -> Answer {
-        let unchanged = known == Some(&self.page.etag);
-        let (status, body) =
-            if unchanged { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, self.page.html.clone()) };
-        let mut answer = with_type(status, "text/html; charset=utf-8", body);
-        let headers: [(HeaderName, HeaderValue); 4] = [
-            (header::CONTENT_SECURITY_POLICY, self.page.content_security_policy.clone()),
-            (header::ETAG, self.page.etag.clone()),
-            // To be asked for each time: after an update of the device nobody should look at the old page.
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        ];
-        answer.headers_mut().extend(headers.map(|(name, value)| (Some(name), value)));
-        answer
+            Err(missing) => missing.answer(),
+        }
     }
 }

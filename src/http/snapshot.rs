@@ -4,10 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use smol::future;
 use smol::lock::Mutex;
 
+use super::reply::{Answer, detail};
 use crate::sink;
 
 /// Youngest picture that is encoded anew: ten a second at most, however many clients ask, because encoding takes the
@@ -43,12 +45,25 @@ pub(super) enum NoPicture {
     Broken,
 }
 
+impl NoPicture {
+    /// What a client who wants one is told.
+    pub(super) fn answer(self) -> Answer {
+        let why = match self {
+            Self::NotYet => r#"{"message":"no picture yet: no frame has been inferred"}"#,
+            Self::Late => r#"{"message":"no picture: the encoder takes too long"}"#,
+            Self::Broken => r#"{"message":"no picture: the encoder failed"}"#,
+        };
+        detail(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+}
+
 /// A picture that was encoded.
 #[derive(Clone)]
-struct Picture {
-    number: u64,
+pub(super) struct Picture {
+    /// At least the frame's; the picture may be of one that came while it was encoded.
+    pub number: u64,
     encoded_at: Instant,
-    jpeg: Bytes,
+    pub jpeg: Bytes,
 }
 
 /// The encoder with a memory of one picture.
@@ -63,8 +78,13 @@ impl Pictures {
         Self { snapshot, last: Arc::default() }
     }
 
+    /// Number of the newest picture, encoded or not; `None` while there is none.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.snapshot.newest()
+    }
+
     /// The newest picture, or one that is younger than [`PICTURE_AGE_MIN`].
-    pub(super) async fn newest(&self) -> Result<Bytes, NoPicture> {
+    pub(super) async fn newest(&self) -> Result<Picture, NoPicture> {
         let late = async {
             smol::Timer::after(ENCODE_TIME_MAX).await;
             Err(NoPicture::Late)
@@ -72,22 +92,21 @@ impl Pictures {
         future::or(self.encode(), late).await
     }
 
-    async fn encode(&self) -> Result<Bytes, NoPicture> {
+    async fn encode(&self) -> Result<Picture, NoPicture> {
         let mut last = self.last.lock_arc().await;
         // Asked before encoding: if a newer one comes meanwhile, the next client sees that ours is old.
         let number = self.snapshot.newest().ok_or(NoPicture::NotYet)?;
         if let Some(picture) = last.as_ref()
             && (picture.number == number || picture.encoded_at.elapsed() < PICTURE_AGE_MIN)
         {
-            return Ok(picture.jpeg.clone());
+            return Ok(picture.clone());
         }
         let snapshot = self.snapshot.clone();
         let encode = move || {
             // A defect in drawing or encoding must not end the status port.
             let jpeg = catch_unwind(AssertUnwindSafe(|| snapshot.jpeg())).map_err(|_| NoPicture::Broken)?;
             let jpeg = jpeg.ok_or(NoPicture::NotYet)?;
-            *last = Some(Picture { number, encoded_at: Instant::now(), jpeg: jpeg.clone() });
-            Ok(jpeg)
+            Ok(last.insert(Picture { number, encoded_at: Instant::now(), jpeg }).clone())
         };
         smol::unblock(encode).await
     }

@@ -3,16 +3,17 @@
 //! Unloading frees memory and nothing else: the cache is input, and no file is touched. A model has as many sessions as
 //! are in use at once, up to a limit; whoever finds all of them busy waits for one.
 
-use std::collections::VecDeque;
+mod state;
+
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::state::{Leaving, Loaded, State};
 use super::usage::{Ledger, Usage};
-use super::{Error, Kind, Loader};
+use super::{Error, Loader};
 use crate::cache::{Entry, ModelId};
 use crate::config::ServingConfig;
-use crate::engine::Footprint;
 use crate::model::{self, Model, Task};
 use crate::{demo, log};
 
@@ -83,98 +84,6 @@ pub struct Models {
     /// A session came back, a model was loaded or unloaded.
     changed: Condvar,
     ledger: Ledger,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    entries: Vec<Loaded>,
-    /// The id that is being loaded: one at a time, because a load takes all that a board has.
-    loading: Option<String>,
-    /// Memory of sessions whose model was unloaded while they worked.
-    leaving_bytes: u64,
-    /// Counts uses, to know which was last.
-    uses: u64,
-    /// Counts loads, so that a session knows whether its model is still the same.
-    loads: u64,
-    failures: VecDeque<Failure>,
-    preloaded: bool,
-}
-
-#[derive(Debug)]
-struct Failure {
-    id: String,
-    kind: Kind,
-    why: String,
-    at: Instant,
-}
-
-#[derive(Debug)]
-struct Loaded {
-    description: Description,
-    load: u64,
-    footprint: Footprint,
-    idle: Vec<Model>,
-    /// Whether further sessions may be made: not once one could not.
-    may_grow: bool,
-    last_use: u64,
-}
-
-impl Loaded {
-    fn bytes(&self) -> u64 {
-        self.footprint.shared + self.footprint.own * self.description.sessions as u64
-    }
-
-    fn unused(&self) -> bool {
-        self.idle.len() == self.description.sessions
-    }
-}
-
-impl State {
-    fn position(&self, id: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.description.model_id == id)
-    }
-
-    fn bytes(&self) -> u64 {
-        self.leaving_bytes + self.entries.iter().map(Loaded::bytes).sum::<u64>()
-    }
-
-    /// The models that were used longest ago, unloaded until `needed` more bytes fit; whether they do.
-    fn make_room(&mut self, needed: u64, budget: u64, keep: &str) -> bool {
-        while self.bytes() + needed > budget {
-            let idle =
-                self.entries.iter().enumerate().filter(|(_, entry)| {
-                    entry.unused() && !entry.description.pinned && entry.description.model_id != keep
-                });
-            let Some((oldest, _)) = idle.min_by_key(|(_, entry)| entry.last_use) else { return false };
-            let entry = self.entries.remove(oldest);
-            log::say(&format!("api: model {} unloaded to make room; its files stay", entry.description.model_id));
-        }
-        true
-    }
-
-    fn unload(&mut self, position: usize) {
-        let entry = self.entries.remove(position);
-        let leased = entry.description.sessions - entry.idle.len();
-        self.leaving_bytes +=
-            if leased == 0 { 0 } else { entry.footprint.shared + entry.footprint.own * leased as u64 };
-    }
-
-    /// Remembers what cost time to find out. A model that is not there may be copied there at any moment.
-    fn fail(&mut self, id: &str, error: &Error) {
-        if matches!(error.kind(), Kind::Missing | Kind::InvalidId) {
-            return;
-        }
-        self.failures.retain(|failure| failure.id != id && failure.at.elapsed() < RETRY_AFTER);
-        if self.failures.len() == FAILURES_MAX {
-            self.failures.pop_front();
-        }
-        let (kind, why) = (error.kind(), error.to_string());
-        self.failures.push_back(Failure { id: id.into(), kind, why, at: Instant::now() });
-    }
-
-    fn failure(&self, id: &str) -> Option<&Failure> {
-        self.failures.iter().find(|failure| failure.id == id && failure.at.elapsed() < RETRY_AFTER)
-    }
 }
 
 impl Models {
@@ -352,8 +261,11 @@ impl Models {
         };
         match state.position(id) {
             Some(at) if Some(state.entries[at].load) == load => state.entries[at].description.sessions += 1,
-            // Unloaded meanwhile: this session is the last to leave.
-            _ => state.leaving_bytes += model.session().footprint().own,
+            // Unloaded meanwhile: this session leaves as soon as it has done its work.
+            _ => {
+                let footprint = model.session().footprint();
+                state.leaving.push(Leaving { load: load.unwrap_or_default(), footprint, sessions: 1 });
+            }
         }
         drop(state);
         Some(self.leased(id, model, load.unwrap_or_default(), None))
@@ -478,14 +390,7 @@ impl Models {
         let mut state = self.lock();
         match state.position(id) {
             Some(at) if state.entries[at].load == load => state.entries[at].idle.push(model),
-            _ => {
-                let Footprint { shared, own } = model.session().footprint();
-                state.leaving_bytes = state.leaving_bytes.saturating_sub(own);
-                // The last of those that leave takes the weights with it.
-                if state.leaving_bytes <= shared {
-                    state.leaving_bytes = 0;
-                }
-            }
+            _ => state.left(load),
         }
         drop(state);
         self.changed.notify_all();
@@ -553,3 +458,6 @@ fn default_budget() -> u64 {
     let bytes = nix::sys::sysinfo::sysinfo().map(|info| info.ram_total());
     bytes.map_or(MEMORY_UNKNOWN_BYTES, |bytes| bytes / MEMORY_SHARE)
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,7 @@ mod tests {
         // The first poll queues a job. The thread takes one of them off the queue, sooner or later.
         let full = loop {
             let gate = gate.clone();
-            let mut job = Box::pin(workers.run(move || drop(gate.recv_blocking())));
+            let mut job = Box::pin(workers.run(move || gate.recv_blocking().is_err()));
             match smol::block_on(smol::future::poll_once(&mut job)) {
                 Some(refused) => break refused,
                 None => waiting.push(job),
