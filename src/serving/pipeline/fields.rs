@@ -8,7 +8,7 @@ use super::Error;
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
-    path: Vec<String>,
+    path: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -20,7 +20,7 @@ impl<'a> Fields<'a> {
         Self::of(body, Vec::new())
     }
 
-    fn of(value: &'a Value, path: Vec<String>) -> Result<Self, Error> {
+    fn of(value: &'a Value, path: Vec<&'static str>) -> Result<Self, Error> {
         match value.as_object() {
             Some(map) => Ok(Self { map, path }),
             None => Err(fault(path, "model_attributes_type", "Input should be a valid dictionary")),
@@ -37,31 +37,31 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field that must be there.
-    pub fn need(&self, name: &str) -> Result<&'a Value, Error> {
+    pub fn need(&self, name: &'static str) -> Result<&'a Value, Error> {
         self.get(name).ok_or_else(|| self.fault(name, "missing", "Field required"))
     }
 
-    pub fn object(&self, name: &str) -> Result<Option<Fields<'a>>, Error> {
+    pub fn object(&self, name: &'static str) -> Result<Option<Fields<'a>>, Error> {
         self.get(name).map(|value| Self::of(value, self.path_to(name))).transpose()
     }
 
-    pub fn need_object(&self, name: &str) -> Result<Fields<'a>, Error> {
+    pub fn need_object(&self, name: &'static str) -> Result<Fields<'a>, Error> {
         Self::of(self.need(name)?, self.path_to(name))
     }
 
-    pub fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
+    pub fn text(&self, name: &'static str) -> Result<Option<&'a str>, Error> {
         let wrong = || self.fault(name, "string_type", "Input should be a valid string");
         self.get(name).map(|value| value.as_str().ok_or_else(wrong)).transpose()
     }
 
     /// A finite number.
-    pub fn number(&self, name: &str) -> Result<Option<f64>, Error> {
+    pub fn number(&self, name: &'static str) -> Result<Option<f64>, Error> {
         let wrong = || self.fault(name, "float_type", "Input should be a valid number");
         self.get(name).map(|value| value.as_f64().ok_or_else(wrong)).transpose()
     }
 
     /// A whole number within bounds, both included.
-    pub fn count(&self, name: &str, (least, most): (usize, usize)) -> Result<Option<usize>, Error> {
+    pub fn count(&self, name: &'static str, (least, most): (usize, usize)) -> Result<Option<usize>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         if !value.is_number() {
             return Err(self.fault(name, "int_type", "Input should be a valid integer"));
@@ -74,7 +74,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of some words.
-    pub fn word(&self, name: &str, words: &[&'static str]) -> Result<Option<&'static str>, Error> {
+    pub fn word(&self, name: &'static str, words: &[&'static str]) -> Result<Option<&'static str>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let found = value.as_str().and_then(|found| words.iter().find(|word| **word == found));
         found.copied().map(Some).ok_or_else(|| {
@@ -90,18 +90,18 @@ impl<'a> Fields<'a> {
     }
 
     /// What is wrong with a field.
-    pub fn fault(&self, name: &str, kind: &'static str, message: &str) -> Error {
+    pub fn fault(&self, name: &'static str, kind: &'static str, message: &str) -> Error {
         fault(self.path_to(name), kind, message)
     }
 
-    fn path_to(&self, name: &str) -> Vec<String> {
+    fn path_to(&self, name: &'static str) -> Vec<&'static str> {
         let mut path = self.path.clone();
-        path.push(name.into());
+        path.push(name);
         path
     }
 }
 
-fn fault(path: Vec<String>, kind: &'static str, message: &str) -> Error {
+fn fault(path: Vec<&'static str>, kind: &'static str, message: &str) -> Error {
     Error::Field { path, kind, message: message.into() }
 }
 

@@ -38,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub enum Error {
     /// A field that is missing or of the wrong type, with the way to it and FastAPI's word for the fault.
     #[error("{}: {message}", path.join("."))]
-    Field { path: Vec<String>, kind: &'static str, message: String },
+    Field { path: Vec<&'static str>, kind: &'static str, message: String },
     /// A value that means nothing.
     #[error("{0}")]
     Invalid(String),

@@ -126,7 +126,7 @@ fn filling(video: &Fields<'_>) -> Result<Option<Filling>, Error> {
         Some("WAIT") => Ok(Some(Filling::Wait)),
         Some("DROP_OLDEST") => Ok(Some(Filling::DropOldest)),
         Some("ADAPTIVE_DROP_OLDEST") => Ok(Some(Filling::AdaptiveDropOldest)),
-        Some(word) => Err(Error::NotYet(format!(
+        Some(word) => Err(Error::Invalid(format!(
             "{FIELD} {word}: keeping old frames and dropping new ones does not run here; WAIT, DROP_OLDEST and \
              ADAPTIVE_DROP_OLDEST do"
         ))),
@@ -134,7 +134,7 @@ fn filling(video: &Fields<'_>) -> Result<Option<Filling>, Error> {
 }
 
 /// A number between two others, both included.
-fn within(fields: &Fields<'_>, name: &str, least: f64, most: f64) -> Result<Option<f64>, Error> {
+fn within(fields: &Fields<'_>, name: &'static str, least: f64, most: f64) -> Result<Option<f64>, Error> {
     let Some(number) = fields.number(name)? else { return Ok(None) };
     if (least..=most).contains(&number) {
         Ok(Some(number))
@@ -237,7 +237,7 @@ mod tests {
         }
         for strategy in ["DROP_LATEST", "ADAPTIVE_DROP_LATEST"] {
             let error = refusal(|it| it["video_configuration"]["source_buffer_filling_strategy"] = json!(strategy));
-            assert!(matches!(&error, Error::NotYet(said) if said.contains(strategy)), "{error}");
+            assert!(matches!(&error, Error::Invalid(said) if said.contains(strategy)), "{error}");
         }
         let named = json!({"type": "WorkflowConfiguration", "workspace_name": "w", "workflow_id": "count-parts"});
         let error = refusal(|it| it["processing_configuration"] = named);

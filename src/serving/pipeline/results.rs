@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::json;
+
 use super::journal::Journal;
 use super::outputs::{Rendered, Renderer};
 use crate::pipeline::Telemetry;
@@ -25,6 +27,20 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// A JSON object of its fields, but for the `excluded`.
+    #[must_use]
+    pub fn json(&self, excluded: &[String]) -> String {
+        let mut object = String::from("{");
+        for (name, value) in
+            self.fields.iter().filter(|(name, _)| !excluded.iter().any(|excluded| **excluded == **name))
+        {
+            let comma = if object.len() > 1 { "," } else { "" };
+            object.push_str(&format!("{comma}{}:{value}", json!(**name)));
+        }
+        object.push('}');
+        object
+    }
+
     fn bytes(&self) -> usize {
         self.fields.iter().map(|(name, json)| name.len() + json.len()).sum()
     }
@@ -144,6 +160,15 @@ mod tests {
         assert_eq!(ids(&results), [3, 4, 5]);
         assert_eq!(results.take(), None);
         assert_eq!(results.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_result_is_an_object_of_the_fields_that_are_wanted() {
+        let fields = vec![("a".into(), "[1]".into()), ("b\"".into(), "2".into()), ("c".into(), "null".into())];
+        let taken = Taken { fields, ..result(1, 0) };
+        assert_eq!(taken.json(&[]), r#"{"a":[1],"b\"":2,"c":null}"#);
+        assert_eq!(taken.json(&["a".into(), "x".into()]), r#"{"b\"":2,"c":null}"#);
+        assert_eq!(taken.json(&["a".into(), "b\"".into(), "c".into()]), "{}");
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Run {
     }
 
     /// Roboflow's report (`examples/sdk_pipeline_status.json`). Latencies are averages, seconds: from a frame to its answer
-    /// over the last 64 frames, of which the model's own share is taken over all of them. `fps` is what the source gave,
+    /// over the last 64 frames, of which the model's own share is taken over all of them; there are none before the first. `fps` is what the source gave,
     /// because none of ours declares a rate.
     pub(super) fn report(&self) -> Value {
         let seen = self.journal.seen();
@@ -183,16 +183,22 @@ impl Run {
             .map(|stage| self.telemetry.stage_seconds(stage))
             .iter()
             .sum();
-        let inference_s = (frames > 0).then(|| spent / frames as f64);
-        let waiting_s = seen.latency_s.zip(inference_s).map(|(whole, own)| (whole - own).max(0.0));
+        let inference_s = spent / frames.max(1) as f64;
+        let latencies: Vec<Value> = seen
+            .latency_s
+            .iter()
+            .map(|whole_s| {
+                json!({
+                    "source_id": 0,
+                    "frame_decoding_latency": (whole_s - inference_s).max(0.0),
+                    "inference_latency": inference_s,
+                    "e2e_latency": whole_s,
+                })
+            })
+            .collect();
         json!({
             "video_source_status_updates": self.journal.events(),
-            "latency_reports": [{
-                "source_id": 0,
-                "frame_decoding_latency": waiting_s,
-                "inference_latency": inference_s,
-                "e2e_latency": seen.latency_s,
-            }],
+            "latency_reports": latencies,
             "inference_throughput": self.telemetry.status().flow.fps,
             "sources_metadata": [{
                 "source_properties": self.properties(&seen),

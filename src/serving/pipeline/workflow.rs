@@ -117,7 +117,7 @@ pub fn read(specification: &Fields<'_>, image_input: &str, parameters: &Map<Stri
     })
 }
 
-fn list<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a [Value], Error> {
+fn list<'a>(fields: &Fields<'a>, name: &'static str) -> Result<&'a [Value], Error> {
     let value = fields.need(name)?;
     value.as_array().map(Vec::as_slice).ok_or_else(|| fields.fault(name, "list_type", "Input should be a valid list"))
 }
