@@ -11,6 +11,7 @@ use firstlight::config::{AccessMode, HttpConfig, ServingConfig};
 use firstlight::engine::plan::Shelf;
 use firstlight::engine::{LoadOptions, Precision};
 use firstlight::http::{Access, Api, IMAGES_MAX, REQUEST_BYTES_MAX, Server};
+use firstlight::serving::pipeline::Pipelines;
 use firstlight::serving::{Engines, Loader, Models, Workers};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -63,8 +64,10 @@ impl Serving {
             options: LoadOptions { threads: 1 },
             semantics: None,
         };
-        let models: Arc<Models> = Models::new(loader, &ServingConfig::default()).unwrap();
-        let api = Api::new(models, Workers::start(2).unwrap(), dirs);
+        let config = ServingConfig::default();
+        let models: Arc<Models> = Models::new(loader, &config).unwrap();
+        let pipelines = Pipelines::new(Arc::clone(&models), &config, 80);
+        let api = Api::new(models, Workers::start(2).unwrap(), pipelines, dirs);
         let routes = routes(&device.telemetry, &device.pictures).with_lock(lock).with_api(api);
         let server = Server::start("127.0.0.1:0".parse().unwrap(), routes).unwrap();
         Self { cache, _device: device, server }

@@ -5,8 +5,9 @@ use hyper::Request;
 use hyper::body::Bytes;
 
 use super::*;
+use crate::cache::digest::sha256;
 use crate::cache::{Cache, Host};
-use crate::config::ServingConfig;
+use crate::config::{AccessMode, HttpConfig, ServingConfig};
 use crate::engine::plan::Shelf;
 use crate::engine::{LoadOptions, Precision};
 use crate::http::access::Access;
@@ -163,6 +164,20 @@ fn of_an_unknown_pipeline_there_is_nothing() {
         let (status, body) = ask(&api, method, &format!("nope/{act}"), &json!({}));
         assert_eq!((status, &body["error_type"]), (404, &json!("ProcessesManagerNotFoundError")), "{act}");
     }
+}
+
+#[test]
+fn a_key_in_the_body_is_judged_before_anything_is_done() {
+    let api = api();
+    let config =
+        HttpConfig { access: AccessMode::Token, tokens_sha256: vec![sha256(b"secret")], ..HttpConfig::default() };
+    let lock = || Some(Arc::new(Access::new(&config, None, "127.0.0.1:9001".parse().unwrap())));
+    for (method, path) in [("GET", "list"), ("POST", "initialise"), ("GET", "x/status"), ("POST", "x/terminate")] {
+        assert_eq!(ask_as(&api, lock(), method, path, r#"{"api_key": "wrong"}"#).0, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(ask_as(&api, lock(), method, path, "").0, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    assert_eq!(ask_as(&api, lock(), "GET", "list", r#"{"api_key": "secret"}"#).0, StatusCode::OK);
+    assert_eq!(ask_as(&api, lock(), "GET", "x/status", r#"{"api_key": "secret"}"#).0, StatusCode::NOT_FOUND);
 }
 
 #[test]
