@@ -32,12 +32,12 @@ const END_LOOK: Duration = Duration::from_millis(10);
 pub(super) async fn answer(api: &Arc<Api>, act: Act, call: Call) -> Answer {
     let call = match admitted(api, call).await {
         Ok(call) => call,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let pipelines = &api.pipelines;
     let answered = match act {
         Act::List => Ok(done(None, json!({"pipelines": pipelines.list()}))),
-        Act::Initialise => return api.work(call, |api, call| start(api, call)).await,
+        Act::Initialise => return api.work(call, start).await,
         Act::Status(id) => pipelines.report(&id).map(|report| done(Some(&id), json!({"report": report}))),
         Act::Pause(id) => pipelines.pause(&id).map(|()| done(Some(&id), json!({}))),
         Act::Resume(id) => pipelines.resume(&id).map(|()| done(Some(&id), json!({}))),
@@ -52,15 +52,18 @@ pub(super) async fn answer(api: &Arc<Api>, act: Act, call: Call) -> Answer {
 }
 
 /// The call, once the key in its body has been judged where it needs one.
-async fn admitted(api: &Api, call: Call) -> Result<Call, Answer> {
+async fn admitted(api: &Api, call: Call) -> Result<Call, Box<Answer>> {
     if call.lock.is_none() {
         return Ok(call);
     }
-    let judge = move || call.admit().map(|()| Call { lock: None, ..call });
-    api.workers.run(judge).await.unwrap_or_else(|refused| Err(Fault::from(refused).into_answer()))
+    let judge = move || match call.admit() {
+        Ok(()) => Ok(Call { lock: None, ..call }),
+        Err(refused) => Err(refused),
+    };
+    api.workers.run(judge).await.unwrap_or_else(|refused| Err(Box::new(Fault::from(refused).into_answer())))
 }
 
-fn start(api: &Api, call: &Call) -> Answer {
+fn start(api: &Arc<Api>, call: &Call) -> Answer {
     if call.body().len() > ORDER_BYTES_MAX {
         return too_large(ORDER_BYTES_MAX).into_answer();
     }

@@ -106,7 +106,7 @@ fn a_stream_is_paused_resumed_and_terminated() {
             it["sink_configuration"] = json!({"type": "MemorySinkConfiguration", "results_buffer_size": 2})
         }))
         .unwrap();
-    assert_eq!(pipelines.list(), [id.clone()]);
+    assert_eq!(pipelines.list(), std::slice::from_ref(&id));
     assert!(matches!(pipelines.start(order("demo:", |_| {})), Err(Error::Full(1))));
     let first = wait_for("a result", || pipelines.consume(&id).unwrap());
     pipelines.pause(&id).unwrap();
