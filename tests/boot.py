@@ -16,6 +16,7 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 UBOOT = os.environ.get("FIRSTLIGHT_UBOOT", "/usr/lib/u-boot/qemu_arm64/u-boot.bin")
 TOKEN = "a token of the tests"
+# Where it matters the fingerprint is compared.
+ANY_CERTIFICATE = ssl.create_default_context()
+ANY_CERTIFICATE.check_hostname = False
+ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 # May ask, and may do nothing to the device.
 READER = "another token of the tests"
 # Debian keeps what is about disks out of a user's path.
@@ -75,6 +80,7 @@ class Machine:
     """One run of QEMU over a disk image."""
 
     def __init__(self, image, *, snapshot=False):
+        self.scheme = "http"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -133,9 +139,9 @@ class Machine:
 
     def http(self, path, *, method="GET", body=None, token=READER, limit=60):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers, method=method)
+        request = urllib.request.Request(f"{self.scheme}://127.0.0.1:{self.port}{path}", body, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=limit) as answer:
+            with urllib.request.urlopen(request, timeout=limit, context=ANY_CERTIFICATE) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -274,6 +280,23 @@ def camera(bench):
         device.running(status["loop"]["frames"] + 3)
         code, later = device.http("/snapshot.jpg")
         expect(code == 200 and later != picture, "the camera's picture stands still")
+
+
+def secret(bench):
+    """A certificate of the device's own: its fingerprint stands on the console, and is the same after a restart."""
+    fingerprint = r"certificate's SHA-256 fingerprint is ([0-9A-F:]{95})$"
+    with Machine(bench.image("secret", CONFIG + "[http.tls]\nself_signed = true\n")) as device:
+        device.scheme = "https"
+        device.running()
+        device.line(r"a certificate was made; kept as /data/state/tls/", limit=20)
+        at, said = device.line(fingerprint, limit=20)
+        served = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", device.port)))
+        expect(hashlib.sha256(served).hexdigest().upper() == said[1].replace(":", ""), f"another than {said[1]} is served")
+        code, body = device.http("/device/reboot", method="POST", token=TOKEN)
+        expect(code == 202, f"a restart with the token: {code} {body}")
+        at, again = device.line(fingerprint, at + 1)
+        expect(again[1] == said[1], f"after a restart the fingerprint is {again[1]}, it was {said[1]}")
+        device.running()
 
 
 def watchdog(bench):
@@ -415,7 +438,7 @@ def quietly(act):
         pass
 
 
-CHECKS = {check.__name__: check for check in (boots, camera, watchdog, slots, power_cuts, quiet)}
+CHECKS = {check.__name__: check for check in (boots, camera, secret, watchdog, slots, power_cuts, quiet)}
 
 
 def main():

@@ -92,6 +92,33 @@ fn the_gate_stays_shut_and_says_why() {
     assert!(run.stderr.contains("0 of 100 inferences") && run.stderr.contains("refused"), "{}", run.stderr);
 }
 
+/// A service of a configuration, and how the gate ends that reads the same one.
+fn gate_of(config: &str) -> Run {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("device.toml");
+    std::fs::write(&file, config).unwrap();
+    let file = file.to_str().unwrap();
+    let mut service = firstlight(&["run", "-c", file, "--source", "demo:", "--json", "none"]);
+    service.command.env("FIRSTLIGHT_STATE_DIR", dir.path());
+    let _service = service.start();
+    firstlight(&["gate", "-c", file, "--inferences", "5", "--healthy-for", "1", "--within", "60"]).run()
+}
+
+#[test]
+fn the_gate_needs_no_token_and_under_tls_an_address_of_health() {
+    // Free a moment ago; whoever took it meanwhile would make this fail, and not pass.
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let token = "0".repeat(64);
+    let run = gate_of(&format!("listen = {:?}\n[http]\naccess = \"token\"\ntokens_sha256 = [{token:?}]\n", free()));
+    assert_eq!(run.exit, Some(0), "{}", run.stderr);
+    let tls = "[http.tls]\nself_signed = true\n";
+    let run = gate_of(&format!("listen = {:?}\n{tls}", free()));
+    assert_eq!(run.exit, Some(2), "{}", run.stderr);
+    assert!(run.stderr.contains("speaks TLS") && run.stderr.contains("http.health_listen"), "{}", run.stderr);
+    let run = gate_of(&format!("listen = {:?}\n[http]\nhealth_listen = {:?}\n{tls}", free(), free()));
+    assert_eq!(run.exit, Some(0), "{}", run.stderr);
+}
+
 /// What the files for RAUC, Mender, SWUpdate and systemd call is what the binary knows.
 #[test]
 fn the_updaters_hooks_call_the_gate_as_it_is() {

@@ -142,24 +142,29 @@ impl Origin {
 
     /// The certificate of our own: the one that was kept, else a new one.
     fn own(&self, telemetry: &Telemetry) -> Result<Identity, Error> {
-        const VOLATILE: &str = "the certificate is only in memory and will be another after the next start";
+        let volatile = |why: &str| {
+            let problem = format!("the certificate is only in memory and will be another after the next start: {why}");
+            log::say(&format!("tls: {problem}"));
+            telemetry.set_problem(Part::Tls, Some(problem));
+        };
         let Some(path) = self.state.as_ref().map(|state| state.join(OWN)) else {
-            telemetry.set_problem(Part::Tls, Some(format!("{VOLATILE}: there is no state directory")));
+            volatile("there is no state directory");
             return Ok(Identity::make()?.0);
         };
         match path.exists().then(|| Identity::read(&path, &path)) {
-            Some(Ok(identity)) => return Ok(identity),
-            Some(Err(damage)) => log::say(&format!("tls: {damage}; a new one is made")),
             None => {}
+            Some(Ok(identity)) => return Ok(identity),
+            // What could not be read may be whole: it stays for the next start.
+            Some(Err(Error::File(why))) => {
+                volatile(&why.to_string());
+                return Ok(Identity::make()?.0);
+            }
+            Some(Err(damage)) => log::say(&format!("tls: {damage}; a new one is made")),
         }
         let (identity, pem) = Identity::make()?;
         match keep(&path, &pem) {
             Ok(()) => log::say(&format!("tls: a certificate was made; kept as {}", path.display())),
-            Err(why) => {
-                let problem = format!("{VOLATILE}: {why}");
-                log::say(&format!("tls: {problem}"));
-                telemetry.set_problem(Part::Tls, Some(problem));
-            }
+            Err(why) => volatile(&why.to_string()),
         }
         Ok(identity)
     }

@@ -74,7 +74,7 @@ impl Call {
     }
 
     /// Judges the key in the body, before anything else is done with it.
-    fn admit(&self) -> Result<(), Answer> {
+    fn admit(&self) -> Result<(), Box<Answer>> {
         let Some(lock) = &self.lock else { return Ok(()) };
         let members = json::object(self.body(), &|name| name == "api_key").ok().flatten().unwrap_or_default();
         let key = members.into_iter().next_back().and_then(|(_, value)| match value {
@@ -102,7 +102,8 @@ impl Api {
         self.models.usage()
     }
 
-    /// The answer to a request, where its path is one of the API. `lock` judges the key in its body, where it needs one.
+    /// The answer to a request; one whose path is none of the API comes back. `lock` judges the key in its body, where
+    /// it needs one.
     pub(super) async fn answer<B>(
         self: &Arc<Self>,
         request: Request<B>,
@@ -169,7 +170,7 @@ impl Api {
             }
             match call.admit() {
                 Ok(()) => job(&api, &call),
-                Err(refused) => refused,
+                Err(refused) => *refused,
             }
         };
         self.workers.run(job).await.unwrap_or_else(|refused| Fault::from(refused).into_answer())

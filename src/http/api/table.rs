@@ -1,4 +1,5 @@
-//! Which path is what: Roboflow's routes (SPEC, Appendix D), those that are answered and those that are refused by name.
+//! Which path is what: Roboflow's routes (SPEC, Appendix D), those that are answered and those that are refused by
+//! name.
 
 use super::fields::Kind;
 use hyper::header::HeaderValue;
