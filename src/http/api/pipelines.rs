@@ -56,14 +56,11 @@ async fn admitted(api: &Api, call: Call) -> Result<Call, Box<Answer>> {
     if call.lock.is_none() {
         return Ok(call);
     }
-    let judge = move || match call.admit() {
-        Ok(()) => Ok(Call { lock: None, ..call }),
-        Err(refused) => Err(refused),
-    };
+    let judge = move || call.admit().map(|()| Call { lock: None, ..call });
     api.workers.run(judge).await.unwrap_or_else(|refused| Err(Box::new(Fault::from(refused).into_answer())))
 }
 
-fn start(api: &Arc<Api>, call: &Call) -> Answer {
+fn start(api: &Api, call: &Call) -> Answer {
     if call.body().len() > ORDER_BYTES_MAX {
         return too_large(ORDER_BYTES_MAX).into_answer();
     }
