@@ -86,21 +86,17 @@ impl Access {
         if key.is_none() && !self.is_shut() && may_bring_json(request) {
             return Gate::NeedsBodyKey;
         }
-        self.check_key(key).map_or_else(Gate::Refused, |()| Gate::Pass)
+        self.check_key(key).map_or_else(|refused| Gate::Refused(*refused), |()| Gate::Pass)
     }
 
     /// Judges a key, wherever it was found.
     ///
     /// # Errors
     /// The answer: 401, or 403 where no key would do.
-    #[expect(
-        clippy::result_large_err,
-        reason = "an answer is what it is for; it is made once a request and moved once"
-    )]
-    pub(super) fn check_key(&self, key: Option<&str>) -> Result<(), Answer> {
+    pub(super) fn check_key(&self, key: Option<&str>) -> Result<(), Box<Answer>> {
         let Some(tokens) = &self.locked else { return Ok(()) };
         if tokens.is_empty() {
-            return Err(json(StatusCode::FORBIDDEN, format!("{{\"message\":\"{SHUT}\"}}")));
+            return Err(Box::new(json(StatusCode::FORBIDDEN, format!("{{\"message\":\"{SHUT}\"}}"))));
         }
         let key = key.filter(|key| !key.is_empty());
         let found = digest::sha256(key.unwrap_or_default().as_bytes());
@@ -111,7 +107,7 @@ impl Access {
         }
         let mut answer = detail(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(answer)
+        Err(Box::new(answer))
     }
 }
 

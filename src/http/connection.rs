@@ -23,13 +23,13 @@ use super::door::{Kind, Stream};
 use super::payload::Payload;
 use super::routes::Routes;
 
-/// Connections open at once: a handful of watchers and programs that ask with many connections each; at about 20 kB each
-/// this is 5 MB. What their requests may hold besides is bounded for all together.
+/// Connections open at once: a handful of watchers and programs that ask with many connections each; at about 20 kB
+/// each this is 5 MB. What their requests may hold besides is bounded for all together.
 pub const CONNECTIONS_MAX: usize = 256;
 /// Bytes of a request line and its headers, else 431: browsers send under 2 KiB, and we set no cookies.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of the body of a request that needs none, else 413; some client libraries send `{}` with a GET. An update and the
-/// API have bodies, with bounds of their own.
+/// Bytes of the body of a request that needs none, else 413; some client libraries send `{}` with a GET. An update and
+/// the API have bodies, with bounds of their own.
 pub const BODY_BYTES_MAX: u64 = 1024;
 /// From a request's first byte (or the connection's start) to its last header, and for the handshake of TLS before:
 /// ample for a bad radio link, and a client that sends a byte a second is gone after it.
@@ -160,8 +160,8 @@ impl AsyncWrite for Metered {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes our direction, then reads on until the client has closed its own: a socket that is dropped with unread bytes
-    /// resets the connection, and takes with it an answer that the client has not read yet.
+    /// Closes our direction, then reads on until the client has closed its own: a socket that is dropped with unread
+    /// bytes resets the connection, and takes with it an answer that the client has not read yet.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.meter.phase.get() != Phase::Linger {
             ready!(Pin::new(&mut self.socket).poll_close(cx))?;

@@ -1,5 +1,5 @@
-//! The same figures for Prometheus: text exposition format 0.0.4, every name with the prefix `firstlight_`, and those of the
-//! API's models under the names that Roboflow's server gives them.
+//! The same figures for Prometheus: text exposition format 0.0.4, every name with the prefix `firstlight_`, and those of
+//! the API's models under the names that Roboflow's server gives them.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};

@@ -1,7 +1,8 @@
 //! The status port: how the device is, for people, scripts and Prometheus, over HTTP/1.1.
 //!
-//! One OS thread serves everything, and it only ever reads the lock-free cells of
-//! [`Telemetry`](crate::pipeline::telemetry::Telemetry), so no client can slow the inference loop by asking.
+//! One OS thread serves everything, and of the loop it only ever reads the lock-free cells of
+//! [`Telemetry`](crate::pipeline::telemetry::Telemetry), so no client can slow the inference loop by asking how it is.
+//! Models are asked for by Roboflow's [`Api`], whose work is done by threads that give way to the loop.
 //! Who may ask is said by [`Access`]; what may be done to the device (restart, update, slots) needs a token of its own,
 //! see [`DeviceAccess`]. A [`Door`] is an address that is listened on, plain or TLS.
 //! May not know: engines, sources, sinks. The last picture comes through the [`Snapshot`] trait.

@@ -192,7 +192,7 @@ impl Routes {
         // Nothing is there to bring a key to, and who has none need not know that.
         let refused = lock.and_then(|lock| lock.check_key(None).err());
         drop(request);
-        refused.unwrap_or_else(|| detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#))
+        refused.map_or_else(|| detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#), |refused| *refused)
     }
 
     async fn answer_read<B: Body>(&self, route: Route, request: &Request<B>) -> Answer {
@@ -200,7 +200,7 @@ impl Routes {
             Gate::Pass => None,
             Gate::Refused(answer) => Some(answer),
             // What is read here has no body that could bring a key.
-            Gate::NeedsBodyKey => self.lock.check_key(None).err(),
+            Gate::NeedsBodyKey => self.lock.check_key(None).err().map(|refused| *refused),
         };
         if let Some(refused) = refused {
             return refused;

@@ -5,6 +5,7 @@
 
 pub mod loader;
 mod models;
+pub mod pipeline;
 mod usage;
 mod workers;
 

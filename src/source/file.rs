@@ -56,6 +56,26 @@ impl FileSource {
         let paths = find(name).map_err(|why| Error::Open { uri: uri.into(), why })?;
         Ok(Self { uri: uri.into(), paths, position: 0, repeat, orientation, bytes: Vec::new(), frames: 0 })
     }
+
+    /// The same files by their own paths, with every link followed, so that what was judged is what is read.
+    ///
+    /// # Errors
+    /// The first of them that `allowed` does not hold of, or that has gone.
+    pub fn resolved(mut self, allowed: impl Fn(&Path) -> bool) -> Result<Self, PathBuf> {
+        for path in &mut self.paths {
+            match path.canonicalize() {
+                Ok(own) if allowed(&own) => *path = own,
+                _ => return Err(std::mem::take(path)),
+            }
+        }
+        Ok(self)
+    }
+
+    /// Images until the end; `None` where there is none.
+    #[must_use]
+    pub fn count(&self) -> Option<usize> {
+        (!self.repeat).then_some(self.paths.len())
+    }
 }
 
 impl Source for FileSource {

@@ -75,6 +75,15 @@ impl Client {
         answer
     }
 
+    /// Reads an answer that another will follow: its first line.
+    pub fn interim(&mut self) -> String {
+        while !self.unread.ends_with(b"\r\n\r\n") {
+            assert!(self.read_more(), "closed before a head");
+        }
+        let head = String::from_utf8(std::mem::take(&mut self.unread)).unwrap();
+        head.lines().next().unwrap().to_owned()
+    }
+
     pub fn get(&mut self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
         self.answer(false)

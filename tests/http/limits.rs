@@ -91,7 +91,7 @@ fn a_client_that_trickles_delays_nobody_and_is_dropped() {
 fn idle_connections_make_room_for_new_ones() {
     let device = Device::running(1);
     let address = device.server.local_addr();
-    let mut idle: Vec<Client> = (0..200).map(|_| Client::connect(address)).collect();
+    let mut idle: Vec<Client> = (0..CONNECTIONS_MAX + 100).map(|_| Client::connect(address)).collect();
     assert_eq!(get(address, "/status").status, 200, "a later client is served");
     let closed = idle.iter_mut().filter_map(|client| client.closed_within(Duration::ZERO).then_some(())).count();
     assert!(idle.len() - closed <= CONNECTIONS_MAX, "{closed} of {} were closed", idle.len());

@@ -1,5 +1,5 @@
-//! An image as a client gives it, made a frame: base64 in the request, or a file below a directory that the configuration
-//! names. Nothing is fetched from elsewhere, and nothing a client sends is run or unpickled.
+//! An image as a client gives it, made a frame: base64 in the request, or a file below a directory that the
+//! configuration names. Nothing is fetched from elsewhere, and nothing a client sends is run or unpickled.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;

@@ -1,4 +1,5 @@
-//! A request's JSON as a tree that borrows its body, so that an image of megabytes in base64 is looked at where it lies.
+//! A request's JSON as a tree that borrows its body, so that an image of megabytes in base64 is looked at where it
+//! lies.
 //!
 //! Bounded against hostile bodies: nesting by serde_json's own limit, the size of the tree by [`VALUES_MAX`]; what no
 //! field of ours is called takes no memory at all.

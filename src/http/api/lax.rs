@@ -1,5 +1,5 @@
-//! Values as pydantic takes them in its lax mode, from JSON and from a query: `"0.5"` is a number, `"off"` is false, `3.0` is
-//! an integer. What it refuses is a [`Problem`] in its words.
+//! Values as pydantic takes them in its lax mode, from JSON and from a query: `"0.5"` is a number, `"off"` is false,
+//! `3.0` is an integer. What it refuses is a [`Problem`] in its words.
 
 use std::borrow::Cow;
 

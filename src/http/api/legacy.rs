@@ -88,11 +88,11 @@ fn wishes<'a>(model_id: &'a str, text: &str) -> Result<Asked<'a>, Fault> {
     let members = query::pairs(text).map(|(name, value)| (name.into(), Json::Text(value.into()))).collect();
     let mut reader = Reader::new(members, "query");
     let read = &mut reader;
-    let mut request = Request::default();
-    request.confidence = read.confidence("confidence").map(|confidence| match confidence {
+    let confidence = read.confidence("confidence").map(|confidence| match confidence {
         Confidence::Number(number) => Confidence::Number(fraction(number).max(CONFIDENCE_MIN)),
         word @ Confidence::Word(_) => word,
     });
+    let mut request = Request { confidence, ..Request::default() };
     let keypoint_confidence = read.number("keypoint_confidence", Null::Refused).unwrap_or(0.0);
     let format = read.text("format", Null::Refused).unwrap_or(Cow::Borrowed("json"));
     let url = read.text("image", Null::Refused).is_some();

@@ -13,6 +13,7 @@ mod json;
 mod lax;
 mod legacy;
 mod models;
+mod pipelines;
 mod table;
 
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use body::{Bodies, Unread, Whole};
 use fault::Fault;
-use table::{Absent, Methods, Route};
+use table::{Absent, Act, Methods, Route};
 
 pub use body::{REQUEST_BYTES_MAX, REQUESTS_BYTES_MAX};
 pub use infer::IMAGES_MAX;
@@ -35,6 +36,7 @@ pub(super) use head::stamp;
 use super::access::Access;
 use super::query;
 use super::reply::{Answer, method_not_allowed, preflight};
+use crate::serving::pipeline::Pipelines;
 use crate::serving::{Lease, Models, Usage, Workers};
 
 /// From a body's last byte until its model is there: the largest model loads in half of it on the slowest board, and
@@ -46,6 +48,7 @@ pub const TURN_TIME_MAX: Duration = Duration::from_secs(30);
 pub struct Api {
     models: Arc<Models>,
     workers: Arc<Workers>,
+    pipelines: Arc<Pipelines>,
     bodies: Bodies,
     /// Directories whose files a request may name.
     dirs: Vec<PathBuf>,
@@ -71,7 +74,7 @@ impl Call {
     }
 
     /// Judges the key in the body, before anything else is done with it.
-    fn admit(&self) -> Result<(), Answer> {
+    fn admit(&self) -> Result<(), Box<Answer>> {
         let Some(lock) = &self.lock else { return Ok(()) };
         let members = json::object(self.body(), &|name| name == "api_key").ok().flatten().unwrap_or_default();
         let key = members.into_iter().next_back().and_then(|(_, value)| match value {
@@ -83,10 +86,10 @@ impl Call {
 }
 
 impl Api {
-    /// Serves `models` by `workers`; requests may name files below `dirs`.
+    /// Serves `models` and `pipelines` by `workers`; requests may name files below `dirs`.
     #[must_use]
-    pub fn new(models: Arc<Models>, workers: Arc<Workers>, dirs: Vec<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { models, workers, bodies: Bodies::default(), dirs })
+    pub fn new(models: Arc<Models>, workers: Arc<Workers>, pipelines: Arc<Pipelines>, dirs: Vec<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { models, workers, pipelines, bodies: Bodies::default(), dirs })
     }
 
     /// Whether all models are there that are loaded at the start.
@@ -99,7 +102,8 @@ impl Api {
         self.models.usage()
     }
 
-    /// The answer to a request, where its path is one of the API. `lock` judges the key in its body, where it needs one.
+    /// The answer to a request; one whose path is none of the API comes back. `lock` judges the key in its body, where
+    /// it needs one.
     pub(super) async fn answer<B>(
         self: &Arc<Self>,
         request: Request<B>,
@@ -125,7 +129,7 @@ impl Api {
             lock,
             by: Instant::now(),
         };
-        if call.lock.is_some() || matches!(route, Route::Infer(_) | Route::Legacy(_) | Route::Add | Route::Remove) {
+        if call.lock.is_some() || reads(&route) {
             match self.bodies.read(&parts.headers, body).await {
                 Ok(body) => call.body = Some(body),
                 Err(unread) => return Ok(unread.into_answer()),
@@ -153,6 +157,7 @@ impl Api {
             Route::Clear => self.work(call, |api, _| models::clear(api)).await,
             Route::ClearCache => self.work(call, |api, _| models::clear_cache(api)).await,
             Route::Models => self.work(call, |api, _| models::cached(api)).await,
+            Route::Pipelines(act) => pipelines::answer(self, act, call).await,
         }
     }
 
@@ -165,7 +170,7 @@ impl Api {
             }
             match call.admit() {
                 Ok(()) => job(&api, &call),
-                Err(refused) => refused,
+                Err(refused) => *refused,
             }
         };
         self.workers.run(job).await.unwrap_or_else(|refused| Fault::from(refused).into_answer())
@@ -186,6 +191,15 @@ impl Api {
             Ok(()) => method_not_allowed(methods.header()),
             Err(unread) => Unread::into_answer(unread),
         }
+    }
+}
+
+/// Whether a route looks at the body, besides for a key.
+fn reads(route: &Route) -> bool {
+    match route {
+        Route::Infer(_) | Route::Legacy(_) | Route::Add | Route::Remove => true,
+        Route::Pipelines(act) => matches!(act, Act::Initialise | Act::Consume(_)),
+        _ => false,
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is loaded and what is in the cache: `/model/…`, `/models`, `/start/…`. Unloading frees memory; no file is touched.
+//! What is loaded and what is in the cache: `/model/…`, `/models`, `/start/…`. Unloading frees memory; no file is
+//! touched.
 
 use hyper::StatusCode;
 use serde::Serialize;

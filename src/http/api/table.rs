@@ -1,4 +1,5 @@
-//! Which path is what: Roboflow's routes (SPEC, Appendix D), those that are answered and those that are refused by name.
+//! Which path is what: Roboflow's routes (SPEC, Appendix D), those that are answered and those that are refused by
+//! name.
 
 use super::fields::Kind;
 use hyper::header::HeaderValue;
@@ -18,8 +19,23 @@ pub(super) enum Route {
     ClearCache,
     /// Ours: what is in the cache.
     Models,
+    Pipelines(Act),
     /// Something that Roboflow's server does and this one does not.
     Absent(Absent),
+}
+
+/// What is to be done with pipelines, or with the one of an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    List,
+    Initialise,
+    Status(String),
+    Consume(String),
+    Pause(String),
+    Resume(String),
+    Terminate(String),
+    /// Ours: the last picture with what was seen in it.
+    Snapshot(String),
 }
 
 /// What is not served, and says so.
@@ -74,6 +90,8 @@ pub(super) fn find(path: &str) -> Option<(Route, Methods)> {
         "/model/clear" => (Route::Clear, Methods::Post),
         "/clear_cache" => (Route::ClearCache, Methods::Get),
         "/models" => (Route::Models, Methods::Get),
+        "/inference_pipelines/list" => (Route::Pipelines(Act::List), Methods::Get),
+        "/inference_pipelines/initialise" => (Route::Pipelines(Act::Initialise), Methods::Post),
         _ => return find_absent(path).map(|absent| (Route::Absent(absent), Methods::Both)).or_else(|| by_shape(path)),
     };
     Some(exact)
@@ -83,7 +101,10 @@ fn find_absent(path: &str) -> Option<Absent> {
     Some(match path {
         "/notebook/start" => Absent::Notebook,
         "/gaze/gaze_detection" => Absent::Gaze,
-        "/initialise_webrtc_worker" | "/webrtc/session/heartbeat" | "/webrtc/session/heartbeat/end" => Absent::WebRtc,
+        "/inference_pipelines/initialise_webrtc"
+        | "/initialise_webrtc_worker"
+        | "/webrtc/session/heartbeat"
+        | "/webrtc/session/heartbeat/end" => Absent::WebRtc,
         "/infer/lmm" => Absent::Model("a language model"),
         "/infer/depth-estimation" => Absent::Model("a depth model"),
         "/infer/action_recognition" => Absent::Model("a video model"),
@@ -122,11 +143,27 @@ fn by_shape(path: &str) -> Option<(Route, Methods)> {
         ["infer", "lmm", ..] => absent(Absent::Model("a language model")),
         ["infer", "depth-estimation", ..] => absent(Absent::Model("a depth model")),
         ["start", project, version] => Some((Route::Start(format!("{project}/{version}")), Methods::Get)),
+        ["inference_pipelines", id, act] => pipeline(id, act),
         // Their own routes, of which these are no part; no model's name begins so.
         ["infer" | "model" | "inference_pipelines" | "device", ..] => None,
         [project, version] => Some((Route::Legacy(format!("{project}/{version}")), Methods::Both)),
         _ => None,
     }
+}
+
+/// What is done with one pipeline. What changes it goes by either method, as clients may have it.
+fn pipeline(id: &str, act: &str) -> Option<(Route, Methods)> {
+    let id = id.to_owned();
+    let (act, methods) = match act {
+        "status" => (Act::Status(id), Methods::Get),
+        "consume" => (Act::Consume(id), Methods::Get),
+        "snapshot.jpg" => (Act::Snapshot(id), Methods::Get),
+        "pause" => (Act::Pause(id), Methods::Both),
+        "resume" => (Act::Resume(id), Methods::Both),
+        "terminate" => (Act::Terminate(id), Methods::Both),
+        _ => return None,
+    };
+    Some((Route::Pipelines(act), methods))
 }
 
 #[cfg(test)]
@@ -158,6 +195,11 @@ mod tests {
             "a/b",
             "/a/b/c/d/e/f",
         ] {
+            assert_eq!(route(path), None, "{path}");
+        }
+        assert_eq!(route("/inference_pipelines/list"), Some(Route::Pipelines(Act::List)));
+        assert_eq!(route("/inference_pipelines/a-b/status"), Some(Route::Pipelines(Act::Status("a-b".into()))));
+        for path in ["/inference_pipelines/a/b", "/inference_pipelines/x", "/inference_pipelines//status"] {
             assert_eq!(route(path), None, "{path}");
         }
         assert_eq!(route("/infer/lmm/florence-2/1"), Some(Route::Absent(Absent::Model("a language model"))));

@@ -1,0 +1,300 @@
+//! A client's `video_reference` made a source: a camera of this machine, the demo scene, or files from the directories
+//! that the configuration names. Everything else is refused, by its kind.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+
+use super::Error;
+use super::fields::Fields;
+use crate::frame::Orientation;
+use crate::source::{self, FileSource, Source};
+
+/// Endings of files that would have to be decoded as video.
+const VIDEOS: &[&str] = &[
+    "3gp", "avi", "flv", "h264", "h265", "hevc", "m2ts", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpeg", "mpg",
+    "ogv", "ts", "webm", "wmv",
+];
+/// Where cameras are.
+const DEVICES: &str = "/dev/";
+
+/// What a client may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A `v4l2:` URI, and the device in it.
+    Camera { uri: String, device: PathBuf },
+    /// A `demo:` URI.
+    Demo(String),
+    /// A `file:` URI.
+    Files(String),
+}
+
+/// An open source, with what can be said of it before its first frame.
+#[derive(Debug)]
+pub struct Opened {
+    pub source: Box<dyn Source>,
+    /// Pictures, where they can be counted beforehand.
+    pub frames: Option<usize>,
+}
+
+impl Reference {
+    /// Of `video_configuration`.
+    ///
+    /// # Errors
+    /// Several sources, or of a kind that cannot be read here.
+    pub fn read(video: &Fields<'_>) -> Result<Self, Error> {
+        let wrong = || video.fault("video_reference", "string_type", "Input should be a valid string, integer or list");
+        let reference = match video.need("video_reference")? {
+            Value::Array(list) => match list.as_slice() {
+                [only] => only,
+                list => {
+                    let count = list.len();
+                    return Err(Error::Invalid(format!("video_reference: {count} sources; a pipeline here has one")));
+                }
+            },
+            one => one,
+        };
+        match reference {
+            Value::Number(number) => match number.as_u64() {
+                Some(number) => Self::camera(&format!("{DEVICES}video{number}"), video),
+                None => Err(Error::Invalid(format!("video_reference: there is no camera {number}"))),
+            },
+            Value::String(text) => Self::of_text(text, video),
+            _ => Err(wrong()),
+        }
+    }
+
+    fn of_text(text: &str, video: &Fields<'_>) -> Result<Self, Error> {
+        if let Some((kind, _)) = text.split_once("://") {
+            return Err(Error::NotYet(format!(
+                "video_reference: streams such as {kind}:// cannot be read here yet; cameras, demo: and files can"
+            )));
+        }
+        if text.starts_with("demo:") {
+            if text.contains("stall_after") {
+                return Err(Error::Invalid("video_reference: the option stall_after is for the command line".into()));
+            }
+            return Ok(Self::Demo(text.into()));
+        }
+        let device = text.strip_prefix("v4l2:").unwrap_or(text);
+        if device.starts_with(DEVICES) || text.starts_with("v4l2:") {
+            return Self::camera(device, video);
+        }
+        let name = text.strip_prefix("file:").unwrap_or(text);
+        let path = name.split_once('?').map_or(name, |(path, _)| path);
+        let ending = Path::new(path).extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+        if let Some(ending) = ending.filter(|ending| VIDEOS.contains(&ending.as_str())) {
+            return Err(Error::NotYet(format!(
+                "video_reference: video files (.{ending}) are not decoded here yet; name an image, a directory of images or a \
+                 pattern such as /data/*.jpg"
+            )));
+        }
+        if name.is_empty() {
+            return Err(Error::Invalid("video_reference is empty".into()));
+        }
+        Ok(Self::Files(format!("file:{name}")))
+    }
+
+    /// `device` may have options of ours; what `video_source_properties` says of size and rate is added to them.
+    fn camera(device: &str, video: &Fields<'_>) -> Result<Self, Error> {
+        let (path, options) = device.split_once('?').unwrap_or((device, ""));
+        let named = path.strip_prefix(DEVICES).is_some_and(|rest| {
+            let by_name = rest.strip_prefix("v4l/by-id/").or_else(|| rest.strip_prefix("v4l/by-path/"));
+            let number = rest.strip_prefix("video");
+            by_name.is_some_and(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'))
+                || number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        });
+        if !named {
+            return Err(Error::Invalid(format!("video_reference {path}: no camera; one is named like /dev/video0")));
+        }
+        let mut options: Vec<String> = options.split('&').filter(|option| !option.is_empty()).map(Into::into).collect();
+        if let Some(properties) = video.object("video_source_properties")? {
+            for (name, option) in [("frame_width", "width"), ("frame_height", "height"), ("fps", "fps")] {
+                if let Some(value) = properties.number(name)? {
+                    options.push(format!("{option}={value}"));
+                }
+            }
+            let strange =
+                properties.map().keys().find(|name| !["frame_width", "frame_height", "fps"].contains(&name.as_str()));
+            if let Some(name) = strange {
+                return Err(Error::NotYet(format!(
+                    "video_source_properties: {name} cannot be set here; frame_width, frame_height and fps can"
+                )));
+            }
+        }
+        let query = if options.is_empty() { String::new() } else { format!("?{}", options.join("&")) };
+        Ok(Self::Camera { uri: format!("v4l2:{path}{query}"), device: path.into() })
+    }
+
+    /// As the client named it, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Camera { device, .. } => device.to_str().unwrap_or_default(),
+            Self::Demo(uri) => uri,
+            Self::Files(uri) => uri.strip_prefix("file:").unwrap_or(uri),
+        }
+    }
+
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Files(_))
+    }
+
+    /// Opens it. Files must lie in one of `dirs` wherever links lead.
+    ///
+    /// # Errors
+    /// There is nothing there, or it may not be read.
+    pub fn open(&self, dirs: &[PathBuf], orientation: Orientation) -> Result<Opened, Error> {
+        match self {
+            Self::Camera { device, .. } if !device.exists() => Err(Error::Invalid(format!(
+                "video_reference: there is no camera {}; is it plugged in?",
+                device.display()
+            ))),
+            Self::Camera { uri, .. } | Self::Demo(uri) => {
+                Ok(Opened { source: source::open(uri, orientation)?, frames: None })
+            }
+            Self::Files(uri) => {
+                let name = uri.strip_prefix("file:").unwrap_or(uri);
+                // The directories decide before anything else is said: who may not look must not learn what is there.
+                confine(name.split_once('?').map_or(name, |(path, _)| path), dirs)?;
+                let files = FileSource::open(uri, orientation)?;
+                let files = files
+                    .resolved(|path| dirs_hold(dirs, path))
+                    .map_err(|path| outside(&path.to_string_lossy(), dirs))?;
+                Ok(Opened { frames: files.count(), source: Box::new(files) })
+            }
+        }
+    }
+}
+
+/// That what a path or pattern names can only lie in one of the directories.
+fn confine(name: &str, dirs: &[PathBuf]) -> Result<(), Error> {
+    let path = Path::new(name);
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    let is_pattern = |part: &Path| part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let fixed = path.ancestors().filter(|part| !is_pattern(part) || part.exists());
+    // What is there of it, with its links followed: the part that is not there yet cannot lead elsewhere.
+    let there = fixed.filter(|part| part.is_absolute()).find_map(|part| part.canonicalize().ok());
+    match there {
+        Some(there) if !climbs && dirs_hold(dirs, &there) => Ok(()),
+        _ => Err(outside(name, dirs)),
+    }
+}
+
+fn dirs_hold(dirs: &[PathBuf], path: &Path) -> bool {
+    dirs.iter().any(|dir| dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)))
+}
+
+fn outside(name: &str, dirs: &[PathBuf]) -> Error {
+    let allowed: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let allowed = if allowed.is_empty() { "none is set".into() } else { format!("it has {}", allowed.join(", ")) };
+    Error::Invalid(format!(
+        "video_reference {name}: files are read only from the directories of serving.images.dirs by their whole path; {allowed}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(reference: Value) -> Result<Reference, Error> {
+        read_with(reference, json!(null))
+    }
+
+    fn read_with(reference: Value, properties: Value) -> Result<Reference, Error> {
+        let video = json!({"video_reference": reference, "video_source_properties": properties});
+        Reference::read(&Fields::of_body(&video).unwrap())
+    }
+
+    fn camera(uri: &str) -> Reference {
+        let device = uri.split_once('?').map_or(uri, |(base, _)| base).trim_start_matches("v4l2:").into();
+        Reference::Camera { uri: uri.into(), device }
+    }
+
+    #[test]
+    fn cameras_files_and_the_demo_are_told_apart() {
+        assert_eq!(read(json!(2)).unwrap(), camera("v4l2:/dev/video2"));
+        assert_eq!(read(json!(["/dev/video0"])).unwrap(), camera("v4l2:/dev/video0"));
+        assert_eq!(read(json!("v4l2:/dev/video0?width=640")).unwrap(), camera("v4l2:/dev/video0?width=640"));
+        assert_eq!(read(json!("/dev/v4l/by-id/usb-cam")).unwrap(), camera("v4l2:/dev/v4l/by-id/usb-cam"));
+        let sized = read_with(json!(0), json!({"frame_width": 640, "fps": 25.0})).unwrap();
+        assert_eq!(sized, camera("v4l2:/dev/video0?width=640&fps=25"));
+        assert_eq!(read(json!("demo:?fps=0")).unwrap(), Reference::Demo("demo:?fps=0".into()));
+        assert_eq!(read(json!("/data/*.jpg")).unwrap(), Reference::Files("file:/data/*.jpg".into()));
+        assert_eq!(read(json!("file:/data?loop=true")).unwrap().name(), "/data?loop=true");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_by_its_kind() {
+        for (reference, word) in [
+            (json!("rtsp://camera/1"), "rtsp://"),
+            (json!("https://example.org/a.m3u8"), "https://"),
+            (json!("/media/v.mp4"), ".mp4"),
+            (json!("file:/media/V.MKV?loop=true"), ".mkv"),
+        ] {
+            let error = read(reference).unwrap_err();
+            assert!(matches!(&error, Error::NotYet(said) if said.contains(word)), "{error}");
+        }
+        for reference in [
+            json!("/dev/sda"),
+            json!("v4l2:/etc/passwd"),
+            json!("/dev/video0/../sda"),
+            json!("/dev/v4l/by-id/../../sda"),
+            json!("/dev/video"),
+            json!(-1),
+            json!(1.5),
+            json!(""),
+            json!("demo:?stall_after=1"),
+            json!([0, 1]),
+            json!([]),
+        ] {
+            assert!(matches!(read(reference.clone()), Err(Error::Invalid(_))), "{reference}");
+        }
+        assert!(matches!(read(json!(true)), Err(Error::Field { .. })));
+        let property = read_with(json!(0), json!({"gain": 3})).unwrap_err();
+        assert!(property.to_string().contains("gain"), "{property}");
+    }
+
+    #[test]
+    fn files_are_read_only_from_the_named_directories() {
+        let root = tempfile::tempdir().unwrap();
+        let (inside, outside) = (root.path().join("inside"), root.path().join("outside"));
+        for dir in [&inside, &outside] {
+            std::fs::create_dir(dir).unwrap();
+            std::fs::write(dir.join("a.png"), b"not judged here").unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.join("a.png"), inside.join("b.png")).unwrap();
+        let dirs = [inside.clone()];
+        let open = |dirs: &[PathBuf], name: String| {
+            Reference::Files(format!("file:{name}")).open(dirs, Orientation::Apply).map(|opened| opened.frames)
+        };
+        assert_eq!(open(&dirs, format!("{}/a.png", inside.display())).unwrap(), Some(1));
+        assert_eq!(open(&dirs, format!("{}/a*.png", inside.display())).unwrap(), Some(1));
+        let refused = |dirs: &[PathBuf], name: String| {
+            let error = open(dirs, name.clone()).unwrap_err();
+            assert!(matches!(&error, Error::Invalid(said) if said.contains("serving.images.dirs")), "{name}: {error}");
+        };
+        for name in [
+            outside.join("a.png").display().to_string(),
+            outside.join("nothing.png").display().to_string(),
+            outside.join("*.png").display().to_string(),
+            inside.join("../outside/a.png").display().to_string(),
+            inside.join("link/a.png").display().to_string(),
+            inside.join("link/nothing.png").display().to_string(),
+            inside.join("l*/a.png").display().to_string(),
+            inside.join("b.png").display().to_string(),
+            inside.display().to_string(),
+            "inside/a.png".into(),
+            "/".into(),
+        ] {
+            refused(&dirs, name);
+        }
+        refused(&[], format!("{}/a.png", inside.display()));
+        let missing = open(&dirs, format!("{}/nothing.png", inside.display())).unwrap_err();
+        assert!(missing.to_string().contains("no such file"), "{missing}");
+    }
+}
