@@ -225,9 +225,12 @@ mod tests {
 
     #[test]
     fn each_phase_has_its_own_patience() {
-        for (phase, limit) in
-            [(Phase::Head, HEAD_TIME_MAX), (Phase::Idle, IDLE_TIME_MAX), (Phase::Write, WRITE_TIME_MAX), (Phase::Stuck, WRITE_TIME_MAX)]
-        {
+        for (phase, limit) in [
+            (Phase::Head, HEAD_TIME_MAX),
+            (Phase::Idle, IDLE_TIME_MAX),
+            (Phase::Write, WRITE_TIME_MAX),
+            (Phase::Stuck, WRITE_TIME_MAX),
+        ] {
             let meter = Meter::new();
             meter.enter(phase);
             let entered = meter.since.get();
