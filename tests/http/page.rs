@@ -221,12 +221,12 @@ fn the_docs_page_lists_every_route_and_asks_the_device() {
     assert!(
         browser.value("document.querySelector('.in pre').textContent").as_str().unwrap().contains(&address.to_string())
     );
-    browser.shoot("docs-open");
-    browser.value("document.querySelectorAll('details').forEach(d => { d.open = d.querySelector('code').textContent === '/status' })");
+    browser.value("document.querySelectorAll('section > details').forEach(d => { d.open = d.querySelector('code').textContent === '/status' })");
     browser.value("document.querySelector('details[open] form').requestSubmit()");
     browser.wait_until("document.querySelector('details[open] [role=status]').textContent.startsWith('200 after')");
     let sent = browser.value("document.querySelector('details[open] .in > div pre').textContent");
     let sent: Value = serde_json::from_str(sent.as_str().unwrap()).unwrap();
+    browser.shoot("docs-open");
     assert_eq!(sent["model"]["id"], MODEL);
 
     browser.value("document.getElementById('find').value = 'iou_threshold'; document.getElementById('find').oninput()");
