@@ -4,6 +4,8 @@
 //! judged where they are used.
 
 mod device;
+mod http;
+mod serving;
 pub mod text;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use http::{AccessMode, HttpConfig, TlsConfig};
+pub use serving::{ImagesConfig, ServingConfig};
 
 /// A configuration larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -41,6 +45,7 @@ pub struct Config {
     pub cache: Option<PathBuf>,
     /// Address of the HTTP port, or `off`.
     pub listen: Option<String>,
+    pub http: HttpConfig,
     pub source: SourceConfig,
     pub engine: EngineConfig,
     /// Fields of Roboflow's request for every frame; absent ones have Roboflow's defaults.
@@ -50,6 +55,7 @@ pub struct Config {
     pub output: OutputConfig,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
+    pub serving: ServingConfig,
     pub device: DeviceConfig,
 }
 
@@ -231,7 +237,8 @@ impl Config {
                 return value(key, seconds.to_string(), "0.1 to 86400 seconds");
             }
         }
-        if let Some((key, found, expected)) = self.device.fault() {
+        let http = || self.http.fault(self.device.token_sha256.is_some());
+        if let Some((key, found, expected)) = self.device.fault().or_else(http).or_else(|| self.serving.fault()) {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
@@ -287,6 +294,9 @@ mod tests {
             ("[device.watchdog]\ntimeout_s = 1", "device.watchdog.timeout_s"),
             ("[device.trial]\nhealthy_s = 0", "device.trial.healthy_s"),
             ("[device.network]\nmode = \"static\"\naddress = \"10.0.0.1\"", "device.network.address"),
+            ("[serving]\nmemory_mb = 1", "serving.memory_mb"),
+            ("[serving]\nsessions = 0", "serving.sessions"),
+            ("[serving.images]\ndirs = [\"pictures\"]", "serving.images.dirs"),
             ("[output]\nspool = \"\"", "output.spool"),
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),

@@ -37,7 +37,7 @@ pub const THREADS: Variable = Variable {
 pub const STATE_DIR: Variable = Variable {
     name: "FIRSTLIGHT_STATE_DIR",
     default: "$STATE_DIRECTORY, $XDG_STATE_HOME/firstlight, ~/.local/state/firstlight",
-    doc: "Where plans are kept that were made here, or `off`; our own PID 1 says /data/state.",
+    doc: "Where plans and the certificate are kept that were made here, or `off`; our own PID 1 says /data/state.",
 };
 pub const STATE_DIRECTORY: Variable = Variable {
     name: "STATE_DIRECTORY",
@@ -45,7 +45,7 @@ pub const STATE_DIRECTORY: Variable = Variable {
     doc: "State directory of the service; set by systemd with StateDirectory=.",
 };
 
-/// Where what was derived from models is kept; `None`: nowhere.
+/// Where what was made here is kept: plans, the certificate; `None`: nowhere.
 #[must_use]
 pub fn state_dir() -> Option<std::path::PathBuf> {
     let of_user = |name: &str, below: &str| {

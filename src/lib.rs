@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 6 | [`cli`] | one file a subcommand: parse, call, print |
 //! | 5 | [`http`], [`device`] | the status port; PID 1, watchdog, slots, serial line, board facts |
-//! | 4 | [`pipeline`] | the inference loop, its buffer, health and the status snapshot |
+//! | 4 | [`serving`], [`pipeline`] | models on demand for clients; the inference loop, its buffer, health and the status snapshot |
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
 //! | 1 | [`engine`], [`cache`] | what runs a network; where its weights lie |
@@ -30,5 +30,6 @@ pub mod log;
 pub mod model;
 pub mod pipeline;
 pub mod random;
+pub mod serving;
 pub mod sink;
 pub mod source;

@@ -28,6 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 UBOOT = os.environ.get("FIRSTLIGHT_UBOOT", "/usr/lib/u-boot/qemu_arm64/u-boot.bin")
 TOKEN = "a token of the tests"
+# May ask, and may do nothing to the device.
+READER = "another token of the tests"
 # Debian keeps what is about disks out of a user's path.
 SBIN = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 # Emulated on a busy machine a boot takes a quarter of a minute, and a minute at worst.
@@ -35,6 +37,8 @@ BOOT_S = 240
 LISTEN = 'listen = "0.0.0.0:9001"\n'
 # Under emulation a frame takes about a second; the limits are wider than a device's by that much.
 LIMITS = f"""
+[http]
+tokens_sha256 = ["{hashlib.sha256(READER.encode()).hexdigest()}"]
 [health]
 frame_age_max_s = 30.0
 start_grace_s = 120.0
@@ -127,7 +131,7 @@ class Machine:
             monitor.sendall(text.encode() + b"\n")
             time.sleep(0.3)
 
-    def http(self, path, *, method="GET", body=None, token=None, limit=60):
+    def http(self, path, *, method="GET", body=None, token=READER, limit=60):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers, method=method)
         try:
@@ -219,8 +223,11 @@ def boots(bench):
         device.line(r"plan \w+\.neon\.fp32\.1x3x320x320\.plan was made on another machine", limit=20)
         expect(not device.bakes(), f"a plan is in the image, and the device made one: {device.bakes()}")
         expect(status["boot"]["slot"] == "A" and status["boot"]["watchdog"] == "armed", f"boot: {status['boot']}")
-        code, body = device.http("/healthz")
+        code, body = device.http("/healthz", token=None)
         expect(code == 200, f"/healthz: {code} {body}")
+        for token, expected in ((None, 401), ("wrong", 401), (TOKEN, 200)):
+            code, body = device.http("/status", token=token)
+            expect(code == expected, f"/status with the token {token!r}: {code} {body}")
         code, picture = device.http("/snapshot.jpg")
         expect(code == 200 and picture[:2] == b"\xff\xd8", f"/snapshot.jpg: {code}")
         code, metrics = device.http("/metrics")
@@ -235,8 +242,9 @@ def boots(bench):
         device.line(r"^state +running", at, 20)
         device.type("slot\r")
         device.line(r"slot A runs, A is committed", at, 20)
-        code, _ = device.http("/device/reboot", method="POST")
-        expect(code == 401, f"a restart without the token: {code}")
+        for token in (None, READER):
+            code, _ = device.http("/device/reboot", method="POST", token=token)
+            expect(code == 401, f"a restart with the token {token!r}: {code}")
         code, body = device.http("/device/reboot", method="POST", token=TOKEN)
         expect(code == 202, f"a restart with the token: {code} {body}")
         device.line(r"Starting kernel", at)

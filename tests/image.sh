@@ -28,7 +28,8 @@ ln -s "/elsewhere/shared-blobs/$blob" "$cache/models-cache/v2-x/onnx/weights.onn
 printf 'cache = "/models"\nmodel = "parts/1"\n[device]\nmodules = ["vivid n_devs=1"]\n' >"$work/device.toml"
 
 # The same bytes, whoever makes it, where and when.
-arguments=(qemu-virt --binary "$binary" --baker "$baker" --model "$cache" --config "$work/device.toml")
+token=$(printf %s 'a token of the tests' | sha256sum | cut -d ' ' -f 1)
+arguments=(qemu-virt --binary "$binary" --baker "$baker" --model "$cache" --config "$work/device.toml" --token-sha256 "$token")
 scripts/image "${arguments[@]}" -o "$work/a.img"
 (cd "$work" && umask 077 && TZ=Asia/Tokyo "$repository/scripts/image" "${arguments[@]}" -o b.img)
 cmp "$work/a.img" "$work/b.img" || fail "the same inputs gave other bytes"
@@ -39,6 +40,8 @@ dd if="$work/a.img" of="$work/data.ext4" bs=1M skip=727 count=64 status=none
 e2fsck -fn "$work/data.ext4" >/dev/null 2>&1 || fail "the data file system has faults"
 unsquashfs -cat "$work/root.squashfs" data.ext4 | cmp - "$work/data.ext4" || fail "/data.ext4 is not the data partition"
 has etc/firstlight/release 'board = "qemu-virt"'
+has etc/firstlight/config.toml "tokens_sha256 = \["
+has etc/firstlight/config.toml "$token"
 modules=lib/modules/$(unsquashfs -l "$work/root.squashfs" | sed -n 's|^squashfs-root/lib/modules/\([^/]*\)$|\1|p')
 has "$modules/modules.dep" 'vivid.ko: .*mc.ko'
 # A soft dependency is as good as a hard one where there is no modprobe.
@@ -52,8 +55,41 @@ for file in Image initramfs cmdline.env; do
   mdir -b -i "$work/a.img@@20M" "::$file" >/dev/null || fail "boot A has no $file"
 done
 
-# What is refused: a link out of the cache, a module that the kernel lacks.
+# What is said of access, without making an image of it: no token and the network, a token, loopback.
+access() {
+  python3 - "$work/access.toml" "$@" <<'PYTHON'
+import pathlib, sys
+sys.path.insert(0, "scripts")
+sys.dont_write_bytecode = True
+from types import SimpleNamespace
+from imaging import slot, tools
+path, given, *tokens = sys.argv[1:]
+pathlib.Path(path).write_text(given)
+options = SimpleNamespace(config=path if given else None, token_sha256=tokens)
+try:
+    print(slot.config_text(options, {"name": "qemu-virt"}, [], "/models"))
+except tools.ImageError as error:
+    print(error)
+PYTHON
+}
+answers_nothing='answers for its health and nothing else'
+access "" 2>&1 | grep -q "$answers_nothing" || fail "an image that lets nobody in does not say so"
+access 'listen = "0.0.0.0:9001"' 2>&1 | grep -q "$answers_nothing" || fail "a configuration that lets nobody in does not say so"
+for open in '' 'listen = "127.0.0.1:9001"' 'listen = "[::]:1"
+[http]
+access = "open"' 'listen = "[::]:1"
+[device]
+token_sha256 = "x"'; do
+  tokens=(); [[ $open ]] || tokens=("$token")
+  access "$open" "${tokens[@]}" 2>&1 | grep -q "$answers_nothing" && fail "said to let nobody in: $open"
+done
+access $'[http]\naccess = "token"' "$token" | grep -q 'an \[http\] of its own' || fail "two [http] were not noticed"
+
+# What is refused: something else than a digest, a link out of the cache, a module that the kernel lacks.
 ln -s /etc/passwd "$cache/models-cache/v2-x/onnx/out"
+scripts/image "${arguments[@]}" --token-sha256 secret -o "$work/c.img" 2>"$work/said" && fail "a token was taken for its digest"
+grep -q 'expected 64 hex digits' "$work/said" || fail "$(cat "$work/said")"
+grep -q secret "$work/said" && fail "a token was repeated: $(cat "$work/said")"
 scripts/image "${arguments[@]}" -o "$work/c.img" 2>"$work/said" && fail "a link out of the cache was followed"
 grep -q 'which is not in the cache' "$work/said" || fail "$(cat "$work/said")"
 rm "$cache/models-cache/v2-x/onnx/out"

@@ -12,15 +12,34 @@ ARGUMENTS_MAX = 1024
 
 
 def config_text(options, board, ids, cache):
-    """The configuration: the user's own as it is, else one for the first model."""
+    """The configuration: the user's own as it is, else one for the first model; with the tokens that were given."""
+    tokens = "".join(f'"{token}", ' for token in options.token_sha256).removesuffix(", ")
+    http = f"\n[http]\ntokens_sha256 = [{tokens}]\n" if tokens else ""
     if not options.config:
         model = f'model = "{ids[0]}"\n' if ids else ""
-        return (f'cache = "{cache}"\n{model}listen = "0.0.0.0:9001"\n\n[device]\nhostname = "{board["name"]}"\n')
+        text = f'cache = "{cache}"\n{model}listen = "0.0.0.0:9001"\n\n[device]\nhostname = "{board["name"]}"\n{http}'
+        say_access(tomllib.loads(text))
+        return text
     text = Path(options.config).read_text()
     parsed = parse_config(options.config, text)
     if ids and "cache" not in parsed:
         say(f'warning: {options.config} has no `cache`; the models lie in "{cache}" of the image')
+    if http and "http" in parsed:
+        raise ImageError(f"{options.config} has an [http] of its own: put the digests of --token-sha256 into its "
+                         "tokens_sha256")
+    text = text + "\n" * (not text.endswith("\n")) * bool(http) + http
+    say_access(parse_config(options.config, text))
     return text
+
+
+def say_access(config):
+    """Says what the device will let nobody do, as the binary does at boot. What is wrong with a value it says too."""
+    http, device = (table if isinstance(table := config.get(name, {}), dict) else {} for name in ("http", "device"))
+    address = str(config.get("listen", "127.0.0.1:9001")).rsplit(":", 1)[0]
+    beyond = address not in ("off", "127.0.0.1", "[::1]")
+    if beyond and http.get("access", "auto") == "auto" and not (http.get("tokens_sha256") or device.get("token_sha256")):
+        say("the device listens on the network and has no token: over HTTP it answers for its health and nothing else; "
+            "--token-sha256 HEX lets in whoever brings that token, http.access = \"open\" everybody")
 
 
 def parse_config(path, text):

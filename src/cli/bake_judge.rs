@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Engines, Error, golden_frame, infer, load_model, refusal, shelf};
+use super::{Declined, Engines, Error, golden_frame, infer, load_model, shelf};
 use crate::cache::{Cache, Package};
 use crate::engine::plan::int8::{Layer, Options, Report};
 use crate::engine::plan::{self, Failure, Judging, Made, Measure, Referee, Stage, Target};
@@ -110,7 +110,7 @@ impl Args {
         let engines = Engines::choose(Some("plan"), &[Precision::Fp32], &shelf(cache))?;
         let model = match load_model(package, &engines, options) {
             Ok((model, _)) => model,
-            Err(error) => return refusal(&error).map(|why| Err(Failure::Refused(why))).ok_or(error),
+            Err(error) => return error.refusal().map(|why| Err(Failure::Refused(why))).ok_or(error.into()),
         };
         let count = paths.len().min(self.images.into());
         let mut inputs = Vec::with_capacity(count);

@@ -284,7 +284,7 @@ fn verdict(cache: &Cache, entry: Entry, engines: &Engines, options: LoadOptions,
         (State::Ready, package) => {
             let ran = package.map_err(|error| error.to_string()).and_then(|package| {
                 let ran = engines.first(|engine| Ok(model::verify(&package, engine, options, Some(&golden_frame))?));
-                ran.map_err(|error| error.to_string())
+                ran.map_err(|error: Error| error.to_string())
             });
             faults.extend(ran.err());
         }

@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Error, find_config, listen_address, print_line};
-use crate::config::TrialConfig;
+use crate::config::{Config, TrialConfig};
 use crate::device::gate::{Gate, Verdict};
 use crate::http;
 
@@ -21,7 +21,7 @@ pub struct Args {
     /// Configuration of the service, for its address and `device.trial` [default: $FIRSTLIGHT_CONFIG]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address of its HTTP port, instead of the configured one
+    /// Address of its HTTP port, or of its health alone, instead of the configured one
     #[arg(long, value_name = "ADDR")]
     address: Option<SocketAddr>,
     /// Inferences it must show [default: device.trial.inferences]
@@ -43,9 +43,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     let config = find_config(args.config)?;
     let address = match args.address {
         Some(address) => address,
-        None => reachable(listen_address(None, &config)?.ok_or_else(|| {
-            Error::Usage("the HTTP port is off, and a gate asks there; give `listen` an address".into())
-        })?),
+        None => reachable(configured(&config)?),
     };
     let trial = &config.device.trial;
     let mut gate = Gate::new(
@@ -66,22 +64,33 @@ pub fn run(args: Args) -> Result<(), Error> {
     }
 }
 
+/// Where the service answers for its health without asking for anything: health needs no token.
+fn configured(config: &Config) -> Result<SocketAddr, Error> {
+    if let Some(address) = config.http.health_address() {
+        return Ok(address);
+    }
+    let needed = |why| Error::Usage(format!("{why}; give `http.health_listen` an address such as 127.0.0.1:9002"));
+    match listen_address(None, config)? {
+        None => Err(needed("the HTTP port is off, and a gate asks there")),
+        Some(_) if config.http.tls.wanted() => Err(needed("the HTTP port speaks TLS, and a gate asks without it")),
+        Some(address) => Ok(address),
+    }
+}
+
 /// Inferences so far, and what is wrong: nothing while frames flow.
 fn look(address: SocketAddr) -> (u64, String) {
-    let document = |path| -> Result<(StatusCode, Value), String> {
-        let (status, body) = http::get(address, path).map_err(|error| error.to_string())?;
-        let value = serde_json::from_slice(&body).map_err(|error| format!("{path}: {error}"))?;
-        Ok((status, value))
+    let answer = match http::get(address, "/healthz") {
+        Ok(answer) => answer,
+        Err(why) => return (0, why.to_string()),
     };
-    let looked = document("/status").and_then(|(_, status)| Ok((status, document("/healthz")?)));
-    let (status, (code, health)) = match looked {
-        Ok(looked) => looked,
-        Err(why) => return (0, why),
+    let inferences = answer.headers().get(http::INFERENCES).and_then(|count| count.to_str().ok()?.parse().ok());
+    let Some(inferences) = inferences else {
+        return (0, format!("/healthz: {}, and no header {}: not a Firstlight", answer.status(), http::INFERENCES));
     };
-    let inferences = status["loop"]["frames"].as_u64().unwrap_or(0);
-    if code == StatusCode::OK {
+    if answer.status() == StatusCode::OK {
         return (inferences, String::new());
     }
+    let health: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     let why = health["reason"].as_str().unwrap_or("unhealthy, and does not say why");
     (inferences, why.to_owned())
 }

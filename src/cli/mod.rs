@@ -10,9 +10,11 @@ mod env;
 mod gate;
 mod infer;
 mod models;
+mod port;
 mod probe;
 mod run;
 mod selftest;
+mod serve;
 mod slot;
 mod spool;
 mod update;
@@ -20,19 +22,19 @@ mod update;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use crate::cache::{Cache, Entry, Host, ModelId, Package};
+use crate::cache::{Cache, Host, Package};
 use crate::config::Config;
-use crate::engine::plan::Shelf;
-use crate::engine::{self, Engine, LoadOptions, Precision};
-use crate::error::{Exit, nearest};
-use crate::frame::Frame;
-use crate::model::{self, Model, Semantics};
-use crate::source::demo::Conveyor;
-use crate::{config, demo, device, http, log, sink, source};
+use crate::engine::{self, LoadOptions};
+use crate::error::Exit;
+use crate::model::{self, Semantics};
+use crate::serving::loader::{
+    self, Chosen, Declined, Engines, embedded_package, explained, golden_frame, load_model, shelf,
+};
+use crate::{config, device, http, log, serving, sink, source};
 
 /// Most address space this process may fill with data. A network that asks for more than any board has is stopped
 /// here instead of taking the board down; RF-DETR large, the largest model served, loads in under 1 GiB.
@@ -109,6 +111,8 @@ enum Error {
     Slot(#[from] device::slot::Error),
     #[error(transparent)]
     Update(#[from] device::update::Error),
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     #[error("{0}")]
     Failed(String),
     #[error("{0}")]
@@ -125,6 +129,13 @@ impl Error {
                 source::Error::UnknownKind { .. } | source::Error::UnknownOption { .. } | source::Error::Option { .. },
             ) => Exit::Usage,
             Error::Cache(_) | Error::Model(_) | Error::Engine(_) => Exit::ModelUnavailable,
+            Error::Serving(error) => match error.kind() {
+                serving::Kind::Usage => Exit::Usage,
+                serving::Kind::Failed | serving::Kind::Busy => Exit::Failed,
+                serving::Kind::InvalidId | serving::Kind::Missing | serving::Kind::Broken | serving::Kind::TooLarge => {
+                    Exit::ModelUnavailable
+                }
+            },
             Error::Slot(device::slot::Error::NoAutoboot) => Exit::Usage,
             Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
             Error::Verification(_) => Exit::VerificationFailed,
@@ -136,6 +147,16 @@ impl Error {
             | Error::Update(_)
             | Error::Failed(_)
             | Error::Io { .. } => Exit::Failed,
+        }
+    }
+}
+
+impl Declined for Error {
+    fn refusal(&self) -> Option<String> {
+        match self {
+            Error::Engine(error) | Error::Model(model::Error::Engine(error)) => error.refusal(),
+            Error::Serving(error) => error.refusal(),
+            _ => None,
         }
     }
 }
@@ -207,165 +228,6 @@ fn print_table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = Vec
     Ok(())
 }
 
-/// This machine, as far as it decides which package of a model runs.
-fn host() -> Host {
-    let board = device::identify(Path::new("/"));
-    Host { l4t_version: board.l4t_version, ..Host::default() }
-}
-
-/// The package of an id; with none, or with the demo's own id when the cache does not have it, the one in the binary.
-fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
-    let Some(id) = id else { return embedded_package() };
-    let id = ModelId::parse(id)?;
-    match cache.choose(&id, None, &host()).map(|choice| choice.package) {
-        Err(crate::cache::Error::Missing { .. }) if id.as_str() == demo::MODEL_ID => embedded_package(),
-        Err(error) => Err(explained(cache, &id, error)),
-        Ok(package) => Ok(package),
-    }
-}
-
-/// The package of an id as the engine asked for reads it: from that engine's own layout where the model lies in it,
-/// else translated.
-fn open_package_as(cache: &Cache, id: Option<&str>, semantics: Option<Semantics>) -> Result<Package, Error> {
-    let Some(semantics) = semantics else { return open_package(cache, id) };
-    let own = match id {
-        Some(id) => cache.choose(&ModelId::parse(id)?, Some(semantics.layout()), &host()).map(|choice| choice.package),
-        None => return Ok(semantics.read(embedded_package()?)?),
-    };
-    match own {
-        Err(crate::cache::Error::Missing { .. }) => Ok(semantics.read(open_package(cache, id)?)?),
-        own => Ok(own?),
-    }
-}
-
-/// Of a model that could never run here, that says more than which of its files is missing.
-fn explained(cache: &Cache, id: &ModelId, error: crate::cache::Error) -> Error {
-    let of_kind = |entry: Entry| {
-        let kind = entry.kind?;
-        let why = model::registry::family(&kind, entry.layout).err()?;
-        Some(model::registry::unsupported(id.as_str(), &kind, why))
-    };
-    let unsupported =
-        cache.entries_of(id).into_iter().find_map(of_kind).or_else(|| model::registry::foundation(id.as_str()));
-    unsupported.map_or_else(|| error.into(), Error::Model)
-}
-
-fn embedded_package() -> Result<Package, Error> {
-    Ok(Package::embedded(
-        demo::MODEL_ID,
-        demo::MODEL_TYPE_JSON,
-        demo::ENVIRONMENT_JSON,
-        demo::CLASS_NAMES,
-        demo::PARTS_ONNX,
-    )?)
-}
-
-/// Where plans lie beside the models of a cache; a dot keeps it out of the way of whoever lists models.
-const PLANS_OF_CACHE: &str = ".firstlight/plans";
-
-/// Where plans are kept and looked for: the state directory, then beside the models.
-fn shelf(cache: &Cache) -> Shelf {
-    /// Our own PID 1 mounts the data partition beside the start of the loop, which without a plan would make one at every
-    /// start. A third of the time that a start has until it counts as a fault.
-    const STATE_APPEARS: Duration = Duration::from_secs(10);
-    let own = crate::env::state_dir().map(|dir| dir.join("plans"));
-    let own_appears = crate::env::DEVICE_DIR.get().map_or(Duration::ZERO, |_| STATE_APPEARS);
-    Shelf { own, own_appears, others: vec![cache.root().join(PLANS_OF_CACHE)], ..Shelf::default() }
-}
-
-/// The engine that runs a network.
-#[derive(Debug)]
-struct Chosen {
-    name: &'static str,
-    version: &'static str,
-    precision: Precision,
-    /// Name and reason of each better one that was passed over.
-    rejected: Vec<(&'static str, String)>,
-}
-
-/// Engines that work on this machine, best first.
-#[derive(Debug)]
-struct Engines {
-    usable: Vec<Box<dyn Engine>>,
-    /// Name and reason of each that does not work here.
-    rejected: Vec<(&'static str, String)>,
-}
-
-impl Engines {
-    /// Those that work on this machine, or the one that is asked for, in the first of the precisions, then the next.
-    fn choose(wanted: Option<&str>, precisions: &[Precision], plans: &Shelf) -> Result<Self, Error> {
-        let all = precisions.iter().flat_map(|&precision| engine::engines(plans.clone(), precision));
-        let names = engine::names();
-        if let Some(wanted) = wanted.filter(|wanted| !names.contains(wanted)) {
-            let near = nearest(wanted, names.iter().copied(), 1);
-            let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            return Err(Error::Usage(format!("no engine `{wanted}` in this build; it has {}{hint}", names.join(", "))));
-        }
-        let mut engines = Self { usable: Vec::new(), rejected: Vec::new() };
-        for engine in all.filter(|engine| wanted.is_none_or(|wanted| wanted == engine.name())) {
-            match engine.probe() {
-                Ok(()) => engines.usable.push(engine),
-                Err(why) => engines.rejected.push((engine.name(), why)),
-            }
-        }
-        if engines.usable.is_empty() && engines.rejected.is_empty() {
-            let wanted = wanted.unwrap_or_default();
-            return Err(Error::Usage(format!(
-                "engine {wanted} computes in fp32 only; leave --precision, or take `plan`"
-            )));
-        }
-        if engines.usable.is_empty() {
-            let reasons: Vec<String> = engines.rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-            return Err(Error::Failed(format!("no engine works here: {}", reasons.join("; "))));
-        }
-        Ok(engines)
-    }
-
-    /// What the first engine makes that can; what the others say is said aloud.
-    ///
-    /// An engine may say no to a network that another one runs. Anything else that is wrong is wrong for all of them.
-    fn first<T>(&self, make: impl Fn(&dyn Engine) -> Result<T, Error>) -> Result<(T, Chosen), Error> {
-        let mut rejected = self.rejected.clone();
-        let mut last = None;
-        for (index, engine) in self.usable.iter().enumerate() {
-            match make(&**engine) {
-                Ok(made) => {
-                    let (name, version, precision) = (engine.name(), engine.version(), engine.precision());
-                    return Ok((made, Chosen { name, version, precision, rejected }));
-                }
-                Err(error) => match refusal(&error) {
-                    Some(why) if index + 1 < self.usable.len() => {
-                        log::say(&format!("engine {} cannot run this model: {why}", engine.name()));
-                        rejected.push((engine.name(), why));
-                        last = Some(error);
-                    }
-                    _ => return Err(error),
-                },
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::Failed("no engine works here".into())))
-    }
-}
-
-/// What an engine says of a network that is not for it.
-fn refusal(error: &Error) -> Option<String> {
-    match error {
-        Error::Engine(error) | Error::Model(model::Error::Engine(error)) => match error {
-            engine::Error::Load { why, .. } => Some(why.clone()),
-            engine::Error::LoadTimeout { limit_s, .. } => Some(format!("not loaded within {limit_s} s")),
-            engine::Error::Malformed { .. } | engine::Error::Run { .. } => None,
-        },
-        _ => None,
-    }
-}
-
-/// The first frame of the demo scene: what every engine is compared on.
-fn golden_frame() -> Frame {
-    let mut frame = Frame::empty();
-    Conveyor::new(demo::GOLDEN_SEED).render(&mut frame);
-    frame
-}
-
 /// Threads of a CPU engine: the flag, then the environment, then the configuration, then one a core.
 fn threads(flag: Option<usize>, configured: Option<usize>) -> Result<LoadOptions, Error> {
     /// More threads than this help no network this project serves.
@@ -404,7 +266,18 @@ fn listen_address(flag: Option<String>, config: &Config) -> Result<Option<Socket
     }
 }
 
-/// The model of a package on the first engine that can run it.
-fn load_model(package: &Package, engines: &Engines, options: LoadOptions) -> Result<(Model, Chosen), Error> {
-    engines.first(|engine| Ok(Model::load_with(package, engine, options, Some(&golden_frame))?))
+/// This machine, as far as it decides which package of a model runs.
+fn host() -> Host {
+    let board = device::identify(Path::new("/"));
+    Host { l4t_version: board.l4t_version, ..Host::default() }
+}
+
+/// The package of an id on this machine; with none, the one in the binary.
+fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
+    Ok(loader::open_package(cache, &host(), id)?)
+}
+
+/// As [`open_package`], read as the engine asked for reads it.
+fn open_package_as(cache: &Cache, id: Option<&str>, semantics: Option<Semantics>) -> Result<Package, Error> {
+    Ok(loader::open_package_as(cache, &host(), id, semantics)?)
 }

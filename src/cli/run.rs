@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Engines, Error, load_model, open_package_as, threads};
+use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, threads};
 use crate::config::{self, Config};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::{LoadOptions, Precision};
-use crate::http::{DeviceAccess, Routes, Server, ServerFacts};
 use crate::log;
 use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, SourceFacts, text};
@@ -65,19 +64,19 @@ pub struct Args {
 }
 
 /// Everything that was decided from flags, environment and configuration, in that order.
-struct Settings {
-    config: Config,
-    model: Option<String>,
-    semantics: Option<Semantics>,
-    source: String,
-    frames: Option<u64>,
+pub(super) struct Settings {
+    pub config: Config,
+    pub model: Option<String>,
+    pub semantics: Option<Semantics>,
+    pub source: String,
+    pub frames: Option<u64>,
     /// `None`: no HTTP port.
-    listen: Option<SocketAddr>,
-    json: String,
-    serial: Option<PathBuf>,
-    engine: Option<String>,
-    precision: Precision,
-    options: LoadOptions,
+    pub listen: Option<SocketAddr>,
+    pub json: String,
+    pub serial: Option<PathBuf>,
+    pub engine: Option<String>,
+    pub precision: Precision,
+    pub options: LoadOptions,
 }
 
 /// `cache` is what the flag or the environment says.
@@ -98,12 +97,13 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
     let notifier = start_notifier(&settings, &telemetry)?;
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
-    let server = open_port(&settings, &telemetry, &snapshot);
+    let plans = super::shelf(&cache);
+    let api = serve::start(&settings, &cache, &plans, &telemetry)?;
+    let port = port::open(&settings, &telemetry, &snapshot, api);
     let serial_device = settings.serial.as_ref();
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
 
-    let plans = super::shelf(&cache);
     telemetry.set_making(plans.making.clone());
     let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?;
     let (model, chosen) = load_model(&package, &engines, settings.options)?;
@@ -119,7 +119,10 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;
     telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
-    announce(&model, &chosen, &*source, server.as_ref());
+    announce(&model, &chosen, &*source);
+    if let Some(url) = port.as_ref().and_then(|port| port.url.as_ref()) {
+        log::say(&format!("see {url}"));
+    }
 
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
     if settings.json != "none" {
@@ -148,13 +151,13 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     }
     pipeline.stop();
     pipeline.join(STOP_MAX);
-    drop((server, serial, monitor, notifier));
+    drop((port, serial, monitor, notifier));
     conclude(&telemetry)
 }
 
 impl Settings {
     /// In which the model may run, best first: a device that sees in numbers is better than one that does not.
-    fn precisions(&self) -> &'static [Precision] {
+    pub fn precisions(&self) -> &'static [Precision] {
         match self.precision {
             Precision::Fp32 => &[Precision::Fp32],
             Precision::Fp16 => &[Precision::Fp16, Precision::Fp32],
@@ -200,25 +203,6 @@ fn start_notifier(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<Opt
     Notifier::start(supervisor, Arc::clone(telemetry), frame_age_max).map(Some).map_err(failed)
 }
 
-/// A port that cannot be opened degrades the device; it does not stop it from seeing.
-fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Option<Server> {
-    let facts = ServerFacts {
-        version: env!("CARGO_PKG_VERSION").into(),
-        uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
-    };
-    let routes = Routes::new(Arc::clone(telemetry), Arc::new(snapshot.clone()), facts);
-    let token_sha256 = settings.config.device.token_sha256.clone();
-    let routes = routes.with_access(DeviceAccess { token_sha256 });
-    match Server::start(settings.listen?, routes) {
-        Ok(server) => Some(server),
-        Err(error) => {
-            log::say(&error.to_string());
-            telemetry.set_problem(Part::Http, Some(error.to_string()));
-            None
-        }
-    }
-}
-
 /// The flag, then the configuration.
 fn word<T: clap::ValueEnum>(key: &str, flag: Option<T>, configured: Option<&str>) -> Result<Option<T>, Error> {
     let parse = |word| {
@@ -262,7 +246,7 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
     }
 }
 
-fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<&Server>) {
+fn announce(model: &Model, chosen: &Chosen, source: &dyn Source) {
     log::say(&format!(
         "version {}: model {} ({}, {} classes), engine {} {} in {} on {} threads, source {}",
         env!("CARGO_PKG_VERSION"),
@@ -275,9 +259,6 @@ fn announce(model: &Model, chosen: &Chosen, source: &dyn Source, server: Option<
         model.session().threads(),
         source.uri()
     ));
-    if let Some(server) = server {
-        log::say(&format!("see http://{}/", server.local_addr()));
-    }
 }
 
 fn conclude(telemetry: &Telemetry) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Error, embedded_package, golden_frame, open_package, print_line, refusal, shelf, threads};
+use super::{Declined, Error, embedded_package, golden_frame, open_package, print_line, shelf, threads};
 use crate::cache::{Cache, Package};
 use crate::demo;
 use crate::engine::{self, Engine, LoadOptions, Precision, plan};
@@ -74,7 +74,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             continue;
         }
         match test(&package, &*engine, options, args.frames) {
-            Err(error) if refusal(&error).is_some() => eprintln!("{}: cannot run the demo: {error}", engine.name()),
+            Err(error) if error.refusal().is_some() => eprintln!("{}: cannot run the demo: {error}", engine.name()),
             report => {
                 let report = report?;
                 let passed = report.passed(engine.precision());
@@ -89,7 +89,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             let verdict = match steady(package, &*engine, options) {
                 // In numbers the referee runs it; in halves and bytes nothing else does.
                 Err(error)
-                    if refusal(&error).is_some()
+                    if error.refusal().is_some()
                         && engine.name() != REFEREE
                         && engine.precision() == Precision::Fp32 =>
                 {

@@ -136,9 +136,8 @@ impl DeviceConfig {
         if !(1..=1000).contains(&self.restarts.max) {
             return Some(("device.restarts.max", self.restarts.max.to_string(), "1 to 1000"));
         }
-        let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if let Some(token) = self.token_sha256.as_ref().filter(|token| !is_digest(token)) {
-            return Some(("device.token_sha256", token.clone(), "64 hex digits: printf %s TOKEN | sha256sum"));
+        if let Some((found, expected)) = self.token_sha256.as_deref().and_then(super::http::digest_fault) {
+            return Some(("device.token_sha256", found, expected));
         }
         let is_name = |name: &String| {
             let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';

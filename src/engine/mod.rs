@@ -158,6 +158,14 @@ pub trait Engine: Send + Sync + Debug {
     fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error>;
 }
 
+/// Memory of a session, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Mapped from a file, so that all sessions of a network share it.
+    pub shared: u64,
+    pub own: u64,
+}
+
 /// A loaded network with its buffers.
 pub trait Session: Send + Debug {
     /// The input as the file declares it.
@@ -181,6 +189,11 @@ pub trait Session: Send + Debug {
 
     /// Output `index` of the last [`Session::run`]; empty before the first.
     fn output(&self, index: usize) -> TensorView<'_>;
+
+    /// The memory it holds, where it knows.
+    fn footprint(&self) -> Footprint {
+        Footprint::default()
+    }
 
     /// Why its answers are trusted, where that was found out when it was made: so far they are from tract's, or, where it
     /// computes with less than 32 bits, from those in numbers.

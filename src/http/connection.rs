@@ -19,22 +19,28 @@ use smol::Async;
 use smol::io::{AsyncRead, AsyncWrite};
 use smol_hyper::rt::FuturesIo;
 
+use super::door::{Kind, Stream};
 use super::payload::Payload;
 use super::routes::Routes;
 
-/// Connections open at once. A device has a handful of watchers; at about 20 kB each this is a megabyte.
-pub const CONNECTIONS_MAX: usize = 64;
+/// Connections open at once: a handful of watchers and programs that ask with many connections each; at about 20 kB each
+/// this is 5 MB. What their requests may hold besides is bounded for all together.
+pub const CONNECTIONS_MAX: usize = 256;
 /// Bytes of a request line and its headers, else 431: browsers send under 2 KiB, and we set no cookies.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of a request body, else 413. Only an update has one, which has its own bounds; some client libraries send `{}` with a GET.
+/// Bytes of the body of a request that needs none, else 413; some client libraries send `{}` with a GET. An update and the
+/// API have bodies, with bounds of their own.
 pub const BODY_BYTES_MAX: u64 = 1024;
-/// From a request's first byte (or the connection's start) to its last header: ample for a bad radio link, and a
-/// client that sends a byte a second is gone after it.
+/// From a request's first byte (or the connection's start) to its last header, and for the handshake of TLS before:
+/// ample for a bad radio link, and a client that sends a byte a second is gone after it.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 /// Between two requests: twice Prometheus' usual 15 s, so that a scraper keeps its connection.
 pub const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 /// From an answer's start until the kernel has taken all of it: a 500 kB picture at 20 kB/s.
 pub const WRITE_TIME_MAX: Duration = Duration::from_secs(25);
+/// From our end of a connection until the client's: to read on what a client still sends, who would otherwise lose an
+/// answer that says why nobody wants it.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often limits are looked at; they are seconds, so half a second late is near enough.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Bytes hyper may buffer in each direction; holds the longest head and the longest status document, and limits how
@@ -44,7 +50,7 @@ const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// What a connection is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Waiting for the rest of a request's head.
+    /// Waiting for the rest of a handshake, or of a request's head.
     Head,
     /// Its request is being answered.
     Answer,
@@ -56,6 +62,8 @@ enum Phase {
     Stuck,
     /// Nothing asked.
     Idle,
+    /// Closed by us and not yet by the client.
+    Linger,
 }
 
 /// Where a connection stands. Shared by the connection and the server's loop on one thread, hence cells.
@@ -80,8 +88,9 @@ impl Meter {
         let limit = match self.phase.get() {
             Phase::Head => HEAD_TIME_MAX,
             Phase::Idle => IDLE_TIME_MAX,
+            Phase::Linger => LINGER_TIME_MAX,
             Phase::Write | Phase::Stuck => WRITE_TIME_MAX,
-            // Routes bound their own time: only the picture waits for anything, and not for long.
+            // Routes bound their own time, that of a body on its way included.
             Phase::Answer | Phase::Stream => return false,
         };
         now.saturating_duration_since(self.since.get()) > limit
@@ -105,13 +114,13 @@ impl Meter {
 
     /// Since when the client has let us wait for a request; `None` while one is being answered.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        matches!(self.phase.get(), Phase::Head | Phase::Idle).then(|| self.since.get())
+        matches!(self.phase.get(), Phase::Head | Phase::Idle | Phase::Linger).then(|| self.since.get())
     }
 }
 
-/// The socket, reporting to the meter.
+/// The stream, reporting to the meter: of TLS what is inside, so that a phase means the same with it and without.
 struct Metered {
-    socket: Async<TcpStream>,
+    socket: Stream,
     meter: Rc<Meter>,
 }
 
@@ -151,8 +160,21 @@ impl AsyncWrite for Metered {
         Poll::Ready(Ok(()))
     }
 
+    /// Closes our direction, then reads on until the client has closed its own: a socket that is dropped with unread bytes
+    /// resets the connection, and takes with it an answer that the client has not read yet.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(cx)
+        if self.meter.phase.get() != Phase::Linger {
+            ready!(Pin::new(&mut self.socket).poll_close(cx))?;
+            self.meter.enter(Phase::Linger);
+        }
+        // A few pieces, then the others have their turn.
+        for _ in 0..16 {
+            if ready!(Pin::new(&mut self.socket).poll_read(cx, &mut [0; 4 * 1024]))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -190,29 +212,33 @@ impl Drop for Watched {
     }
 }
 
-/// A meter and the future that serves `socket` until either side is done with it.
-pub(super) fn serve(socket: Async<TcpStream>, routes: Rc<Routes>) -> (Rc<Meter>, impl Future<Output = ()>) {
+/// A meter and the future that serves `socket`, which came to an address of that `kind`, until either side is done.
+pub(super) fn serve(socket: Async<TcpStream>, kind: Kind, routes: Rc<Routes>) -> (Rc<Meter>, impl Future<Output = ()>) {
     let meter = Rc::new(Meter::new());
     let peer = socket.get_ref().peer_addr().ok();
-    let io = FuturesIo::new(Metered { socket, meter: meter.clone() });
-    let served = meter.clone();
-    let service = service_fn(move |request| {
-        let (routes, meter) = (routes.clone(), served.clone());
-        async move {
-            meter.enter(Phase::Answer);
-            let response = routes.answer(peer, request).await;
-            meter.enter(if response.body().is_whole() { Phase::Write } else { Phase::Stream });
-            Ok::<_, Infallible>(response.map(|payload| Watched { payload, meter }))
-        }
-    });
-    let connection = http1::Builder::new()
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .header_read_timeout(None)
-        // A board without a battery does not know the date, and such a server must not send one (RFC 9110, 6.6.1).
-        .auto_date_header(false)
-        .serve_connection(io, service);
+    let (opened, served) = (meter.clone(), meter.clone());
     let future = async move {
+        let Some(socket) = Stream::open(socket, &kind).await else { return };
+        opened.enter(Phase::Head);
+        let io = FuturesIo::new(Metered { socket, meter: opened });
+        let health_only = matches!(kind, Kind::Health);
+        let service = service_fn(move |request| {
+            let (routes, meter) = (routes.clone(), served.clone());
+            async move {
+                meter.enter(Phase::Answer);
+                let response =
+                    if health_only { routes.answer_health(&request) } else { routes.answer(peer, request).await };
+                meter.enter(if response.body().is_whole() { Phase::Write } else { Phase::Stream });
+                Ok::<_, Infallible>(response.map(|payload| Watched { payload, meter }))
+            }
+        });
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .header_read_timeout(None)
+            // A board without a battery does not know the date, and such a server must not send one (RFC 9110, 6.6.1).
+            .auto_date_header(false)
+            .serve_connection(io, service);
         // A client that breaks off, sends garbage or is too slow is its own affair: hyper has answered what it could.
         let _ = connection.await;
     };
@@ -230,6 +256,7 @@ mod tests {
             (Phase::Idle, IDLE_TIME_MAX),
             (Phase::Write, WRITE_TIME_MAX),
             (Phase::Stuck, WRITE_TIME_MAX),
+            (Phase::Linger, LINGER_TIME_MAX),
         ] {
             let meter = Meter::new();
             meter.enter(phase);

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use smol::channel::{Receiver, Sender};
 use smol::{Timer, future};
 
+use super::access;
 use crate::cache::digest;
 use crate::device::notify::{self, Ask};
 use crate::device::slot::{self, Access, Disk, Firmware, Reverted};
@@ -66,7 +67,7 @@ pub(super) fn is_ours(path: &str) -> bool {
 }
 
 /// Answers a request below `/device/`.
-pub(super) async fn answer<B>(access: &DeviceAccess, peer: SocketAddr, request: Request<B>) -> Verdict
+pub(super) async fn answer<B>(rights: &DeviceAccess, peer: SocketAddr, request: Request<B>) -> Verdict
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -82,7 +83,7 @@ where
     if *request.method() != wanted {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, format!("expected {wanted}"));
     }
-    if let Err(refused) = permit(access, peer.ip(), request.headers().get(header::AUTHORIZATION)) {
+    if let Err(refused) = permit(rights, peer.ip(), request.headers().get(header::AUTHORIZATION)) {
         return refused;
     }
     match action {
@@ -94,21 +95,18 @@ where
     }
 }
 
-fn permit(access: &DeviceAccess, peer: IpAddr, header: Option<&header::HeaderValue>) -> Result<(), Verdict> {
+fn permit(rights: &DeviceAccess, peer: IpAddr, header: Option<&header::HeaderValue>) -> Result<(), Verdict> {
     if !is_local(peer) {
         return Err(refuse(StatusCode::FORBIDDEN, format!("{peer} is not of a local network")));
     }
-    let Some(expected) = access.token_sha256.as_ref().map(|digest| digest.to_lowercase()) else {
+    let Some(expected) = rights.token_sha256.as_ref().map(|digest| digest.to_lowercase()) else {
         return Err(refuse(StatusCode::FORBIDDEN, "no token is configured: set device.token_sha256"));
     };
-    let token = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).unwrap_or_default();
-    // Digests of equal length, compared to the end: how long it takes says nothing of the token.
-    let found = digest::sha256(token.as_bytes());
-    let difference = found.bytes().zip(expected.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-    match difference {
-        0 if found.len() == expected.len() => Ok(()),
-        _ => Err(refuse(StatusCode::UNAUTHORIZED, "expected `Authorization: Bearer TOKEN` with this device's token")),
+    let token = access::bearer(header).unwrap_or_default();
+    if access::same(&digest::sha256(token.as_bytes()), &expected) {
+        return Ok(());
     }
+    Err(refuse(StatusCode::UNAUTHORIZED, "expected `Authorization: Bearer TOKEN` with this device's token"))
 }
 
 /// Loopback, private and link-local addresses (RFC 1918, 3927, 4193, 4291).

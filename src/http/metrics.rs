@@ -1,9 +1,12 @@
-//! The same figures for Prometheus: text exposition format 0.0.4, every name with the prefix `firstlight_`.
+//! The same figures for Prometheus: text exposition format 0.0.4, every name with the prefix `firstlight_`, and those of the
+//! API's models under the names that Roboflow's server gives them.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 use crate::pipeline::status::{State, Status};
 use crate::pipeline::telemetry::{LATENCY_BUCKETS_MS, Stage, Telemetry};
+use crate::serving::Usage;
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Bytes of a usual answer, so that the text grows once at most.
@@ -57,8 +60,8 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// All figures at this moment.
-pub(super) fn render(telemetry: &Telemetry, version: &str) -> String {
+/// All figures at this moment; `usage` of each model of the API, where there is one.
+pub(super) fn render(telemetry: &Telemetry, version: &str, usage: Option<&[(String, Usage)]>) -> String {
     let mut out = Exposition(String::with_capacity(TYPICAL_BYTES));
     // Before the frame counter: a frame that ends meanwhile must not be in a bucket and not in the count.
     let (buckets, latency_sum_s) = telemetry.latency_histogram();
@@ -73,7 +76,39 @@ pub(super) fn render(telemetry: &Telemetry, version: &str) -> String {
     spool(&mut out, &status);
     board(&mut out, &status, telemetry.rss_kb());
     device(&mut out, &status);
+    if let Some(usage) = usage {
+        models(&mut out.0, usage);
+    }
     out.0
+}
+
+/// Roboflow's three families a model and three of all. Its own are of the last 10 s, which a scraper that comes every 15
+/// does not see all of; ours are since the start.
+fn models(out: &mut String, usage: &[(String, Usage)]) {
+    let (mut total, mut by_name) = (Usage::default(), BTreeMap::<String, Usage>::new());
+    for (id, usage) in usage {
+        let name = id.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+        // Two ids may be one name, which may be there only once.
+        for sum in [&mut total, by_name.entry(name).or_default()] {
+            sum.inferences += usage.inferences;
+            sum.errors += usage.errors;
+            sum.busy += usage.busy;
+        }
+    }
+    for (name, usage) in by_name.iter().map(|(name, usage)| (name.as_str(), usage)).chain([("total", &total)]) {
+        family_of_model(out, name, usage);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a mean of fewer than 2^53")]
+fn family_of_model(out: &mut String, name: &str, usage: &Usage) {
+    let mean_s = usage.busy.as_secs_f64() / usage.inferences.max(1) as f64;
+    let mut gauge = |kind: &str, help: &str, value: &dyn Display| {
+        let _ = write!(out, "# HELP {kind}_{name} {help}\n# TYPE {kind}_{name} gauge\n{kind}_{name} {value}\n");
+    };
+    gauge("num_inferences", "Number of inferences made since the start", &usage.inferences);
+    gauge("avg_inference_time", "Average inference time (over inferences completed since the start), s", &mean_s);
+    gauge("num_errors", "Number of errors since the start", &usage.errors);
 }
 
 fn identity(out: &mut Exposition, status: &Status, version: &str) {
@@ -151,4 +186,28 @@ fn board(out: &mut Exposition, status: &Status, rss_kb: u64) {
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of millennia fit 53 bits")]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn models_have_roboflows_names_each_once() {
+        let usage = |inferences, errors| Usage { inferences, errors, busy: Duration::from_millis(500) };
+        let mut out = String::new();
+        models(&mut out, &[("a-b/1".into(), usage(2, 0)), ("a_b/1".into(), usage(3, 1)), ("c/2".into(), usage(0, 0))]);
+        for line in [
+            "num_inferences_a_b_1 5",
+            "avg_inference_time_a_b_1 0.2",
+            "num_errors_a_b_1 1",
+            "num_inferences_c_2 0",
+            "num_inferences_total 5",
+            "avg_inference_time_total 0.3",
+        ] {
+            assert_eq!(out.lines().filter(|found| *found == line).count(), 1, "{line} in {out}");
+        }
+    }
 }

@@ -2,28 +2,37 @@
 //!
 //! One OS thread serves everything, and it only ever reads the lock-free cells of
 //! [`Telemetry`](crate::pipeline::telemetry::Telemetry), so no client can slow the inference loop by asking.
-//! What may be done to the device (restart, update, slots) needs a token, see [`DeviceAccess`].
+//! Who may ask is said by [`Access`]; what may be done to the device (restart, update, slots) needs a token of its own,
+//! see [`DeviceAccess`]. A [`Door`] is an address that is listened on, plain or TLS.
 //! May not know: engines, sources, sinks. The last picture comes through the [`Snapshot`] trait.
 
+mod access;
+mod api;
 mod client;
 mod connection;
 mod device;
+mod door;
 mod metrics;
 mod page;
 mod payload;
+mod query;
 mod reply;
 mod routes;
 mod server;
 mod snapshot;
 mod stream;
+pub mod tls;
 
 pub use hyper::body::Bytes;
 
+pub use access::{Access, SHUT};
+pub use api::{Api, IMAGES_MAX, REQUEST_BYTES_MAX, REQUESTS_BYTES_MAX, TURN_TIME_MAX};
 pub use client::get;
 pub use device::DeviceAccess;
+pub use door::{Door, Kind};
 
 pub use connection::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX, WRITE_TIME_MAX};
-pub use routes::{Routes, ServerFacts};
+pub use routes::{INFERENCES, Routes, ServerFacts};
 pub use server::Server;
 pub use snapshot::{ENCODE_TIME_MAX, PICTURE_AGE_MIN, Snapshot};
 pub use stream::VIEWERS_MAX;

@@ -11,6 +11,8 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// How long a browser may remember a preflight's answer: Starlette's default, which Roboflow's server uses.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
+/// The headers that a page of another origin may send: all, and the one that browsers do not count among all.
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("*, Authorization");
 /// Live answers are stale as soon as they are sent.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -39,13 +41,20 @@ pub(super) fn detail(status: StatusCode, body: &'static str) -> Answer {
     json(status, Bytes::from_static(body.as_bytes()))
 }
 
+/// FastAPI's 405, with the `methods` that the path has.
+pub(super) fn method_not_allowed(methods: HeaderValue) -> Answer {
+    let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
+    answer.headers_mut().insert(header::ALLOW, methods);
+    answer
+}
+
 /// The answer to a browser that asks which `methods` a page of another origin may use.
 pub(super) fn preflight(methods: HeaderValue) -> Answer {
     let mut answer = json(StatusCode::OK, Bytes::new());
     let headers = answer.headers_mut();
     headers.insert(header::ALLOW, methods.clone());
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
     answer
 }

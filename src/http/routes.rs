@@ -4,19 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::{Body, Bytes};
-use hyper::header;
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
+use super::access::{Access, Gate, is_health};
+use super::api::{self, Api};
 use super::connection::BODY_BYTES_MAX;
 use super::device::{self, DeviceAccess};
 use super::metrics;
 use super::page::{FAVICON, OPENAPI, Page};
-use super::reply::{Answer, METHODS, NO_STORE, detail, json, preflight, with_type};
+use super::reply::{Answer, METHODS, NO_STORE, detail, json, method_not_allowed, preflight, with_type};
 use super::snapshot::{Pictures, Snapshot};
 use super::stream::Live;
-use crate::pipeline::status::RENDERED_BYTES_MAX;
+use crate::pipeline::status::{Board, RENDERED_BYTES_MAX};
 use crate::pipeline::telemetry::Telemetry;
+
+/// Beside health, whose body is Roboflow's: good inferences so far, for a gate that has no token for the status.
+pub const INFERENCES: HeaderName = HeaderName::from_static("firstlight-inferences");
 
 /// What this server says of itself on `/info`.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +42,8 @@ pub struct Routes {
     page: Page,
     docs: Page,
     access: DeviceAccess,
+    lock: Arc<Access>,
+    api: Option<Arc<Api>>,
 }
 
 impl std::fmt::Debug for Routes {
@@ -59,6 +66,7 @@ enum Route {
     Metrics,
     Snapshot,
     Stream,
+    DeviceStats,
     Logs,
 }
 
@@ -76,6 +84,7 @@ impl Route {
             "/metrics" => Self::Metrics,
             "/snapshot.jpg" => Self::Snapshot,
             "/stream.mjpeg" => Self::Stream,
+            "/device/stats" => Self::DeviceStats,
             "/logs" => Self::Logs,
             _ => return None,
         })
@@ -103,6 +112,8 @@ impl Routes {
             page: Page::main(),
             docs: Page::docs(),
             access: DeviceAccess::default(),
+            lock: Arc::default(),
+            api: None,
         }
     }
 
@@ -113,26 +124,87 @@ impl Routes {
         self
     }
 
+    /// Locks everything but health to those who bring no token; without this everybody may ask.
+    #[must_use]
+    pub fn with_lock(mut self, lock: Access) -> Self {
+        self.lock = Arc::new(lock);
+        self
+    }
+
+    /// Serves models to clients; without this nobody may infer.
+    #[must_use]
+    pub fn with_api(mut self, api: Arc<Api>) -> Self {
+        self.api = Some(api);
+        self
+    }
+
     pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
-    /// The answer to one request of `peer`. Waits for nothing but the encoder, where a picture is asked for, and for an update.
+    /// The answer to one request of `peer`. Waits for nothing but the encoder, where a picture is asked for, for an
+    /// update, and for the workers of the API.
     pub(super) async fn answer<B>(&self, peer: Option<SocketAddr>, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        if let Some(peer) = peer.filter(|_| device::is_ours(request.uri().path())) {
+        let route = Route::of(request.uri().path());
+        if let Some(peer) = peer.filter(|_| route.is_none() && device::is_ours(request.uri().path())) {
             let (status, body) = device::answer(&self.access, peer, request).await;
             return json(status, body.to_string());
         }
-        self.answer_read(&request).await
+        let mut answer = match route {
+            Some(route) => self.answer_read(route, &request).await,
+            None => self.answer_api(request).await,
+        };
+        api::stamp(answer.headers_mut());
+        answer
     }
 
-    async fn answer_read<B: Body>(&self, request: &Request<B>) -> Answer {
-        let Some(route) = Route::of(request.uri().path()) else {
-            return detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#);
+    /// The answer at an address where only health is asked for.
+    pub(super) fn answer_health<B>(&self, request: &Request<B>) -> Answer {
+        let route = Route::of(request.uri().path()).filter(|_| is_health(request.uri().path()));
+        match (route, request.method()) {
+            (None, _) => detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#),
+            (Some(Route::Healthz), &Method::GET | &Method::HEAD) => self.healthz(),
+            (Some(_), &Method::GET | &Method::HEAD) => self.readiness(),
+            (Some(_), &Method::OPTIONS) => preflight(METHODS),
+            (Some(_), _) => method_not_allowed(METHODS),
+        }
+    }
+
+    async fn answer_api<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let lock = match self.lock.check_head(&request) {
+            Gate::Pass => None,
+            Gate::Refused(answer) => return answer,
+            Gate::NeedsBodyKey => Some(self.lock.clone()),
         };
+        let request = match &self.api {
+            Some(api) => match api.answer(request, lock.clone()).await {
+                Ok(answer) => return answer,
+                Err(request) => request,
+            },
+            None => request,
+        };
+        // Nothing is there to bring a key to, and who has none need not know that.
+        let refused = lock.and_then(|lock| lock.check_key(None).err());
+        drop(request);
+        refused.unwrap_or_else(|| detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#))
+    }
+
+    async fn answer_read<B: Body>(&self, route: Route, request: &Request<B>) -> Answer {
+        let refused = match self.lock.check_head(request) {
+            Gate::Pass => None,
+            Gate::Refused(answer) => Some(answer),
+            // What is read here has no body that could bring a key.
+            Gate::NeedsBodyKey => self.lock.check_key(None).err(),
+        };
+        if let Some(refused) = refused {
+            return refused;
+        }
         // A body of unknown length counts as too large: reading it to find out is what the limit is there to avoid.
         if request.body().size_hint().upper().is_none_or(|bytes| bytes > BODY_BYTES_MAX) {
             return detail(StatusCode::PAYLOAD_TOO_LARGE, r#"{"detail":"Content Too Large"}"#);
@@ -141,11 +213,7 @@ impl Routes {
             // hyper sends the same head and no body for HEAD.
             Method::GET | Method::HEAD => self.get(route, request).await,
             Method::OPTIONS => preflight(METHODS),
-            _ => {
-                let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, r#"{"detail":"Method Not Allowed"}"#);
-                answer.headers_mut().insert(header::ALLOW, METHODS);
-                answer
-            }
+            _ => method_not_allowed(METHODS),
         }
     }
 
@@ -156,8 +224,7 @@ impl Routes {
             Route::OpenApi => json(StatusCode::OK, OPENAPI),
             Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON),
             Route::Healthz => self.healthz(),
-            Route::Readiness if self.telemetry.frames() > 0 => json(StatusCode::OK, r#"{"status":"ready"}"#),
-            Route::Readiness => json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#),
+            Route::Readiness => self.readiness(),
             Route::Info => json(StatusCode::OK, self.info.clone()),
             Route::Status => {
                 let mut buffer = [0; RENDERED_BYTES_MAX];
@@ -165,11 +232,13 @@ impl Routes {
                 json(StatusCode::OK, Bytes::copy_from_slice(document.render(&mut buffer)))
             }
             Route::Metrics => {
-                let text = metrics::render(&self.telemetry, &self.version);
+                let usage = self.api.as_ref().map(|api| api.usage());
+                let text = metrics::render(&self.telemetry, &self.version, usage.as_deref());
                 with_type(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
             Route::Snapshot => self.snapshot().await,
             Route::Stream => self.live.answer().await,
+            Route::DeviceStats => json(StatusCode::OK, self.device_stats()),
             Route::Logs => with_type(StatusCode::OK, "text/plain; charset=utf-8", device::log_text()),
         }
     }
@@ -181,12 +250,47 @@ impl Routes {
             reason: &'a str,
         }
         let health = self.telemetry.health();
-        if health.flowing {
-            return json(StatusCode::OK, r#"{"status":"healthy"}"#);
+        let mut answer = if health.flowing {
+            json(StatusCode::OK, r#"{"status":"healthy"}"#)
+        } else {
+            let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
+            let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
+            json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON"))
+        };
+        answer.headers_mut().insert(INFERENCES, HeaderValue::from(self.telemetry.frames()));
+        answer
+    }
+
+    fn readiness(&self) -> Answer {
+        if self.telemetry.frames() > 0 && self.api.as_ref().is_none_or(|api| api.ready()) {
+            return json(StatusCode::OK, r#"{"status":"ready"}"#);
         }
-        let reasons: Vec<&str> = health.reasons.iter().map(|reason| reason.as_str()).collect();
-        let unhealthy = Unhealthy { status: "unhealthy", reason: &reasons.join("; ") };
-        json(StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&unhealthy).expect("strings are JSON"))
+        json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not ready"}"#)
+    }
+
+    /// What Roboflow's server tells of its container, this one tells of its board.
+    fn device_stats(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Stats<'a> {
+            board: &'a Board,
+            processors: usize,
+            uptime_s: f64,
+            memory_used_mb: u64,
+            memory_total_mb: u64,
+        }
+        let status = self.telemetry.status();
+        let memory = nix::sys::sysinfo::sysinfo().ok();
+        let mb = |bytes: Option<u64>| bytes.unwrap_or(0) / 1_000_000;
+        let total = memory.as_ref().map(|info| info.ram_total());
+        let used = memory.as_ref().map(|info| info.ram_total().saturating_sub(info.ram_unused()));
+        let stats = Stats {
+            board: &status.board,
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            uptime_s: status.boot.uptime_s,
+            memory_used_mb: mb(used),
+            memory_total_mb: mb(total),
+        };
+        serde_json::to_vec(&stats).expect("numbers and texts are JSON")
     }
 
     async fn snapshot(&self) -> Answer {

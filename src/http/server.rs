@@ -4,11 +4,11 @@
 //! sink or on a client: a full house drops whoever has been silent longest, and stopping it takes one wake-up.
 
 use std::convert::Infallible;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use smol::stream::StreamExt;
 use smol::{Async, LocalExecutor, Task, Timer, future};
 
 use super::Error;
-use super::connection::{self, CONNECTIONS_MAX, HEAD_BYTES_MAX, Meter, SWEEP_EVERY};
+use super::connection::{self, Meter, SWEEP_EVERY};
+use super::door::{self, Door, Kind};
 use super::routes::Routes;
-use crate::pipeline::telemetry::{Part, Telemetry};
+use crate::pipeline::telemetry::Part;
 
 /// Pause after a failed accept (no descriptors left, usually), so that trouble does not take a whole core.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -39,29 +40,39 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds `listen` and starts serving; clients can connect when this returns. Port 0 takes any free one.
+    /// Binds `listen`, unencrypted, and starts serving; clients can connect when this returns. Port 0 takes any free one.
     ///
     /// # Errors
     /// [`Error::Bind`] when the address cannot be had, [`Error::Thread`] when the system gives no thread.
     pub fn start(listen: SocketAddr, routes: Routes) -> Result<Self, Error> {
-        let bind = |source| Error::Bind { address: listen, source };
-        let listener = TcpListener::bind(listen).map_err(bind)?;
-        let local_addr = listener.local_addr().map_err(bind)?;
-        let listener = Async::new(listener).map_err(bind)?;
+        Self::serve(vec![Door::open(listen, Kind::Plain)?], routes, None)
+    }
+
+    /// Starts serving at all `doors`. `problem` is what is wrong with one that is not among them: it is the device's as
+    /// long as this server lives.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] when the system gives no thread.
+    ///
+    /// # Panics
+    /// Without a door.
+    pub fn serve(doors: Vec<Door>, routes: Routes, problem: Option<String>) -> Result<Self, Error> {
+        let local_addr = doors.first().expect("a server has a door").local_addr();
         let (running, stop) = smol::channel::bounded(1);
         let telemetry = routes.telemetry().clone();
-        let serve = move || {
-            let serve = AssertUnwindSafe(|| run(&listener, &stop, routes));
+        telemetry.set_problem(Part::Http, problem.clone());
+        let house = move || {
+            let serve = AssertUnwindSafe(|| run(&doors, &stop, House { routes: Rc::new(routes), problem }));
             if catch_unwind(serve).is_err() {
                 // The device goes on seeing without its status port, and says so where it still can.
                 telemetry.set_problem(Part::Http, Some("the status port ended by a defect".to_owned()));
             }
         };
-        let thread = thread::Builder::new().name("http".to_owned()).spawn(serve).map_err(Error::Thread)?;
+        let thread = thread::Builder::new().name("http".to_owned()).spawn(house).map_err(Error::Thread)?;
         Ok(Self { local_addr, running: Some(running), thread: Some(thread) })
     }
 
-    /// The address in use, with the real port.
+    /// The address of the first door, with the real port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -89,58 +100,60 @@ struct Client {
     task: Task<()>,
 }
 
-/// What the accept loop woke up for.
+/// What all doors share.
+struct House {
+    routes: Rc<Routes>,
+    /// What is wrong as long as it stands.
+    problem: Option<String>,
+}
+
+/// What an accept loop woke up for.
 enum Event {
     Accepted(std::io::Result<(Async<TcpStream>, SocketAddr)>),
     Sweep,
-    Stop,
 }
 
-fn run(listener: &Async<TcpListener>, stop: &Receiver<Infallible>, routes: Routes) {
+fn run(doors: &[Door], stop: &Receiver<Infallible>, house: House) {
     let executor = LocalExecutor::new();
-    smol::block_on(executor.run(accept(&executor, listener, stop, Rc::new(routes))));
+    let mut loops: Vec<_> = doors.iter().map(|door| Box::pin(accept(&executor, door, &house))).collect();
+    let all = future::poll_fn(|cx| {
+        for accepting in &mut loops {
+            // None ever ends.
+            let _: Poll<()> = Pin::as_mut(accepting).poll(cx);
+        }
+        Poll::Pending
+    });
+    let stopped = async {
+        let _ = stop.recv().await;
+    };
+    smol::block_on(executor.run(future::or(stopped, all)));
 }
 
-async fn accept<'e>(
-    executor: &LocalExecutor<'e>,
-    listener: &Async<TcpListener>,
-    stop: &Receiver<Infallible>,
-    routes: Rc<Routes>,
-) {
-    let mut clients: Vec<Client> = Vec::with_capacity(CONNECTIONS_MAX);
+/// Lets clients in at one door, for ever.
+async fn accept<'e>(executor: &LocalExecutor<'e>, door: &Door, house: &House) {
+    let mut clients: Vec<Client> = Vec::with_capacity(door.connections_max());
     let mut sweep = Timer::interval(SWEEP_EVERY);
     let mut accept_fails = false;
     loop {
-        let stopped = async {
-            let _ = stop.recv().await;
-            Event::Stop
-        };
-        let accepted = async { Event::Accepted(listener.accept().await) };
+        let accepted = async { Event::Accepted(door.listener.accept().await) };
         let swept = async {
             sweep.next().await;
             Event::Sweep
         };
-        match future::or(stopped, future::or(swept, accepted)).await {
-            Event::Stop => return,
+        match future::or(swept, accepted).await {
             Event::Sweep => {
                 let now = Instant::now();
                 clients.retain(|client| !client.task.is_finished() && !client.meter.overdue(now));
             }
             Event::Accepted(Ok((socket, _))) => {
-                admit(executor, &mut clients, socket, &routes);
-                report(routes.telemetry(), &mut accept_fails, None);
+                admit(executor, &mut clients, socket, door, &house.routes);
+                report(house, &mut accept_fails, None);
                 // Under a flood of connections the ones already here get their turn.
                 future::yield_now().await;
             }
             Event::Accepted(Err(error)) => {
-                report(routes.telemetry(), &mut accept_fails, Some(&error));
-                let pause = async {
-                    Timer::after(ACCEPT_RETRY_AFTER).await;
-                };
-                let stopped = async {
-                    let _ = stop.recv().await;
-                };
-                future::or(stopped, pause).await;
+                report(house, &mut accept_fails, Some(&error));
+                Timer::after(ACCEPT_RETRY_AFTER).await;
             }
         }
     }
@@ -148,33 +161,36 @@ async fn accept<'e>(
 
 /// Serves a new client. In a full house the one that has let us wait longest makes room; if all are being answered,
 /// the new one is refused.
-fn admit<'e>(executor: &LocalExecutor<'e>, clients: &mut Vec<Client>, socket: Async<TcpStream>, routes: &Rc<Routes>) {
+fn admit<'e>(
+    executor: &LocalExecutor<'e>,
+    clients: &mut Vec<Client>,
+    socket: Async<TcpStream>,
+    door: &Door,
+    routes: &Rc<Routes>,
+) {
     clients.retain(|client| !client.task.is_finished());
-    if clients.len() >= CONNECTIONS_MAX {
+    if clients.len() >= door.connections_max() {
         let waiting = clients.iter().enumerate().filter_map(|(i, client)| Some((client.meter.waiting_since()?, i)));
         let Some((_, longest)) = waiting.min() else {
-            refuse(socket.get_ref());
+            // Who waits for a handshake would not understand the words.
+            if !matches!(door.kind, Kind::Tls(_)) {
+                door::say_at_once(socket.get_ref(), FULL_HOUSE);
+            }
             return;
         };
         clients.swap_remove(longest);
     }
     // Answers are single writes, so waiting to fill a packet (Nagle) would only delay them.
     let _ = socket.get_ref().set_nodelay(true);
-    let (meter, serving) = connection::serve(socket, routes.clone());
+    let (meter, serving) = connection::serve(socket, door.kind.clone(), routes.clone());
     clients.push(Client { meter, task: executor.spawn(serving) });
 }
 
-/// Says 503 without waiting. What the client has already sent is read first, for closing a socket with unread bytes
-/// resets the connection and may cost the client the answer.
-fn refuse(mut socket: &TcpStream) {
-    let _ = socket.read(&mut [0; HEAD_BYTES_MAX]);
-    let _ = socket.write(FULL_HOUSE);
-}
-
 /// Tells the device's health about accepting, at its changes only: healthy accepts must not touch shared cells.
-fn report(telemetry: &Arc<Telemetry>, failing: &mut bool, error: Option<&std::io::Error>) {
+fn report(house: &House, failing: &mut bool, error: Option<&std::io::Error>) {
     if error.is_some() || *failing {
-        telemetry.set_problem(Part::Http, error.map(|error| format!("cannot accept connections: {error}")));
+        let problem = error.map(|error| format!("cannot accept connections: {error}"));
+        house.routes.telemetry().set_problem(Part::Http, problem.or_else(|| house.problem.clone()));
     }
     *failing = error.is_some();
 }

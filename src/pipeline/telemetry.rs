@@ -34,10 +34,14 @@ pub enum Part {
     Precision,
     Sink,
     Http,
+    Tls,
+    /// A model for clients cannot be served.
+    Serving,
 }
 
 impl Part {
-    const ALL: [Part; 5] = [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http];
+    const ALL: [Part; 7] =
+        [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Tls, Part::Serving];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -48,6 +52,8 @@ impl Part {
             Part::Precision => "precision",
             Part::Sink => "sink",
             Part::Http => "http",
+            Part::Tls => "tls",
+            Part::Serving => "serving",
         }
     }
 

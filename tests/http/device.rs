@@ -86,8 +86,12 @@ pub fn serve(
     telemetry: &Arc<Telemetry>,
     pictures: &Arc<Pictures>,
 ) -> Result<Server, firstlight::http::Error> {
+    Server::start(listen.parse().unwrap(), routes(telemetry, pictures))
+}
+
+pub fn routes(telemetry: &Arc<Telemetry>, pictures: &Arc<Pictures>) -> Routes {
     let facts = ServerFacts { version: VERSION.to_owned(), uuid: UUID.to_owned() };
-    Server::start(listen.parse().unwrap(), Routes::new(telemetry.clone(), pictures.clone(), facts))
+    Routes::new(telemetry.clone(), pictures.clone(), facts)
 }
 
 pub fn facts(model: &str) -> Facts {

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod browser;
 mod client;
 mod device;
@@ -11,3 +12,4 @@ mod metrics;
 mod page;
 mod routes;
 mod stream;
+mod tls;

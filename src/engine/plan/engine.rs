@@ -11,7 +11,8 @@ use super::target;
 use super::weights::Weights;
 use crate::engine::tract::{fence, half};
 use crate::engine::{
-    DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Precision, Profile, Session, TensorInfo, TensorView,
+    DeclaredInput, Engine, Error, Footprint, InputShape, LoadOptions, Network, Precision, Profile, Session, TensorInfo,
+    TensorView,
 };
 use crate::log;
 
@@ -241,6 +242,15 @@ impl Session for PlanSession {
         match self.infos.get(index) {
             Some(info) if self.ran => TensorView { shape: &info.shape, data: self.runner.output(index) },
             _ => TensorView { shape: &[], data: &[] },
+        }
+    }
+
+    fn footprint(&self) -> Footprint {
+        let weights = size_of_val(self.runner.weights().as_ref()) as u64;
+        let work = self.runner.work_bytes() as u64;
+        match self.runner.weights() {
+            Weights::File(_) => Footprint { shared: weights, own: work },
+            Weights::Memory { .. } => Footprint { shared: 0, own: weights + work },
         }
     }
 

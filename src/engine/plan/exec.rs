@@ -57,6 +57,15 @@ impl<W: AsRef<[f32]>> Runner<W> {
         Self { program, weights, kernels, arena, scratch, team }
     }
 
+    pub fn weights(&self) -> &W {
+        &self.weights
+    }
+
+    /// Bytes of all that it works in.
+    pub fn work_bytes(&self) -> usize {
+        self.arena.0.len() + self.scratch.iter().map(|scratch| scratch.0.len()).sum::<usize>()
+    }
+
     pub fn into_weights(self) -> W {
         self.weights
     }

@@ -17,7 +17,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::SimpleState;
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView};
+use super::{
+    DeclaredInput, Engine, Error, Footprint, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
+};
 
 type Plan = Arc<TypedSimplePlan>;
 type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
@@ -57,11 +59,13 @@ impl Engine for Tract {
             }
             fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
         })?;
-        let session = TractSession::new(plan, rounding, declared, shape).map_err(|why| Error::Load {
+        let mut session = TractSession::new(plan, rounding, declared, shape).map_err(|why| Error::Load {
             origin: origin(),
             engine: self.name(),
             why,
         })?;
+        // As read, and as packed for its kernels; its buffers come and go.
+        session.bytes = 2 * network.bytes.len() as u64;
         Ok(Box::new(session))
     }
 }
@@ -148,6 +152,8 @@ struct TractSession {
     input: Arc<Tensor>,
     infos: Vec<TensorInfo>,
     outputs: TVec<TValue>,
+    /// Roughly what its weights take.
+    bytes: u64,
 }
 
 impl std::fmt::Debug for TractSession {
@@ -175,7 +181,17 @@ impl TractSession {
         }
         let state = State::new(&plan).map_err(describe)?;
         let input = Tensor::zero::<f32>(&shape.dims()).map_err(describe)?;
-        Ok(Self { state, declared, shape, rounding, input_type, input: Arc::new(input), infos, outputs: tvec!() })
+        Ok(Self {
+            state,
+            declared,
+            shape,
+            rounding,
+            input_type,
+            input: Arc::new(input),
+            infos,
+            outputs: tvec!(),
+            bytes: 0,
+        })
     }
 
     fn infer(&mut self) -> TractResult<()> {
@@ -226,6 +242,10 @@ impl Session for TractSession {
     fn input_mut(&mut self) -> &mut [f32] {
         let view = Arc::make_mut(&mut self.input).to_plain_array_view_mut::<f32>().expect("made as f32 in new()");
         view.into_slice().expect("made in C order in new()")
+    }
+
+    fn footprint(&self) -> Footprint {
+        Footprint { shared: 0, own: self.bytes }
     }
 
     fn run(&mut self) -> Result<(), Error> {
