@@ -1,4 +1,4 @@
-//! What `run` serves to clients besides its loop: models of the cache on demand.
+//! What `run` serves to clients besides its loop: models of the cache on demand, and further pipelines.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,7 +13,7 @@ use crate::http::Api;
 use crate::log;
 use crate::pipeline::Telemetry;
 use crate::pipeline::telemetry::Part;
-use crate::serving::{Loader, Models, Workers, give_way};
+use crate::serving::{CLIENTS_NICE, Loader, Models, Pipelines, Workers, give_way};
 
 /// Fewest workers: while one waits for a model to load, another answers for those that are there.
 const WORKERS_MIN: usize = 2;
@@ -44,13 +44,14 @@ pub(super) fn start(
         let (models, telemetry) = (Arc::clone(&models), Arc::clone(telemetry));
         thread::Builder::new().name("preload".into()).spawn(move || preload(&models, &telemetry)).map_err(failed)?;
     }
-    Ok(Api::new(models, workers, config.images.dirs.clone()))
+    let pipelines = Pipelines::new(Arc::clone(&models), config, settings.config.snapshot.quality);
+    Ok(Api::new(models, workers, pipelines, config.images.dirs.clone()))
 }
 
 /// Loads the models of the configuration, beside the loop and after it. One that cannot be is said, and clients who ask
 /// for it hear why.
 fn preload(models: &Arc<Models>, telemetry: &Telemetry) {
-    give_way();
+    give_way(CLIENTS_NICE);
     let failed = models.preload(PRELOAD_WAIT);
     let reasons: Vec<String> =
         failed.into_iter().map(|(id, error)| format!("model {id} not loaded: {error}")).collect();
