@@ -1,11 +1,15 @@
 """Raw sockets: what goes over the wire is what the test says, whole, in pieces, late, or wrong."""
 import json
 import random
+import select
 import socket
 import struct
 
 # Longest wait for an answer or a close; a limit of the server that is longer than this is none.
 PATIENCE_S = 60
+# How long an answer may take to begin before our direction is closed: a client that closes it earlier counts as gone, as
+# with Roboflow's server, and work for it is given up.
+ANSWER_BEGINS_S = 3
 
 
 def connect(address, limit=PATIENCE_S, receive_bytes=None):
@@ -57,7 +61,7 @@ def read_all(client):
 
 
 def exchange(address, data, *, shut=True, limit=PATIENCE_S):
-    """Sends bytes, closes our direction, and returns the statuses that come until the server closes the other.
+    """Sends bytes, closes our direction once an answer begins or none does, and returns the statuses that come until the server closes the other.
 
     Raises TimeoutError when it neither answers to the end nor closes.
     """
@@ -65,6 +69,7 @@ def exchange(address, data, *, shut=True, limit=PATIENCE_S):
         try:
             client.sendall(data)
             if shut:
+                select.select([client], [], [], ANSWER_BEGINS_S)
                 client.shutdown(socket.SHUT_WR)
         except TimeoutError:
             raise

@@ -112,7 +112,7 @@ def slow_readers(bench):
 
 
 def half_closed(bench):
-    """A client that closes its direction after the request is answered; one that closes it within, is let go."""
+    """A client that closes its direction is let go, and holds nothing."""
     request = bench.request()
     found = exchange(bench.address, request)
     expect(found in ([200], []), f"{found}")
