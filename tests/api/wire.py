@@ -60,7 +60,7 @@ def read_all(client):
     return bytes(data)
 
 
-def exchange(address, data, *, shut=True, limit=PATIENCE_S):
+def exchange(address, data, *, shut=True, patience=ANSWER_BEGINS_S, limit=PATIENCE_S):
     """Sends bytes, closes our direction once an answer begins or none does, and returns the statuses that come until the server closes the other.
 
     Raises TimeoutError when it neither answers to the end nor closes.
@@ -69,7 +69,7 @@ def exchange(address, data, *, shut=True, limit=PATIENCE_S):
         try:
             client.sendall(data)
             if shut:
-                select.select([client], [], [], ANSWER_BEGINS_S)
+                select.select([client], [], [], patience)
                 client.shutdown(socket.SHUT_WR)
         except TimeoutError:
             raise

@@ -114,11 +114,11 @@ def slow_readers(bench):
 def half_closed(bench):
     """A client that closes its direction is let go, and holds nothing."""
     request = bench.request()
-    found = exchange(bench.address, request)
+    found = exchange(bench.address, request, patience=0)
     expect(found in ([200], []), f"{found}")
     for part in (b"", request[:10], request[:60], request[:-100]):
         started = time.monotonic()
-        found = exchange(bench.address, part)
+        found = exchange(bench.address, part, patience=0)
         expect(not found or 400 <= found[0] < 500, f"{part[:60]}: {found}")
         expect(time.monotonic() - started < BODY_S, f"{part[:60]}: held for {time.monotonic() - started:.0f} s")
     bench.alive()
