@@ -8,6 +8,8 @@ missing=()
 # A program or file, and the package that has it.
 need() { command -v "$1" >/dev/null || [[ -f $1 ]] || missing+=("$2"); }
 need chromium chromium
+# Assembles the SIMD of the JPEG decoder; a build without it is as right, and slower.
+need nasm nasm
 need curl curl
 need qemu-aarch64-static qemu-user-static
 need qemu-system-aarch64 qemu-system-arm

@@ -37,7 +37,8 @@ def say_access(config):
     http, device = (table if isinstance(table := config.get(name, {}), dict) else {} for name in ("http", "device"))
     address = str(config.get("listen", "127.0.0.1:9001")).rsplit(":", 1)[0]
     beyond = address not in ("off", "127.0.0.1", "[::1]")
-    if beyond and http.get("access", "auto") == "auto" and not (http.get("tokens_sha256") or device.get("token_sha256")):
+    tokens = http.get("tokens_sha256") or device.get("token_sha256")
+    if beyond and http.get("access", "auto") == "auto" and not tokens:
         say("the device listens on the network and has no token: over HTTP it answers for its health and nothing else; "
             "--token-sha256 HEX lets in whoever brings that token, http.access = \"open\" everybody")
 

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Engines, Error, load_model, open_package_as, threads};
+use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, threads};
 use crate::config::{self, Config};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::{LoadOptions, Precision};
-use crate::http::tls::{self, Tls};
-use crate::http::{self, Access, DeviceAccess, Door, Kind, Routes, Server, ServerFacts};
 use crate::log;
 use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, SourceFacts, text};
@@ -25,9 +23,6 @@ use crate::source::{self, Source};
 const LOOK: Duration = Duration::from_millis(10);
 /// How long the frame in hand may take to end after a signal, before the process ends without it.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// How long the files of TLS may take to appear under our own PID 1, which mounts the data partition beside the start
-/// of the loop: longer than it lets a slow card take.
-const FILES_APPEAR: Duration = Duration::from_secs(20);
 /// What runs when nothing is said.
 const DEMO_SOURCE: &str = "demo:";
 
@@ -69,19 +64,19 @@ pub struct Args {
 }
 
 /// Everything that was decided from flags, environment and configuration, in that order.
-struct Settings {
-    config: Config,
-    model: Option<String>,
-    semantics: Option<Semantics>,
-    source: String,
-    frames: Option<u64>,
+pub(super) struct Settings {
+    pub config: Config,
+    pub model: Option<String>,
+    pub semantics: Option<Semantics>,
+    pub source: String,
+    pub frames: Option<u64>,
     /// `None`: no HTTP port.
-    listen: Option<SocketAddr>,
-    json: String,
-    serial: Option<PathBuf>,
-    engine: Option<String>,
-    precision: Precision,
-    options: LoadOptions,
+    pub listen: Option<SocketAddr>,
+    pub json: String,
+    pub serial: Option<PathBuf>,
+    pub engine: Option<String>,
+    pub precision: Precision,
+    pub options: LoadOptions,
 }
 
 /// `cache` is what the flag or the environment says.
@@ -102,12 +97,13 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
     let notifier = start_notifier(&settings, &telemetry)?;
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
-    let port = open_port(&settings, &telemetry, &snapshot);
+    let plans = super::shelf(&cache);
+    let api = serve::start(&settings, &cache, &plans, &telemetry)?;
+    let port = port::open(&settings, &telemetry, &snapshot, api);
     let serial_device = settings.serial.as_ref();
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
 
-    let plans = super::shelf(&cache);
     telemetry.set_making(plans.making.clone());
     let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?;
     let (model, chosen) = load_model(&package, &engines, settings.options)?;
@@ -161,7 +157,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
 
 impl Settings {
     /// In which the model may run, best first: a device that sees in numbers is better than one that does not.
-    fn precisions(&self) -> &'static [Precision] {
+    pub fn precisions(&self) -> &'static [Precision] {
         match self.precision {
             Precision::Fp32 => &[Precision::Fp32],
             Precision::Fp16 => &[Precision::Fp16, Precision::Fp32],
@@ -205,71 +201,6 @@ fn start_notifier(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<Opt
     let Some(supervisor) = Supervisor::from_environment().map_err(failed)? else { return Ok(None) };
     let frame_age_max = config::seconds(settings.config.device.watchdog.frame_age_max_s);
     Notifier::start(supervisor, Arc::clone(telemetry), frame_age_max).map(Some).map_err(failed)
-}
-
-/// The HTTP port, open while this is kept.
-struct Port {
-    _server: Server,
-    /// Where a person finds the page.
-    url: Option<String>,
-}
-
-/// A port that cannot be opened degrades the device; it does not stop it from seeing. Nor does the one keep the other
-/// from being opened: that of health says what is wrong with the main one.
-fn open_port(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Option<Port> {
-    let http = &settings.config.http;
-    let main = settings.listen.map(|listen| main_door(settings, listen, telemetry));
-    let health = http.health_address().map(|listen| Door::open(listen, Kind::Health).map_err(|why| why.to_string()));
-    let (mut doors, mut problems) = (Vec::new(), Vec::new());
-    for opened in [main, health].into_iter().flatten() {
-        match opened {
-            Ok(door) => doors.push(door),
-            Err(why) => problems.push(why),
-        }
-    }
-    problems.iter().for_each(|why| log::say(why));
-    let problem = (!problems.is_empty()).then(|| problems.join("; "));
-    if doors.is_empty() {
-        telemetry.set_problem(Part::Http, problem);
-        return None;
-    }
-    let url = doors.iter().find_map(Door::url);
-    match Server::serve(doors, routes(settings, telemetry, snapshot), problem) {
-        Ok(server) => Some(Port { _server: server, url }),
-        Err(error) => {
-            log::say(&error.to_string());
-            telemetry.set_problem(Part::Http, Some(error.to_string()));
-            None
-        }
-    }
-}
-
-/// The address where everything is answered.
-fn main_door(settings: &Settings, listen: SocketAddr, telemetry: &Arc<Telemetry>) -> Result<Door, String> {
-    let config = settings.config.http.tls.clone();
-    if !config.wanted() {
-        return Door::open(listen, Kind::Plain).map_err(|why| why.to_string());
-    }
-    let appears = crate::env::DEVICE_DIR.get().map_or(Duration::ZERO, |_| FILES_APPEAR);
-    let origin = tls::Origin { config, state: crate::env::state_dir(), appears };
-    // Never without encryption instead: a port that was to be secret stays shut.
-    let tls = Tls::start(origin, telemetry).map_err(|why| format!("tls: {why}"))?;
-    Door::open(listen, Kind::Tls(tls)).map_err(|why| why.to_string())
-}
-
-fn routes(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Routes {
-    let facts = ServerFacts {
-        version: env!("CARGO_PKG_VERSION").into(),
-        uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
-    };
-    let routes = Routes::new(Arc::clone(telemetry), Arc::new(snapshot.clone()), facts);
-    let token_sha256 = settings.config.device.token_sha256.clone();
-    let Some(listen) = settings.listen else { return routes };
-    let lock = Access::new(&settings.config.http, token_sha256.as_deref(), listen);
-    if lock.is_shut() {
-        log::say(&format!("http: {}", http::SHUT));
-    }
-    routes.with_access(DeviceAccess { token_sha256 }).with_lock(lock)
 }
 
 /// The flag, then the configuration.

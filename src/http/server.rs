@@ -21,6 +21,7 @@ use super::connection::{self, Meter, SWEEP_EVERY};
 use super::door::{self, Door, Kind};
 use super::routes::Routes;
 use crate::pipeline::telemetry::Part;
+use crate::serving::{PORT_NICE, give_way};
 
 /// Pause after a failed accept (no descriptors left, usually), so that trouble does not take a whole core.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -62,6 +63,7 @@ impl Server {
         let telemetry = routes.telemetry().clone();
         telemetry.set_problem(Part::Http, problem.clone());
         let house = move || {
+            give_way(PORT_NICE);
             let serve = AssertUnwindSafe(|| run(&doors, &stop, House { routes: Rc::new(routes), problem }));
             if catch_unwind(serve).is_err() {
                 // The device goes on seeing without its status port, and says so where it still can.

@@ -11,8 +11,9 @@ mod workers;
 
 pub use loader::{Chosen, Engines, Loader};
 pub use models::{Cached, CachedState, Description, Lease, Models};
+pub use pipeline::Pipelines;
 pub use usage::Usage;
-pub use workers::{QUEUE_MAX, Refused, Workers, give_way};
+pub use workers::{CLIENTS_NICE, PORT_NICE, QUEUE_MAX, Refused, Workers, give_way};
 
 use crate::{cache, engine, model};
 

@@ -13,7 +13,10 @@ use smol::channel::{Receiver, Sender, TrySendError};
 pub const QUEUE_MAX: usize = 512;
 /// How far threads that work for clients give way. Of 19: the kernel gives such a thread a thirtieth of the time of a
 /// normal one where both want a core, which slows clients and does not starve them.
-const NICE: i32 = 15;
+pub const CLIENTS_NICE: i32 = 15;
+/// How far the thread gives way that only carries bytes and health: a quarter of a core remains to it, so that a monitor is
+/// answered by a device whose cores are all busy, and a flood of connections takes little from the loop.
+pub const PORT_NICE: i32 = 5;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -71,7 +74,7 @@ impl Workers {
 }
 
 fn work(jobs: &Receiver<Job>) {
-    give_way();
+    give_way(CLIENTS_NICE);
     while let Ok(job) = jobs.recv_blocking() {
         // Its caller hears of a panic by the result that never comes.
         let _ = catch_unwind(AssertUnwindSafe(job));
@@ -80,9 +83,9 @@ fn work(jobs: &Receiver<Job>) {
 
 /// Lowers the priority of the calling thread, and of threads that it will start. Best effort: a system that does not let
 /// us is one where nothing gives way.
-pub fn give_way() {
+pub fn give_way(nice: i32) {
     // SAFETY: no pointers; on Linux, process 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 #[cfg(test)]
@@ -121,6 +124,6 @@ mod tests {
         let workers = Workers::start(1).unwrap();
         // SAFETY: no pointers; process 0 is the calling thread.
         let nice = smol::block_on(workers.run(|| unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) })).unwrap();
-        assert_eq!(nice, NICE);
+        assert_eq!(nice, CLIENTS_NICE);
     }
 }

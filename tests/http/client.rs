@@ -89,6 +89,16 @@ impl Client {
         self.answer(false)
     }
 
+    /// What comes up to and with the next `end`, for answers that go on.
+    pub fn read_until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = self.unread.windows(end.len()).position(|w| w == end.as_bytes()) {
+                return String::from_utf8(self.unread.drain(..at + end.len()).collect()).unwrap();
+            }
+            assert!(self.read_more(), "closed before {end:?}: {:?}", String::from_utf8_lossy(&self.unread));
+        }
+    }
+
     fn read_more(&mut self) -> bool {
         let mut part = [0; 16 * 1024];
         match self.socket.read(&mut part) {

@@ -1,62 +1,86 @@
-//! The page in a real browser: `cargo test --test http page -- --ignored`, which needs `chromium`.
+//! The pages in a real browser: `cargo test --test http page -- --ignored`, which needs `chromium`.
 //!
-//! With `FIRSTLIGHT_PAGE_SHOTS=DIR` it also leaves a screenshot of each state there, for people to look at.
+//! With `FIRSTLIGHT_PAGE_SHOTS=DIR` they also leave a screenshot of each state there, for people to look at.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use firstlight::pipeline::telemetry::{Part, Stage};
+use serde_json::Value;
 
-use super::client::PATIENCE;
+use super::browser::Browser;
+use super::client::get;
 use super::device::{Device, MODEL};
+use super::support::{firstlight, parts_cache};
 
-/// Milliseconds of the page's own time before it is read: several questions and pictures.
-const PAGE_TIME_MS: u32 = 4000;
+/// A desk and the narrowest phone that is common, by day and by night.
+const SCREENS: [(&str, u32, u32, &str); 4] = [
+    ("desktop-light", 1280, 900, "light"),
+    ("desktop-dark", 1280, 900, "dark"),
+    ("phone-light", 360, 740, "light"),
+    ("phone-dark", 360, 740, "dark"),
+];
+/// More than either page has to stop at.
+const TABS_MAX: usize = 400;
 
-/// Chromium without a screen, a profile of its own and nothing that would call home.
-fn chromium(profile: &Path) -> Command {
-    let mut command = Command::new("chromium");
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
-    command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-    command.arg(format!("--virtual-time-budget={PAGE_TIME_MS}"));
-    command.arg(format!("--user-data-dir={}", profile.display())).stderr(Stdio::null());
-    command
-}
+/// The contrast of each visible text with what is behind it, by WCAG 2: those below 4.5, or 3 where they are large.
+const FAINT: &str = r#"(() => {
+  const rgb = text => text.match(/[\d.]+/g).map(Number);
+  const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b };
+  const ground = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c } return [255, 255, 255] };
+  const faint = new Set();
+  for (const e of document.body.querySelectorAll("*")) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    if (!own || e.disabled || !e.checkVisibility() || e.closest("svg, figcaption, noscript, script, style, option")) continue;
+    const style = getComputedStyle(e), [a, b] = [light(rgb(style.color).slice(0, 3)), light(ground(e).slice(0, 3))].sort((x, y) => y - x);
+    const large = parseFloat(style.fontSize) >= 24, contrast = (a + .05) / (b + .05);
+    if (contrast < (large ? 3 : 4.5)) faint.add(e.tagName + "." + e.className + " " + contrast.toFixed(2) + " " + e.textContent.slice(0, 20));
+  }
+  return [...faint];
+})()"#;
 
-/// The page's elements after it has run for [`PAGE_TIME_MS`] of its own time, which stands still while it waits for
-/// an answer.
-fn elements(address: SocketAddr) -> String {
-    let profile = tempfile::tempdir().unwrap();
-    let dump = chromium(profile.path()).arg("--dump-dom").arg(format!("http://{address}/")).output();
-    let dump = dump.unwrap_or_else(|error| {
-        panic!("THE PAGE WAS NOT CHECKED: cannot run chromium ({error}); install it (Debian: apt install chromium)")
-    });
-    String::from_utf8(dump.stdout).unwrap()
-}
+/// What has the focus: its name for a screen reader, and whether the focus can be seen.
+const FOCUSED: &str = r##"(() => {
+  const e = document.activeElement;
+  if (e === document.body) return null;
+  const style = getComputedStyle(e.closest("#drop") ?? e);
+  const name = e.getAttribute("aria-label") ?? e.labels?.[0]?.textContent ?? e.textContent;
+  return { name: name.trim(), seen: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 };
+})()"##;
 
-/// Screenshots for a phone and a desk, light and dark, if they are wanted.
-fn shoot(address: SocketAddr, name: &str) {
-    let Some(folder) = std::env::var_os("FIRSTLIGHT_PAGE_SHOTS") else { return };
-    let sizes = [("desktop", "1280,1250"), ("phone", "500,1800")];
-    for ((size, window), (tone, scheme)) in sizes.iter().flat_map(|s| [("light", 1), ("dark", 0)].map(|t| (*s, t))) {
-        let profile = tempfile::tempdir().unwrap();
-        let file = Path::new(&folder).join(format!("{name}-{size}-{tone}.png"));
-        let shot = chromium(profile.path())
-            .args([format!("--window-size={window}"), format!("--screenshot={}", file.display())])
-            .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
-            .arg(format!("http://{address}/"))
-            .output();
-        assert!(shot.is_ok_and(|shot| shot.status.success()), "no screenshot {}", file.display());
+/// Looks at the page on every screen: nothing is cut off, nothing is faint. Keeps a picture of each.
+fn look(browser: &mut Browser, name: &str) {
+    for (screen, width, height, scheme) in SCREENS {
+        browser.screen(width, height, scheme);
+        // The plots are drawn for the new size with the next answer.
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(browser.value("document.documentElement.scrollWidth"), width_shown(browser), "{name} on {screen}");
+        let faint = browser.value(FAINT);
+        assert_eq!(faint, serde_json::json!([]), "{name} on {screen}");
+        browser.shoot(&format!("{name}-{screen}"));
     }
 }
 
-/// The text of the element with this id.
-fn shown<'p>(page: &'p str, id: &str) -> &'p str {
-    let (_, after) = page.split_once(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no #{id} in {page:?}"));
-    after.split_once('>').unwrap().1.split_once('<').unwrap().0
+fn width_shown(browser: &mut Browser) -> Value {
+    browser.value("document.documentElement.clientWidth")
+}
+
+/// Presses Tab until the focus has come around, and returns the names of all stops.
+fn stops(browser: &mut Browser) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for _ in 0..TABS_MAX {
+        browser.press("Tab", 9);
+        let focused = browser.value(FOCUSED);
+        if focused.is_null() {
+            return names;
+        }
+        let name = focused["name"].as_str().unwrap().to_owned();
+        assert!(!name.is_empty() && focused["seen"] == true, "{focused} after {names:?}");
+        names.insert(name);
+    }
+    panic!("the focus never comes around: {names:?}");
 }
 
 /// A street of boxes as a camera and a model would give it.
@@ -97,6 +121,18 @@ fn infer(device: &Device, done: &AtomicBool) {
     }
 }
 
+/// Runs `checks` while the device sees.
+fn while_it_sees(device: &Device, checks: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| infer(device, &done));
+        // The loop must end whatever the checks find.
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(checks));
+        done.store(true, Relaxed);
+        found.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
 #[test]
 #[ignore = "needs chromium"]
 fn the_page_says_what_the_device_says() {
@@ -104,32 +140,27 @@ fn the_page_says_what_the_device_says() {
     device.telemetry.set_board(Some(61.5), Some(false), 48 * 1024);
     device.pictures.show(1, picture());
     let address = device.server.local_addr();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| infer(&device, &done));
-        // The loop must end whatever the checks below find.
-        let checks = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            std::thread::sleep(Duration::from_secs(2));
-            shoot(address, "running");
-            let page = elements(address);
-            assert!(page.contains("<body data-state=\"running\">"), "{page}");
-            assert_eq!(shown(&page, "state"), "running");
-            assert!(shown(&page, "who").starts_with(MODEL), "{}", shown(&page, "who"));
-            assert!(shown(&page, "fps").parse::<f32>().is_ok_and(|fps| fps > 1.0), "{}", shown(&page, "fps"));
-            assert!(page.contains("blob:http"), "the snapshot is shown");
-            assert!(page.contains("not tensorrt: libnvinfer.so.10 not found"));
+    while_it_sees(&device, || {
+        let mut browser = Browser::start();
+        browser.open(&format!("http://{address}/"));
+        browser.wait_until("document.body.dataset.state === 'running'");
+        browser.wait_until("document.querySelector('#main img').src.startsWith('blob:')");
+        assert_eq!(browser.text("state"), "running");
+        assert!(browser.text("who").starts_with(MODEL), "{}", browser.text("who"));
+        browser.wait_until("parseFloat(document.getElementById('main-fps').textContent) > 1");
+        browser.wait_until("document.querySelectorAll('#main .plot path').length === 3");
+        assert!(browser.text("rejected").contains("not tensorrt: libnvinfer.so.10 not found"));
+        look(&mut browser, "running");
 
-            device.telemetry.set_problem(Part::Sink, Some("<b>disk</b> full, 3 frames kept back".to_owned()));
-            device.telemetry.set_problem(Part::Source, Some("/dev/video0 is gone (retry 4)".to_owned()));
-            device.telemetry.set_board(Some(84.2), Some(true), 51 * 1024);
-            shoot(address, "degraded");
-            let page = elements(address);
-            assert_eq!(shown(&page, "state"), "degraded");
-            assert!(page.contains("<li>sink: &lt;b&gt;disk&lt;/b&gt; full"), "device text is text, not markup");
-            assert!(page.contains("<li>source: /dev/video0 is gone (retry 4)</li>"));
-        }));
-        done.store(true, Relaxed);
-        checks.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        device.telemetry.set_problem(Part::Sink, Some("<b>disk</b> full, 3 frames kept back".to_owned()));
+        device.telemetry.set_problem(Part::Source, Some("/dev/video0 is gone (retry 4)".to_owned()));
+        device.telemetry.set_board(Some(84.2), Some(true), 51 * 1024);
+        browser.wait_until("document.body.dataset.state === 'degraded'");
+        let reasons = browser.value("[...document.querySelectorAll('#reasons li')].map(li => li.textContent)");
+        let expected = ["source: /dev/video0 is gone (retry 4)", "sink: <b>disk</b> full, 3 frames kept back"];
+        assert_eq!(reasons, serde_json::json!(expected), "device text is text, not markup");
+        look(&mut browser, "degraded");
+        assert_eq!(browser.faults, [""; 0]);
     });
 }
 
@@ -138,22 +169,171 @@ fn the_page_says_what_the_device_says() {
 fn the_page_says_when_the_device_stops_answering() {
     let Device { pictures, server, .. } = Device::running(2);
     pictures.show(1, picture());
-    let address = server.local_addr();
-    let (asked, seen) = std::sync::mpsc::sync_channel(1);
-    pictures.while_encoding(move || {
-        // The page asks for the status and for the picture at once: now it gets its status, then the device is gone.
-        std::thread::sleep(Duration::from_secs(1));
-        let _ = asked.try_send(());
-        std::thread::sleep(Duration::from_secs(1));
-    });
-    let page = std::thread::scope(|scope| {
-        let page = scope.spawn(|| elements(address));
-        let asked = seen.recv_timeout(PATIENCE);
-        server.stop();
-        asked.map(|()| page.join().unwrap())
-    });
-    let page = page.expect("the page asked for the picture");
-    assert_eq!(shown(&page, "state"), "no answer");
-    let sentence = shown(&page, "sentence");
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", server.local_addr()));
+    browser.wait_until("document.body.dataset.state === 'running'");
+    server.stop();
+    browser.wait_until("document.body.dataset.state === 'silent'");
+    assert_eq!(browser.text("state"), "no answer");
+    let sentence = browser.text("sentence");
     assert!(sentence.starts_with("No answer for ") && sentence.contains("Before that it was running"), "{sentence}");
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_picture_on_the_page_can_be_held_with_the_keyboard() {
+    let device = Device::running(2);
+    device.pictures.show(1, picture());
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", device.server.local_addr()));
+    browser.wait_until("document.querySelector('#main .shot button:not([hidden])')");
+    let reached = stops(&mut browser);
+    for name in ["hold", "API", "status", "stream"] {
+        assert!(reached.contains(name), "{name} is not among {reached:?}");
+    }
+    browser.press("Tab", 9);
+    browser.press("Enter", 13);
+    browser.wait_until("document.querySelector('#main .shot button').getAttribute('aria-pressed') === 'true'");
+    let held = browser.value("document.querySelector('#main img').src");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(browser.value("document.querySelector('#main img').src"), held, "motion can be stopped");
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn the_docs_page_lists_every_route_and_asks_the_device() {
+    let device = Device::running(2);
+    let address = device.server.local_addr();
+    let document = get(address, "/openapi.json").json();
+    let paths: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{address}/docs"));
+    browser.wait_until("document.querySelector('section > details')");
+    let listed =
+        browser.value("[...document.querySelectorAll('section > details > summary code')].map(e => e.textContent)");
+    let listed: BTreeSet<&str> = listed.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(listed, paths);
+    look(&mut browser, "docs");
+
+    // Everything opens, and the page's policy forbids nothing of it.
+    browser.value("document.querySelectorAll('details').forEach(d => { d.open = true })");
+    browser.wait_until("[...document.querySelectorAll('section > details')].every(d => d.childElementCount === 2)");
+    assert!(
+        browser.value("document.querySelector('.in pre').textContent").as_str().unwrap().contains(&address.to_string())
+    );
+    browser.value("document.querySelectorAll('section > details').forEach(d => { d.open = d.querySelector('code').textContent === '/status' })");
+    browser.value("document.querySelector('details[open] form').requestSubmit()");
+    browser.wait_until("document.querySelector('details[open] [role=status]').textContent.startsWith('200 after')");
+    let sent = browser.value("document.querySelector('details[open] .in > div pre').textContent");
+    let sent: Value = serde_json::from_str(sent.as_str().unwrap()).unwrap();
+    browser.shoot("docs-open");
+    assert_eq!(sent["model"]["id"], MODEL);
+
+    browser.value("document.getElementById('find').value = 'iou_threshold'; document.getElementById('find').oninput()");
+    let found = browser.value("[...document.querySelectorAll('section:not([hidden]) > details:not([hidden]) > summary code')].map(e => e.textContent)");
+    let found: Vec<&str> = found.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(found.contains(&"/infer/object_detection") && !found.contains(&"/status"), "{found:?}");
+    assert_eq!(browser.faults, [""; 0]);
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_picture_dropped_on_the_page_is_seen_by_the_model() {
+    let cache = parts_cache();
+    let cache = cache.path().to_str().unwrap();
+    let running =
+        firstlight(&["--cache", cache, "run", "--model", "parts/1", "--json", "none", "--listen", "127.0.0.1:0"])
+            .start();
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", running.address()));
+    browser.wait_until("document.getElementById('which').value === 'parts/1'");
+    browser.choose_file("#file", Path::new("src/demo/golden.png"));
+    browser.wait_until("document.getElementById('tried').textContent.startsWith('8 things found in ')");
+    let found = browser.value("[...document.querySelectorAll('#found li span:first-of-type')].map(e => e.textContent)");
+    let found: Vec<&str> = found.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(found.len() == 8 && found.iter().all(|name| ["bolt", "nut", "washer"].contains(name)), "{found:?}");
+    assert_eq!(browser.value("document.getElementById('canvas').checkVisibility()"), true);
+    look(&mut browser, "tried");
+
+    // Surer than sure there is nothing.
+    browser.value("(e => { e.value = 100; e.oninput(); e.onchange() })(document.getElementById('confidence'))");
+    browser.wait_until("document.getElementById('tried').textContent.startsWith('Nothing found')");
+
+    // A file that is no picture is said in the server's words.
+    let broken = tempfile::Builder::new().suffix(".png").tempfile().unwrap();
+    std::fs::write(broken.path(), "no picture").unwrap();
+    browser.choose_file("#file", broken.path());
+    browser.wait_until("document.getElementById('tried').className.includes('bad')");
+    assert!(browser.text("tried").contains("image"), "{}", browser.text("tried"));
+    assert_eq!(browser.faults, [""; 0]);
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn models_are_unloaded_and_loaded_from_the_page_and_a_pipeline_appears_on_it() {
+    let cache = parts_cache();
+    let cache = cache.path().to_str().unwrap();
+    let running =
+        firstlight(&["--cache", cache, "run", "--model", "parts/1", "--json", "none", "--listen", "127.0.0.1:0"])
+            .start();
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", running.address()));
+    for (act, state) in [("Load", "loaded"), ("Unload", "cached"), ("Load", "loaded")] {
+        let button = format!("document.querySelector('[aria-label=\"{act} parts/1\"]')");
+        // Loaded or not to begin with: the first round may have nothing to do.
+        browser.wait_until("document.querySelector('#models [data-model]:not(:disabled)')");
+        if browser.value(&format!("{button} !== null")) == true {
+            browser.value(&format!("{button}.focus()"));
+            browser.press("Enter", 13);
+        }
+        browser.wait_until(&format!("document.querySelector('#models li[data-state={state}]')"));
+    }
+
+    let start = r#"fetch("/inference_pipelines/initialise", { method: "POST", headers: { "content-type": "application/json" },
+      body: JSON.stringify({ video_configuration: { type: "VideoConfiguration", video_reference: "demo:", max_fps: 5 },
+        processing_configuration: { type: "ModelConfiguration", model_id: "parts/1" } }) }).then(async a => [a.status, await a.text()])"#;
+    let started = browser.value(start);
+    assert_eq!(started[0], 200, "{started}");
+    browser.wait_until("document.querySelectorAll('.pipeline').length === 2");
+    browser.wait_until("parseFloat(document.querySelector('[id^=p-][id$=-fps]')?.textContent) > 0");
+    // Its picture is asked for while it can be seen.
+    browser.value("document.querySelectorAll('.pipeline')[1].scrollIntoView()");
+    browser.wait_until("document.querySelectorAll('.pipeline')[1].querySelector('img').src.startsWith('blob:')");
+    look(&mut browser, "pipelines");
+    browser.value("[...document.querySelectorAll('.acts button')].find(b => b.textContent === 'End').focus()");
+    browser.press("Enter", 13);
+    browser.wait_until("document.querySelectorAll('.pipeline').length === 1");
+    assert_eq!(browser.faults, [""; 0]);
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_locked_page_opens_with_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("device.toml");
+    // SHA-256 of "sunrise".
+    let digest = "e9f2a0186210e30a516d12b001717fc17b1887acad69faf5c2141067f3f6b094";
+    let text = format!("[http]\naccess = \"token\"\ntokens_sha256 = [\"{digest}\"]\n[output]\njson = \"none\"\n");
+    std::fs::write(&config, text).unwrap();
+    let running = firstlight(&["run", "-c", config.to_str().unwrap(), "--listen", "127.0.0.1:0"]).start();
+    let address = running.address();
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{address}/"));
+    browser.wait_until("document.body.dataset.state === 'locked'");
+    look(&mut browser, "locked");
+    for (token, then) in [("sunset", "locked"), ("sunrise", "running")] {
+        browser.wait_until("!document.getElementById('door').hidden");
+        browser.value("document.getElementById('token').focus()");
+        browser.write(token);
+        browser.press("Enter", 13);
+        if then == "locked" {
+            browser.wait_until("document.getElementById('refused').textContent.startsWith('Not accepted')");
+        }
+        browser.wait_until(&format!("document.body.dataset.state === '{then}'"));
+    }
+    browser.wait_until("document.querySelector('#main img').src.startsWith('blob:')");
+    assert_eq!(browser.value("document.getElementById('door').hidden"), true);
+    // The other page of this device knows it too, in this tab.
+    browser.open(&format!("http://{address}/docs"));
+    browser.wait_until("document.querySelector('section > details')");
 }

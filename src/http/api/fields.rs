@@ -49,8 +49,6 @@ pub(super) struct Wishes<'a> {
     pub id: Option<Cow<'a, str>>,
     /// Whether the answer has the picture with the predictions drawn.
     pub visualize: bool,
-    /// Key points below it are left out.
-    pub keypoint_confidence: f64,
     pub request: Request,
 }
 
@@ -174,17 +172,17 @@ impl Kind {
         let images = read.require("image").and_then(|value| images(read, value));
         let mut request = Request::default();
         preprocessing(read, &mut request);
-        let (visualize, keypoint_confidence) = self.read_own(read, &mut request);
+        let visualize = self.read_own(read, &mut request);
         match (model_id, images) {
             (Some(model_id), Some(images)) if reader.problems.is_empty() => {
-                Ok((Wishes { model_id, id, visualize, keypoint_confidence, request }, images))
+                Ok((Wishes { model_id, id, visualize, request }, images))
             }
             _ => Err(Fault::Invalid(reader.problems)),
         }
     }
 
-    /// The fields that not every kind has; the threshold of key points and whether to draw go back.
-    fn read_own(self, read: &mut Reader<'_>, request: &mut Request) -> (bool, f64) {
+    /// The fields that not every kind has; whether to draw goes back.
+    fn read_own(self, read: &mut Reader<'_>, request: &mut Request) -> bool {
         // Fields of other kinds were not kept, so that asking for them finds nothing.
         request.class_agnostic_nms = read.flag("class_agnostic_nms", Null::Allowed);
         request.class_filter = read.texts("class_filter");
@@ -201,7 +199,9 @@ impl Kind {
         read.text("active_learning_target_dataset", Null::Allowed);
         masks(read, request);
         read.flag("enforce_dense_masks_in_inference_models", Null::Allowed);
-        (visualize, read.number("keypoint_confidence", Null::Allowed).unwrap_or(0.0))
+        // Read for its type only: it changes nothing in either of Roboflow's engines, as recorded.
+        read.number("keypoint_confidence", Null::Allowed);
+        visualize
     }
 }
 
@@ -397,7 +397,6 @@ mod tests {
             ..Request::default()
         };
         assert_eq!(wishes.request, expected);
-        assert_eq!(read(Kind::Keypoints, FULL).unwrap().0.keypoint_confidence, 0.1);
         let (wishes, _) = read(Kind::Classification, FULL).unwrap();
         assert_eq!((wishes.request.class_filter, wishes.request.iou_threshold), (None, None));
         assert!(wishes.visualize && !read(Kind::SemanticSegmentation, FULL).unwrap().0.visualize);

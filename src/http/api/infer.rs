@@ -17,7 +17,7 @@ use super::{Api, Call};
 use crate::cache::aliases;
 use crate::frame::{Frame, encode_jpeg};
 use crate::http::reply::{Answer, json, with_type};
-use crate::model::{self, Annotator, Predictions, ResolvedModel, Shape, Span};
+use crate::model::{self, Annotator, Predictions, ResolvedModel};
 use crate::serving::Lease;
 
 /// Images of one request: what Roboflow's SDK sends at most, with room.
@@ -140,7 +140,6 @@ fn infer_with(api: &Api, lease: &mut Lease, order: &Order<'_>, buffers: &mut Buf
         let views: Vec<&Frame> = frames[..count].iter().collect();
         busy += lease.infer_batch(&views, &wishes.request, &mut predictions[..count])?.total();
         for (frame, predictions) in frames.iter_mut().zip(&mut predictions[..count]) {
-            drop_weak_keypoints(predictions, wishes.keypoint_confidence);
             let jpeg = if wishes.visualize { Some(draw(lease, wishes, predictions, frame)?) } else { None };
             match form {
                 Form::Jpeg => body = jpeg.unwrap_or_default(),
@@ -210,22 +209,6 @@ fn draw(lease: &Lease, wishes: &Wishes<'_>, predictions: &Predictions, frame: &m
     Ok(jpeg)
 }
 
-/// Leaves out key points below a threshold, as Roboflow's `keypoint_confidence` does.
-fn drop_weak_keypoints(predictions: &mut Predictions, threshold: f64) {
-    if threshold <= 0.0 {
-        return;
-    }
-    let all = std::mem::take(&mut predictions.keypoints);
-    for detection in &mut predictions.detections {
-        if let Shape::Keypoints(span) = &mut detection.shape {
-            let start = predictions.keypoints.len();
-            let strong = all[span.range()].iter().filter(|point| f64::from(point.confidence) >= threshold);
-            predictions.keypoints.extend(strong);
-            *span = Span::since(start, predictions.keypoints.len());
-        }
-    }
-}
-
 /// Roboflow's answer to one image, in its order.
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -237,33 +220,4 @@ struct Envelope<'a> {
     resolved_model: &'a ResolvedModel,
     #[serde(flatten)]
     answer: model::Answer<'a>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Detection, Keypoint};
-
-    #[test]
-    fn weak_key_points_are_left_out_of_each_object() {
-        let mut predictions = Predictions::default();
-        let point = |id, confidence| Keypoint { x: 1.0, y: 2.0, confidence, id };
-        predictions.keypoints = vec![point(0, 0.9), point(1, 0.1), point(0, 0.2), point(1, 0.5)];
-        let object = |start, end| Detection {
-            corners: [0.0; 4],
-            confidence: 0.9,
-            class_id: 0,
-            shape: Shape::Keypoints(Span::since(start, end)),
-        };
-        predictions.detections = vec![object(0, 2), object(2, 4)];
-        let mut all = predictions.clone();
-        drop_weak_keypoints(&mut all, 0.0);
-        assert_eq!(all.keypoints.len(), 4);
-        drop_weak_keypoints(&mut predictions, 0.5);
-        let kept = |index: usize| match predictions.detections[index].shape {
-            Shape::Keypoints(span) => predictions.keypoints[span.range()].iter().map(|point| point.id).collect(),
-            _ => Vec::new(),
-        };
-        assert_eq!((kept(0), kept(1)), (vec![0], vec![1]));
-    }
 }

@@ -93,7 +93,7 @@ fn wishes<'a>(model_id: &'a str, text: &str) -> Result<Asked<'a>, Fault> {
         word @ Confidence::Word(_) => word,
     });
     let mut request = Request { confidence, ..Request::default() };
-    let keypoint_confidence = read.number("keypoint_confidence", Null::Refused).unwrap_or(0.0);
+    read.number("keypoint_confidence", Null::Refused);
     let format = read.text("format", Null::Refused).unwrap_or(Cow::Borrowed("json"));
     let url = read.text("image", Null::Refused).is_some();
     let numpy = read.text("image_type", Null::Refused).is_some_and(|kind| kind.eq_ignore_ascii_case("numpy"));
@@ -112,7 +112,7 @@ fn wishes<'a>(model_id: &'a str, text: &str) -> Result<Asked<'a>, Fault> {
     }
     let visualize = matches!(&*format, "image" | "image_and_json");
     let form = if format == "image" { Form::Jpeg } else { Form::Json };
-    let wishes = Wishes { model_id: model_id.into(), id: None, visualize, keypoint_confidence, request };
+    let wishes = Wishes { model_id: model_id.into(), id: None, visualize, request };
     Ok(Asked { wishes, form, url, numpy })
 }
 
@@ -203,7 +203,6 @@ mod tests {
             ..Request::default()
         };
         assert_eq!((asked.wishes.request, asked.form), (expected, Form::Jpeg));
-        assert_eq!(asked.wishes.keypoint_confidence, 0.2);
         let confidence = |query: &'static str| wishes("a/1", query).unwrap().wishes.request.confidence;
         assert_eq!(confidence("confidence=0"), Some(Confidence::Number(CONFIDENCE_MIN)));
         assert_eq!(confidence("confidence=best"), Some(Confidence::Word(ConfidenceWord::Best)));

@@ -26,7 +26,7 @@ pub use order::Order;
 pub use results::Taken;
 pub use run::Run;
 
-use super::{Models, give_way};
+use super::{CLIENTS_NICE, Models, give_way};
 use crate::config::ServingConfig;
 use crate::{log, serving, source};
 
@@ -105,7 +105,7 @@ impl Pipelines {
     /// # Errors
     /// There are too many pipelines, or the model or the source cannot be had.
     pub fn start(self: &Arc<Self>, order: Order) -> Result<String, Error> {
-        give_way();
+        give_way(CLIENTS_NICE);
         let place = self.reserve()?;
         let loader = self.models.loader();
         let (model, _) = {
