@@ -101,8 +101,10 @@ impl Browser {
         }
     }
 
+    /// Opens a page and waits until it is there.
     pub fn open(&mut self, url: &str) {
         self.command("Page.navigate", json!({"url": url}));
+        self.wait_until(&format!("document.readyState === 'complete' && location.href === {url:?}"));
     }
 
     /// The value of an expression in the page.
