@@ -204,8 +204,10 @@ impl Models {
         let shape = model.session().input_shape();
         let footprint = model.session().footprint();
         let needed = footprint.shared + footprint.own;
+        // Before the lock, to be dropped after it.
+        let mut freed = Vec::new();
         let mut state = self.lock();
-        while !state.make_room(needed, self.budget_bytes, id) {
+        while !state.make_room(needed, self.budget_bytes, id, &mut freed) {
             // What is in use now may be idle soon; what is pinned stays.
             let pinned = state.entries.iter().filter(|entry| entry.description.pinned);
             if pinned.map(Loaded::bytes).sum::<u64>() + needed > self.budget_bytes {
@@ -275,20 +277,18 @@ impl Models {
     pub fn remove(&self, id: &str) {
         let Ok(id) = ModelId::parse(id) else { return };
         let mut state = self.lock();
-        if let Some(at) = state.position(id.as_str()) {
-            state.unload(at);
-        }
+        let freed = state.position(id.as_str()).map(|at| state.unload(at));
         drop(state);
+        drop(freed);
         self.changed.notify_all();
     }
 
     /// As [`Models::remove`], for all.
     pub fn clear(&self) {
         let mut state = self.lock();
-        while !state.entries.is_empty() {
-            state.unload(0);
-        }
+        let freed: Vec<Loaded> = (0..state.entries.len()).map(|_| state.unload(0)).collect();
         drop(state);
+        drop(freed);
         self.changed.notify_all();
     }
 

@@ -75,8 +75,9 @@ impl State {
         leaving.chain(self.entries.iter().map(Loaded::bytes)).sum()
     }
 
-    /// The models that were used longest ago, unloaded until `needed` more bytes fit; whether they do.
-    pub(super) fn make_room(&mut self, needed: u64, budget: u64, keep: &str) -> bool {
+    /// The models that were used longest ago, unloaded until `needed` more bytes fit; whether they do. They go to `freed`:
+    /// giving back their memory takes time, which who holds the lock should not take.
+    pub(super) fn make_room(&mut self, needed: u64, budget: u64, keep: &str, freed: &mut Vec<Loaded>) -> bool {
         while self.bytes() + needed > budget {
             let idle =
                 self.entries.iter().enumerate().filter(|(_, entry)| {
@@ -85,16 +86,19 @@ impl State {
             let Some((oldest, _)) = idle.min_by_key(|(_, entry)| entry.last_use) else { return false };
             let entry = self.entries.remove(oldest);
             log::say(&format!("api: model {} unloaded to make room; its files stay", entry.description.model_id));
+            freed.push(entry);
         }
         true
     }
 
-    pub(super) fn unload(&mut self, position: usize) {
+    /// Forgets a model; its idle sessions are the caller's, to be dropped without the lock.
+    pub(super) fn unload(&mut self, position: usize) -> Loaded {
         let entry = self.entries.remove(position);
         let sessions = entry.description.sessions - entry.idle.len();
         if sessions > 0 {
             self.leaving.push(Leaving { load: entry.load, footprint: entry.footprint, sessions });
         }
+        entry
     }
 
     /// A session of a model that was unloaded has done its work.
