@@ -1,68 +1,27 @@
-//! The same figures for Prometheus: text exposition format 0.0.4, every name with the prefix `firstlight_`, and those of
-//! the API's models under the names that Roboflow's server gives them.
+//! The same figures for Prometheus: those of the device with the prefix `firstlight_`; those of the process, the API's
+//! models and pipelines and of HTTP under the names that Roboflow's server gives them.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
+use super::exposition::{Exposition, Kind};
+use super::traffic::Traffic;
+use crate::device::Process;
 use crate::pipeline::status::{State, Status};
 use crate::pipeline::telemetry::{LATENCY_BUCKETS_MS, Stage, Telemetry};
 use crate::serving::Usage;
+use crate::serving::pipeline::Pace;
 
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Bytes of a usual answer, so that the text grows once at most.
-const TYPICAL_BYTES: usize = 6 * 1024;
-
-/// A family's kind.
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+/// What is served to clients beside the loop.
+pub(super) struct Served {
+    pub usage: Vec<(String, Usage)>,
+    pub streams: Vec<Pace>,
 }
 
-/// Text being written, family by family.
-struct Exposition(String);
-
-impl Exposition {
-    fn family(&mut self, kind: Kind, name: &str, help: &str) {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        let _ = write!(self.0, "# HELP firstlight_{name} {help}\n# TYPE firstlight_{name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
-        let _ = write!(self.0, "firstlight_{name}");
-        for (i, (label, text)) in labels.iter().enumerate() {
-            let _ = write!(self.0, "{}{label}=\"{}\"", if i == 0 { '{' } else { ',' }, escaped(&text.to_string()));
-        }
-        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
-
-    /// A family of one sample without labels.
-    fn single(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
-        self.family(kind, name, help);
-        self.sample(name, &[], value);
-    }
-
-    /// A family that is left out while its value is unknown, as Prometheus wants it.
-    fn known(&mut self, name: &str, help: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            self.single(Kind::Gauge, name, help, value);
-        }
-    }
-}
-
-/// A label's value with the three escapes of the format.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// All figures at this moment; `usage` of each model of the API, where there is one.
-pub(super) fn render(telemetry: &Telemetry, version: &str, usage: Option<&[(String, Usage)]>) -> String {
-    let mut out = Exposition(String::with_capacity(TYPICAL_BYTES));
+/// All figures at this moment; those of the API, where there is one.
+pub(super) fn render(telemetry: &Telemetry, version: &str, served: Option<&Served>, traffic: &Traffic) -> String {
+    let mut out = Exposition::new();
+    out.prefix("firstlight_");
     // Before the frame counter: a frame that ends meanwhile must not be in a bucket and not in the count.
     let (buckets, latency_sum_s) = telemetry.latency_histogram();
     let status = telemetry.status();
@@ -76,15 +35,57 @@ pub(super) fn render(telemetry: &Telemetry, version: &str, usage: Option<&[(Stri
     spool(&mut out, &status);
     board(&mut out, &status, telemetry.rss_kb());
     device(&mut out, &status);
-    if let Some(usage) = usage {
-        models(&mut out.0, usage);
+    out.prefix("");
+    process(&mut out, &Process::now());
+    if let Some(served) = served {
+        models(&mut out, &served.usage);
+        streams(&mut out, &served.streams);
     }
-    out.0
+    traffic.write(&mut out);
+    out.into_text()
+}
+
+/// In the names of Prometheus' own client libraries.
+fn process(out: &mut Exposition, process: &Process) {
+    out.known("process_virtual_memory_bytes", "Virtual memory size in bytes.", process.virtual_bytes);
+    out.known("process_resident_memory_bytes", "Resident memory size in bytes.", process.resident_bytes);
+    let started = "Start time of the process since unix epoch in seconds.";
+    out.known("process_start_time_seconds", started, process.started_unix_s);
+    if let Some(cpu_s) = process.cpu_s {
+        let spent = "Total user and system CPU time spent in seconds.";
+        out.single(Kind::Counter, "process_cpu_seconds_total", spent, cpu_s);
+    }
+    out.known("process_open_fds", "Number of open file descriptors.", process.open_fds);
+    out.known("process_max_fds", "Maximum number of open file descriptors.", process.max_fds);
+}
+
+/// The pipelines of clients. The camera loop is none of them; its figures have our own names.
+fn streams(out: &mut Exposition, streams: &[Pace]) {
+    type Read = fn(&Pace) -> Option<f64>;
+    let families: [(&str, &str, Read); 5] = [
+        ("inference_fps", "Inference throughput FPS", |pace| Some(pace.inference_fps)),
+        ("camera_fps", "Camera source FPS", |pace| Some(pace.source_fps)),
+        ("frame_decoding_latency", "Average frame decoding latency (seconds)", |pace| Some(pace.latency?.decoding_s)),
+        ("inference_latency", "Average inference latency (seconds)", |pace| Some(pace.latency?.inference_s)),
+        ("e2e_latency", "Average end-to-end latency (seconds)", |pace| Some(pace.latency?.whole_s)),
+    ];
+    for (name, help, read) in families {
+        let name = format!("inference_pipeline_{name}");
+        out.family(Kind::Gauge, &name, help);
+        for pace in streams {
+            if let Some(value) = read(pace) {
+                out.sample(&name, &[("pipeline_id", &pace.id), ("source", &pace.source)], value);
+            }
+        }
+    }
+    let active = streams.iter().filter(|pace| pace.active).count();
+    let help = "Number of active inference pipelines";
+    out.single(Kind::Gauge, "inference_pipeline_active_streams", help, active);
 }
 
 /// Roboflow's three families a model and three of all. Its own are of the last 10 s, which a scraper that comes every 15
 /// does not see all of; ours are since the start.
-fn models(out: &mut String, usage: &[(String, Usage)]) {
+fn models(out: &mut Exposition, usage: &[(String, Usage)]) {
     let (mut total, mut by_name) = (Usage::default(), BTreeMap::<String, Usage>::new());
     for (id, usage) in usage {
         let name = id.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
@@ -101,10 +102,10 @@ fn models(out: &mut String, usage: &[(String, Usage)]) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a mean of fewer than 2^53")]
-fn family_of_model(out: &mut String, name: &str, usage: &Usage) {
+fn family_of_model(out: &mut Exposition, name: &str, usage: &Usage) {
     let mean_s = usage.busy.as_secs_f64() / usage.inferences.max(1) as f64;
     let mut gauge = |kind: &str, help: &str, value: &dyn Display| {
-        let _ = write!(out, "# HELP {kind}_{name} {help}\n# TYPE {kind}_{name} gauge\n{kind}_{name} {value}\n");
+        out.single(Kind::Gauge, &format!("{kind}_{name}"), help, value);
     };
     gauge("num_inferences", "Number of inferences made since the start", &usage.inferences);
     gauge("avg_inference_time", "Average inference time (over inferences completed since the start), s", &mean_s);
@@ -193,12 +194,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::serving::pipeline::Latency;
 
     #[test]
     fn models_have_roboflows_names_each_once() {
         let usage = |inferences, errors| Usage { inferences, errors, busy: Duration::from_millis(500) };
-        let mut out = String::new();
+        let mut out = Exposition::new();
         models(&mut out, &[("a-b/1".into(), usage(2, 0)), ("a_b/1".into(), usage(3, 1)), ("c/2".into(), usage(0, 0))]);
+        let out = out.into_text();
         for line in [
             "num_inferences_a_b_1 5",
             "avg_inference_time_a_b_1 0.2",
@@ -209,5 +212,32 @@ mod tests {
         ] {
             assert_eq!(out.lines().filter(|found| *found == line).count(), 1, "{line} in {out}");
         }
+    }
+
+    #[test]
+    fn pipelines_have_roboflows_labels_and_no_latency_before_the_first_frame() {
+        let latency = Some(Latency { decoding_s: 0.25, inference_s: 0.5, whole_s: 0.75 });
+        let running = Pace {
+            id: "a-b".into(),
+            source: "/dev/video0".into(),
+            active: true,
+            inference_fps: 10.0,
+            source_fps: 30.0,
+            latency,
+        };
+        let ended = Pace { id: "c".into(), active: false, latency: None, ..running.clone() };
+        let mut out = Exposition::new();
+        streams(&mut out, &[running, ended]);
+        let out = out.into_text();
+        for line in [
+            r#"inference_pipeline_inference_fps{pipeline_id="a-b",source="/dev/video0"} 10"#,
+            r#"inference_pipeline_camera_fps{pipeline_id="c",source="/dev/video0"} 30"#,
+            r#"inference_pipeline_frame_decoding_latency{pipeline_id="a-b",source="/dev/video0"} 0.25"#,
+            r#"inference_pipeline_e2e_latency{pipeline_id="a-b",source="/dev/video0"} 0.75"#,
+            "inference_pipeline_active_streams 1",
+        ] {
+            assert_eq!(out.lines().filter(|found| *found == line).count(), 1, "{line} in {out}");
+        }
+        assert!(!out.contains("inference_pipeline_inference_latency{pipeline_id=\"c\""), "{out}");
     }
 }

@@ -13,6 +13,7 @@ mod client;
 mod connection;
 mod device;
 mod door;
+mod exposition;
 mod metrics;
 mod page;
 mod payload;
@@ -23,6 +24,7 @@ mod server;
 mod snapshot;
 mod stream;
 pub mod tls;
+mod traffic;
 
 pub use hyper::body::Bytes;
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::body::{Body, Bytes};
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -12,11 +13,14 @@ use super::access::{Access, Gate, is_health};
 use super::api::{self, Api};
 use super::connection::BODY_BYTES_MAX;
 use super::device::{self, DeviceAccess};
-use super::metrics;
+use super::exposition;
+use super::metrics::{self, Served};
 use super::page::{FAVICON, OPENAPI, Page};
+use super::query;
 use super::reply::{Answer, METHODS, NO_STORE, detail, json, method_not_allowed, preflight, with_type};
 use super::snapshot::{Pictures, Snapshot};
 use super::stream::Live;
+use super::traffic::{self, Exchange, Traffic};
 use crate::pipeline::status::{Board, RENDERED_BYTES_MAX};
 use crate::pipeline::telemetry::Telemetry;
 
@@ -44,6 +48,7 @@ pub struct Routes {
     access: DeviceAccess,
     lock: Arc<Access>,
     api: Option<Arc<Api>>,
+    traffic: Traffic,
 }
 
 impl std::fmt::Debug for Routes {
@@ -68,6 +73,15 @@ enum Route {
     Stream,
     DeviceStats,
     Logs,
+}
+
+/// A request that waits for its answer.
+struct Arrival {
+    at: Instant,
+    method: Method,
+    handler: &'static str,
+    /// As it states.
+    bytes: u64,
 }
 
 impl Route {
@@ -114,6 +128,7 @@ impl Routes {
             access: DeviceAccess::default(),
             lock: Arc::default(),
             api: None,
+            traffic: Traffic::default(),
         }
     }
 
@@ -148,6 +163,16 @@ impl Routes {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let arrival = self.arrival(&request);
+        let answer = self.answer_route(peer, request).await;
+        self.count(arrival, &answer);
+        answer
+    }
+
+    async fn answer_route<B>(&self, peer: Option<SocketAddr>, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let route = Route::of(request.uri().path());
         if let Some(peer) = peer.filter(|_| route.is_none() && device::is_ours(request.uri().path())) {
             let (status, body) = device::answer(&self.access, peer, request).await;
@@ -163,14 +188,39 @@ impl Routes {
 
     /// The answer at an address where only health is asked for.
     pub(super) fn answer_health<B>(&self, request: &Request<B>) -> Answer {
+        let arrival = self.arrival(request);
         let route = Route::of(request.uri().path()).filter(|_| is_health(request.uri().path()));
-        match (route, request.method()) {
+        let answer = match (route, request.method()) {
             (None, _) => detail(StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#),
             (Some(Route::Healthz), &Method::GET | &Method::HEAD) => self.healthz(),
             (Some(_), &Method::GET | &Method::HEAD) => self.readiness(),
             (Some(_), &Method::OPTIONS) => preflight(METHODS),
             (Some(_), _) => method_not_allowed(METHODS),
-        }
+        };
+        self.count(arrival, &answer);
+        answer
+    }
+
+    /// What is counted of a request once it is answered, and gone.
+    fn arrival<B>(&self, request: &Request<B>) -> Arrival {
+        let path = request.uri().path();
+        let handler = match (traffic::own(path), query::path(path)) {
+            (traffic::NONE, path) if self.api.is_some() && Api::serves(&path) => traffic::of_api(&path),
+            (own, _) => own,
+        };
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Arrival { at: Instant::now(), method: request.method().clone(), handler, bytes: length.unwrap_or(0) }
+    }
+
+    fn count(&self, arrival: Arrival, answer: &Answer) {
+        let exchange = Exchange {
+            handler: arrival.handler,
+            status: answer.status(),
+            request_bytes: arrival.bytes,
+            answer_bytes: answer.body().size_hint().exact().unwrap_or(0),
+            took: arrival.at.elapsed(),
+        };
+        self.traffic.count(&arrival.method, exchange);
     }
 
     async fn answer_api<B>(&self, request: Request<B>) -> Answer
@@ -232,9 +282,9 @@ impl Routes {
                 json(StatusCode::OK, Bytes::copy_from_slice(document.render(&mut buffer)))
             }
             Route::Metrics => {
-                let usage = self.api.as_ref().map(|api| api.usage());
-                let text = metrics::render(&self.telemetry, &self.version, usage.as_deref());
-                with_type(StatusCode::OK, metrics::CONTENT_TYPE, text)
+                let served = self.api.as_ref().map(|api| Served { usage: api.usage(), streams: api.paces() });
+                let text = metrics::render(&self.telemetry, &self.version, served.as_ref(), &self.traffic);
+                with_type(StatusCode::OK, exposition::CONTENT_TYPE, text)
             }
             Route::Snapshot => self.snapshot().await,
             Route::Stream => self.live.answer().await,

@@ -14,7 +14,7 @@ struct Sample {
     value: f64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Exposition {
     kinds: HashMap<String, String>,
     samples: Vec<Sample>,
@@ -37,8 +37,9 @@ impl Exposition {
             } else {
                 let sample = sample(line);
                 let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| sample.name.strip_suffix(end));
-                let histogram = base.filter(|base| out.kinds.get(*base).is_some_and(|kind| kind == "histogram"));
-                assert!(out.kinds.contains_key(histogram.unwrap_or(&sample.name)), "no TYPE: {line}");
+                let sums = |kind: &String| ["histogram", "summary"].contains(&kind.as_str());
+                let whole = base.filter(|base| out.kinds.get(*base).is_some_and(sums));
+                assert!(out.kinds.contains_key(whole.unwrap_or(&sample.name)), "no TYPE: {line}");
                 out.samples.push(sample);
             }
         }
@@ -109,7 +110,8 @@ fn a_running_device() {
     device.telemetry.stage_done(Stage::Infer, std::time::Duration::from_millis(1500));
     device.telemetry.set_board(Some(61.5), Some(false), 48 * 1024);
     let metrics = scrape(&device);
-    assert!(metrics.kinds.keys().all(|name| name.starts_with("firstlight_")));
+    let prefixes = ["firstlight_", "process_", "http_"];
+    assert!(metrics.kinds.keys().all(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))));
     assert_eq!(metrics.one("firstlight_frames_total"), 40.0);
     assert_eq!(metrics.one("firstlight_frames_dropped_total"), 1.0);
     assert_eq!(metrics.one("firstlight_frames_failed_total"), 1.0);
@@ -150,4 +152,40 @@ fn what_is_unknown_is_absent() {
         assert!(metrics.all(&format!("firstlight_{name}")).is_empty(), "{name}");
     }
     assert_eq!(metrics.one("firstlight_frames_total"), 0.0);
+}
+
+#[test]
+fn requests_are_counted_by_handler_and_unknown_paths_together() {
+    let device = Device::running(1);
+    let address = device.server.local_addr();
+    let readiness = get(address, "/readiness").body.len();
+    get(address, "/readiness");
+    for path in ["/nothing", "/of/this", "/is/there/at/all"] {
+        assert_eq!(get(address, path).status, 404);
+    }
+    let metrics = scrape(&device);
+    let of = |name: &str, handler: &str| {
+        let all = metrics.all(name);
+        all.into_iter().filter(|sample| sample.labels["handler"] == handler).collect::<Vec<_>>()
+    };
+    let [ready] = of("http_requests_total", "/readiness")[..] else { panic!("{metrics:?}") };
+    assert_eq!((ready.labels["method"].as_str(), ready.labels["status"].as_str(), ready.value), ("GET", "2xx", 2.0));
+    let [none] = of("http_requests_total", "none")[..] else { panic!("{metrics:?}") };
+    assert_eq!((none.labels["status"].as_str(), none.value), ("4xx", 3.0));
+    assert_eq!(of("http_response_size_bytes_sum", "/readiness")[0].value, 2.0 * readiness as f64);
+    assert_eq!(of("http_request_size_bytes_count", "/readiness")[0].value, 2.0);
+    assert_eq!(of("http_request_duration_seconds_count", "none")[0].value, 3.0);
+    assert_eq!(metrics.one("http_request_duration_highr_seconds_count"), 5.0);
+    assert_eq!(scrape(&device).one("http_request_duration_highr_seconds_count"), 6.0, "the look before counts");
+}
+
+#[test]
+fn the_process_is_told_under_the_names_of_prometheus() {
+    let metrics = scrape(&Device::running(1));
+    assert!(metrics.one("process_virtual_memory_bytes") > metrics.one("process_resident_memory_bytes"));
+    assert!(metrics.one("process_cpu_seconds_total") >= 0.0);
+    assert!(
+        metrics.one("process_open_fds") >= 3.0 && metrics.one("process_max_fds") >= metrics.one("process_open_fds")
+    );
+    assert_eq!(metrics.kinds["process_cpu_seconds_total"], "counter");
 }

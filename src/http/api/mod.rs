@@ -36,7 +36,7 @@ pub(super) use head::stamp;
 use super::access::Access;
 use super::query;
 use super::reply::{Answer, method_not_allowed, preflight};
-use crate::serving::pipeline::Pipelines;
+use crate::serving::pipeline::{Pace, Pipelines};
 use crate::serving::{Lease, Models, Usage, Workers};
 
 /// From a body's last byte until its model is there: the largest model loads in half of it on the slowest board, and
@@ -100,6 +100,16 @@ impl Api {
     /// Counts of each model since the start.
     pub(super) fn usage(&self) -> Vec<(String, Usage)> {
         self.models.usage()
+    }
+
+    /// How fast each pipeline is.
+    pub(super) fn paces(&self) -> Vec<Pace> {
+        self.pipelines.paces()
+    }
+
+    /// Whether a decoded path is one of the API.
+    pub(super) fn serves(path: &str) -> bool {
+        table::find(path).is_some()
     }
 
     /// The answer to a request; one whose path is none of the API comes back. `lock` judges the key in its body, where

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 pub use order::Order;
 pub use results::Taken;
-pub use run::Run;
+pub use run::{Latency, Pace, Run};
 
 use super::{CLIENTS_NICE, Models, give_way};
 use crate::config::ServingConfig;
@@ -132,6 +132,13 @@ impl Pipelines {
     #[must_use]
     pub fn list(&self) -> Vec<String> {
         self.lock().runs.iter().map(|run| run.id.clone()).collect()
+    }
+
+    /// How fast each is, in the order of their start.
+    #[must_use]
+    pub fn paces(&self) -> Vec<Pace> {
+        let runs = self.lock().runs.clone();
+        runs.iter().map(|run| run.pace()).collect()
     }
 
     /// A pipeline, running or ended.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Error;
-use super::journal::{Journal, Seen};
+use super::journal::{Journal, Seen, State};
 use super::order::{Filling, Order};
 use super::outputs::Renderer;
 use super::reference::Opened;
@@ -52,6 +52,31 @@ struct Facts {
     filling: Filling,
     consumption: &'static str,
     consumption_timeout: Option<Duration>,
+}
+
+/// How fast a pipeline is.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    pub id: String,
+    /// As it was given at the start.
+    pub source: String,
+    /// Whether its source has not ended.
+    pub active: bool,
+    /// Frames answered a second.
+    pub inference_fps: f64,
+    /// Frames that the source gave a second.
+    pub source_fps: f64,
+    /// `None` before the first frame.
+    pub latency: Option<Latency>,
+}
+
+/// Averages, seconds: from a frame to its answer over the last 64 frames, of which the model's own share is taken over all
+/// of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    pub decoding_s: f64,
+    pub inference_s: f64,
+    pub whole_s: f64,
 }
 
 /// A picture that was encoded.
@@ -173,29 +198,39 @@ impl Run {
         Some(jpeg)
     }
 
-    /// Roboflow's report (`examples/sdk_pipeline_status.json`). Latencies are averages, seconds: from a frame to its answer
-    /// over the last 64 frames, of which the model's own share is taken over all of them; there are none before the first. `fps` is what the source gave,
-    /// because none of ours declares a rate.
+    pub(super) fn pace(&self) -> Pace {
+        let seen = self.journal.seen();
+        Pace {
+            id: self.id.clone(),
+            source: self.facts.reference.clone(),
+            active: self.journal.state() != State::Ended,
+            inference_fps: f64::from(self.telemetry.status().flow.fps),
+            source_fps: seen.fps,
+            latency: self.latency(&seen),
+        }
+    }
+
+    fn latency(&self, seen: &Seen) -> Option<Latency> {
+        let whole_s = seen.latency_s?;
+        let stages = [Stage::Preprocess, Stage::Infer, Stage::Decode];
+        let spent_s: f64 = stages.into_iter().map(|stage| self.telemetry.stage_seconds(stage)).sum();
+        let inference_s = spent_s / self.telemetry.frames().max(1) as f64;
+        Some(Latency { decoding_s: (whole_s - inference_s).max(0.0), inference_s, whole_s })
+    }
+
+    /// Roboflow's report (`examples/sdk_pipeline_status.json`). There are no latencies before the first frame. `fps` is
+    /// what the source gave, because none of ours declares a rate.
     pub(super) fn report(&self) -> Value {
         let seen = self.journal.seen();
-        let frames = self.telemetry.frames();
-        let spent: f64 = [Stage::Preprocess, Stage::Infer, Stage::Decode]
-            .map(|stage| self.telemetry.stage_seconds(stage))
-            .iter()
-            .sum();
-        let inference_s = spent / frames.max(1) as f64;
-        let latencies: Vec<Value> = seen
-            .latency_s
-            .iter()
-            .map(|whole_s| {
-                json!({
-                    "source_id": 0,
-                    "frame_decoding_latency": (whole_s - inference_s).max(0.0),
-                    "inference_latency": inference_s,
-                    "e2e_latency": whole_s,
-                })
+        let latencies = self.latency(&seen).map(|latency| {
+            json!({
+                "source_id": 0,
+                "frame_decoding_latency": latency.decoding_s,
+                "inference_latency": latency.inference_s,
+                "e2e_latency": latency.whole_s,
             })
-            .collect();
+        });
+        let latencies = Vec::from_iter(latencies);
         json!({
             "video_source_status_updates": self.journal.events(),
             "latency_reports": latencies,
