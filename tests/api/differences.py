@@ -45,9 +45,8 @@ LOADED = ("x-model-cold-start", "x-model-cold-start-count", "x-model-load-time",
 DIFFERENCES = {
     "get_root_info": Difference("it is another server, and says so", ignore=("name", "version", "uuid")),
     "sdk_get_server_info": Difference("it is another server, and says so", ignore=("name", "version", "uuid")),
-    "device_stats": Difference(DOCKER, status=200, response={
-        "board": {"name": ANY_TEXT, "temperature_c": None, "throttled": None, "memory_rss_mb": 1}, "processors": 1, "uptime_s": 0.1,
-        "memory_used_mb": 1, "memory_total_mb": 1}),
+    "device_stats": Difference(DOCKER, status=200, response={},
+        ignore=("board", "processors", "uptime_s", "memory_used_mb", "memory_total_mb")),
     "metrics": Difference(PYTHON, headers=("content-type", "content-encoding")),
     "infer_missing_model": missing("no-such/1"),
     "sdk_infer_missing#1": missing("nope/1"),
