@@ -107,7 +107,9 @@ fn gate_of(config: &str) -> Run {
 #[test]
 fn the_gate_needs_no_token_and_under_tls_an_address_of_health() {
     // Free a moment ago; whoever took it meanwhile would make this fail, and not pass.
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let bound = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = |listener: &std::net::TcpListener| listener.local_addr().unwrap().to_string();
+    let free = || address(&bound());
     let token = "0".repeat(64);
     let run = gate_of(&format!("listen = {:?}\n[http]\naccess = \"token\"\ntokens_sha256 = [{token:?}]\n", free()));
     assert_eq!(run.exit, Some(0), "{}", run.stderr);
@@ -115,7 +117,11 @@ fn the_gate_needs_no_token_and_under_tls_an_address_of_health() {
     let run = gate_of(&format!("listen = {:?}\n{tls}", free()));
     assert_eq!(run.exit, Some(2), "{}", run.stderr);
     assert!(run.stderr.contains("speaks TLS") && run.stderr.contains("http.health_listen"), "{}", run.stderr);
-    let run = gate_of(&format!("listen = {:?}\n[http]\nhealth_listen = {:?}\n{tls}", free(), free()));
+    // Bound at the same time, for they must differ.
+    let two = [bound(), bound()];
+    let [main, health] = two.each_ref().map(address);
+    drop(two);
+    let run = gate_of(&format!("listen = {main:?}\n[http]\nhealth_listen = {health:?}\n{tls}"));
     assert_eq!(run.exit, Some(0), "{}", run.stderr);
 }
 
