@@ -1,9 +1,9 @@
 //! One listening address: what is served there, and the stream that a client of it speaks through, plain or TLS.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_rustls::server::TlsStream;
 use smol::Async;
@@ -142,11 +142,17 @@ impl AsyncWrite for Stream {
         }
     }
 
+    /// Closes our direction of the connection: a client that waits for the end of an answer sees it now.
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_close(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_close(cx),
-        }
+        let socket = match self.get_mut() {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => {
+                ready!(Pin::new(&mut **stream).poll_close(cx))?;
+                stream.get_ref().0
+            }
+        };
+        // The socket's own poll_close only flushes.
+        Poll::Ready(socket.get_ref().shutdown(Shutdown::Write))
     }
 }
 

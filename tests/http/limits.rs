@@ -23,6 +23,20 @@ fn a_connection_serves_many_requests_also_all_sent_at_once() {
 }
 
 #[test]
+fn an_answer_that_is_the_last_ends_at_once_and_not_when_the_connection_is_dropped() {
+    let device = Device::start();
+    let mut client = Client::connect(device.server.local_addr());
+    client.send("GET /info HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
+    assert_eq!(client.answer(false).status, 200);
+    assert!(client.closed_within(PATIENCE));
+    // The server has closed its direction only. Had it dropped the connection, the first byte would reset it.
+    for _ in 0..2 {
+        assert!(client.try_send("x"), "the connection is gone");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn a_large_head_is_431() {
     let device = Device::start();
     let address = device.server.local_addr();
