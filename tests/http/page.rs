@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::browser::Browser;
 use super::client::get;
 use super::device::{Device, MODEL};
-use super::support::{firstlight, parts_cache};
+use super::support::{Running, firstlight, parts_cache};
 
 /// A desk and the narrowest phone that is common, by day and by night.
 const SCREENS: [(&str, u32, u32, &str); 4] = [
@@ -236,16 +236,22 @@ fn the_docs_page_lists_every_route_and_asks_the_device() {
     assert_eq!(browser.faults, [""; 0]);
 }
 
-#[test]
-#[ignore = "needs chromium"]
-fn a_picture_dropped_on_the_page_is_seen_by_the_model() {
+/// The page of the binary itself, which serves a cache with the demo model.
+fn on_the_binary() -> (tempfile::TempDir, Running, Browser) {
     let cache = parts_cache();
-    let cache = cache.path().to_str().unwrap();
+    let path = cache.path().to_str().unwrap();
     let running =
-        firstlight(&["--cache", cache, "run", "--model", "parts/1", "--json", "none", "--listen", "127.0.0.1:0"])
+        firstlight(&["--cache", path, "run", "--model", "parts/1", "--json", "none", "--listen", "127.0.0.1:0"])
             .start();
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", running.address()));
+    (cache, running, browser)
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_picture_dropped_on_the_page_is_seen_by_the_model() {
+    let (_cache, _running, mut browser) = on_the_binary();
     browser.wait_until("document.getElementById('which').value === 'parts/1'");
     browser.choose_file("#file", Path::new("src/demo/golden.png"));
     browser.wait_until("document.getElementById('tried').textContent.startsWith('8 things found in ')");
@@ -271,13 +277,7 @@ fn a_picture_dropped_on_the_page_is_seen_by_the_model() {
 #[test]
 #[ignore = "needs chromium"]
 fn models_are_unloaded_and_loaded_from_the_page_and_a_pipeline_appears_on_it() {
-    let cache = parts_cache();
-    let cache = cache.path().to_str().unwrap();
-    let running =
-        firstlight(&["--cache", cache, "run", "--model", "parts/1", "--json", "none", "--listen", "127.0.0.1:0"])
-            .start();
-    let mut browser = Browser::start();
-    browser.open(&format!("http://{}/", running.address()));
+    let (_cache, _running, mut browser) = on_the_binary();
     for (act, state) in [("Load", "loaded"), ("Unload", "cached"), ("Load", "loaded")] {
         let button = format!("document.querySelector('[aria-label=\"{act} parts/1\"]')");
         // Loaded or not to begin with: the first round may have nothing to do.
