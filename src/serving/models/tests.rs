@@ -1,3 +1,5 @@
+//! Models on demand, with copies of the demo model: loads, sessions, the budget, and that no file is touched.
+
 use std::path::Path;
 
 use super::*;
