@@ -164,9 +164,9 @@ fn a_plan_that_is_damaged_is_said_and_made_again() {
         std::fs::write(&plan, bytes).unwrap();
         let (detections, said) = place.infer();
         assert!(detections == 8 && said.contains("cannot be used") && said.contains("kept as"), "{what}: {said}");
-        assert_eq!(std::fs::read(&plan).unwrap(), whole, "{what}");
+        // Not by its bytes: which way a convolution takes is raced on this CPU, and two that are as fast win by turns.
+        assert_eq!(place.infer(), (8, String::new()), "{what}: the plan made again is not taken");
     }
-    assert_eq!(place.infer(), (8, String::new()));
 }
 
 #[test]
