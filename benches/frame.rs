@@ -36,7 +36,7 @@ fn main() {
         conveyor.render(&mut frame);
         let started = Instant::now();
         model.infer(&frame, &request, &mut predictions).expect("a frame");
-        let outcome = Outcome { frame: &frame, origin: "demo:", result: Ok(&predictions), latency: started.elapsed() };
+        let outcome = Outcome::new(&frame, "demo:", Ok(&predictions), started.elapsed());
         for sink in &mut sinks {
             sink.deliver(&outcome).expect("delivered");
         }

@@ -8,6 +8,7 @@
 //! | 5 | [`http`], [`device`] | the status port; PID 1, watchdog, slots, serial line, board facts |
 //! | 4 | [`serving`], [`pipeline`] | models on demand for clients; the inference loop, its buffer, health and the status snapshot |
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
+//! | 2 | [`rules`] | what of all that is seen is worth an event: tracks, zones, lines, counts |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
 //! | 1 | [`engine`], [`cache`] | what runs a network; where its weights lie |
 //! | 0 | [`frame`], [`config`], [`durable`], [`error`], [`env`], [`log`], [`clock`], [`random`], [`demo`] | pixels; settings; files that outlive a power cut; what a failure is worth; the environment; what was said; time; seeded numbers; the bytes of the demo model |
@@ -30,6 +31,7 @@ pub mod log;
 pub mod model;
 pub mod pipeline;
 pub mod random;
+pub mod rules;
 pub mod serving;
 pub mod sink;
 pub mod source;

@@ -43,7 +43,7 @@ fn load(root: &Path, batch: Option<dimension::Value>) -> Model {
 fn answers(model: &mut Model, frames: &[&Frame]) -> Vec<Value> {
     let mut predictions = vec![Predictions::default(); frames.len()];
     model.infer_batch(frames, &Request::default(), &mut predictions).unwrap();
-    let answer = |predictions| Answer { predictions, labels: model.labels(), with_ids: false };
+    let answer = |predictions| Answer { predictions, labels: model.labels(), with_ids: false, tracks: &[] };
     predictions.iter().map(|predictions| serde_json::to_value(answer(predictions)).unwrap()).collect()
 }
 

@@ -116,6 +116,10 @@ struct Disk {
 }
 
 impl Sink for Disk {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
     fn deliver(&mut self, _: &Outcome<'_>) -> Result<(), sink::Error> {
         if self.full.load(Relaxed) {
             let cause = std::io::Error::from(std::io::ErrorKind::StorageFull);

@@ -145,6 +145,10 @@ struct Stall {
 }
 
 impl Sink for Stall {
+    fn name(&self) -> &'static str {
+        "stall"
+    }
+
     fn deliver(&mut self, _: &Outcome<'_>) -> Result<(), sink::Error> {
         if !std::mem::replace(&mut self.seen, true) {
             std::thread::sleep(Duration::from_millis(500));

@@ -90,7 +90,7 @@ fn answers(model: &mut Model, request: &Request, paths: &[PathBuf], out: Option<
             inference_id: uuid::Uuid::new_v4(),
             time: timing.total().as_secs_f64(),
             resolved_model: model.resolved(),
-            answer: Answer { predictions, labels: model.labels(), with_ids: true },
+            answer: Answer { predictions, labels: model.labels(), with_ids: true, tracks: &[] },
         };
         serde_json::to_string(&response).map_err(|error| error.to_string())
     };

@@ -15,6 +15,7 @@ mod probe;
 mod run;
 mod selftest;
 mod serve;
+mod sinks;
 mod slot;
 mod spool;
 mod update;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, threads};
+use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, sinks, threads};
 use crate::config::{self, Config};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
@@ -16,7 +16,7 @@ use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Parts, Pipeline, Telemetry};
-use crate::sink::{JsonLines, Sink, Snapshot, Spool};
+use crate::sink::{Sink, Snapshot};
 use crate::source::{self, Source};
 
 /// How often a signal is looked for: well within one frame.
@@ -125,15 +125,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     }
 
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
-    if settings.json != "none" {
-        sinks.push(Box::new(JsonLines::open(&settings.json, Arc::clone(model.labels()))?));
-    }
-    let output = &settings.config.output;
-    if let Some(dir) = &output.spool {
-        let spool = Spool::start(dir, output, device::boot_id(), Arc::clone(model.labels()))?;
-        telemetry.set_spool(spool.gauge());
-        sinks.push(Box::new(spool));
-    }
+    sinks.extend(sinks::open(&settings, model.labels(), &telemetry)?);
     let pipeline = Pipeline::start(Parts {
         source,
         model,

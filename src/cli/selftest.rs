@@ -121,7 +121,7 @@ fn steady(package: &Package, engine: &dyn Engine, options: LoadOptions) -> Resul
     let mut answer = || {
         let mut predictions = Predictions::default();
         model.infer(&frame, &Request::default(), &mut predictions)?;
-        let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false };
+        let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false, tracks: &[] };
         serde_json::to_string(&answer).map_err(|error| Error::Failed(error.to_string()))
     };
     let (first, second) = (answer()?, answer()?);

@@ -44,6 +44,8 @@ pub struct Frame {
     pixels: Vec<u8>,
     /// Number of the frame in its source, from 0.
     pub id: u64,
+    /// Number of the source in the configuration, from 0.
+    pub source_id: u32,
     /// When the frame was complete in memory, or when its camera says that it was taken (monotonic).
     pub captured_at: Instant,
 }
@@ -52,7 +54,7 @@ impl Frame {
     /// An empty frame (0×0), to be filled by a source.
     #[must_use]
     pub fn empty() -> Self {
-        Self { width: 0, height: 0, pixels: Vec::new(), id: 0, captured_at: Instant::now() }
+        Self { width: 0, height: 0, pixels: Vec::new(), id: 0, source_id: 0, captured_at: Instant::now() }
     }
 
     /// A black frame of `width`×`height` pixels.
@@ -70,7 +72,7 @@ impl Frame {
     #[must_use]
     pub fn from_rgb(width: usize, height: usize, pixels: Vec<u8>) -> Self {
         assert_eq!(pixels.len(), width * height * CHANNELS, "pixels of a {width}x{height} RGB frame");
-        Self { width, height, pixels, id: 0, captured_at: Instant::now() }
+        Self { width, height, pixels, id: 0, source_id: 0, captured_at: Instant::now() }
     }
 
     /// Makes the frame `width`×`height`; what the pixels are afterwards is unspecified. Reuses the buffer.
@@ -119,6 +121,7 @@ impl Frame {
         self.pixels.clear();
         self.pixels.extend_from_slice(&other.pixels);
         self.id = other.id;
+        self.source_id = other.source_id;
         self.captured_at = other.captured_at;
     }
 }

@@ -20,6 +20,8 @@ pub struct Answer<'a> {
     pub labels: &'a Labels,
     /// Ids are for answers to a client; the loop's lines do without.
     pub with_ids: bool,
+    /// Track of each detection in their order, `None` for one that has none; empty where nothing is tracked.
+    pub tracks: &'a [Option<u64>],
 }
 
 impl Serialize for Answer<'_> {
@@ -31,7 +33,11 @@ impl Serialize for Answer<'_> {
             Task::ObjectDetection | Task::InstanceSegmentation | Task::KeypointDetection => {
                 map.serialize_entry(
                     "predictions",
-                    &sequence(&predictions.detections, |detection| DetectionEntry { detection, answer: self }),
+                    &Sequence(|| {
+                        let tracks = self.tracks.iter().copied().chain(std::iter::repeat(None));
+                        let entry = |(detection, track)| DetectionEntry { detection, track, answer: self };
+                        predictions.detections.iter().zip(tracks).map(entry)
+                    }),
                 )?;
                 if let Some(grid) = predictions.mask_grid {
                     map.serialize_entry("original_image", &predictions.image)?;
@@ -86,12 +92,13 @@ fn sequence<'a, T, E: Serialize>(entries: &'a [T], form: impl Fn(&'a T) -> E + C
 
 struct DetectionEntry<'a> {
     detection: &'a Detection,
+    track: Option<u64>,
     answer: &'a Answer<'a>,
 }
 
 impl Serialize for DetectionEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Answer { predictions, labels, with_ids } = *self.answer;
+        let Answer { predictions, labels, with_ids, .. } = *self.answer;
         let [x, y, width, height] = self.detection.center_and_size();
         let class_id = self.detection.class_id;
         let mut map = serializer.serialize_map(None)?;
@@ -108,6 +115,9 @@ impl Serialize for DetectionEntry<'_> {
         map.serialize_entry("class_id", &class_id)?;
         if with_ids {
             map.serialize_entry("detection_id", &Uuid::new_v4())?;
+        }
+        if let Some(track) = self.track {
+            map.serialize_entry("tracker_id", &track)?;
         }
         match self.detection.shape {
             Shape::Box => {}
@@ -288,7 +298,7 @@ mod tests {
         let mut predictions = Predictions::default();
         let corners = [10.0, 20.0, 31.0, 40.0];
         predictions.detections.push(Detection { corners, confidence: 0.4, class_id: 1, shape: Shape::Box });
-        let answer = Answer { predictions: &predictions, labels: &labels, with_ids: false };
+        let answer = Answer { predictions: &predictions, labels: &labels, with_ids: false, tracks: &[] };
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
             r#"{"image":{"width":0,"height":0},"predictions":[{"x":20.5,"y":30.0,"width":21.0,"height":20.0,"confidence":0.4000000059604645,"class":"dog","class_id":1}]}"#

@@ -246,7 +246,7 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
 /// Gives a slot to every sink, also after one has failed; the first failure is the one that is told.
 fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>]) -> Result<(), sink::Error> {
     let result = if slot.error.is_empty() { Ok(&slot.predictions) } else { Err(slot.error.as_str()) };
-    let outcome = Outcome { frame: &slot.frame, origin: &slot.origin, result, latency: slot.latency };
+    let outcome = Outcome::new(&slot.frame, &slot.origin, result, slot.latency);
     let mut first = Ok(());
     for sink in sinks {
         let delivered = sink.deliver(&outcome);

@@ -43,6 +43,10 @@ impl JsonLines {
 }
 
 impl Sink for JsonLines {
+    fn name(&self) -> &str {
+        &self.target
+    }
+
     fn deliver(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
         self.lines.render(outcome, &mut self.line);
         self.writer.write_all(&self.line).and_then(|()| self.writer.flush()).map_err(|cause| match cause.kind() {

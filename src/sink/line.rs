@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Outcome;
 use crate::clock::Stamp;
 use crate::model::{Answer, Labels};
+use crate::rules::Event;
 
 /// Makes lines of outcomes.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Lines {
 #[derive(Serialize)]
 struct Line<'a> {
     frame_id: u64,
+    source_id: u32,
     source: &'a str,
     /// Both clocks: a board without a battery knows only the first.
     #[serde(flatten)]
@@ -24,6 +26,8 @@ struct Line<'a> {
     latency_ms: f64,
     #[serde(flatten)]
     answer: Option<Answer<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    events: &'a [Event],
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -34,6 +38,7 @@ impl Lines {
     pub fn render(&self, outcome: &Outcome<'_>, line: &mut Vec<u8>) {
         let content = Line {
             frame_id: outcome.frame.id,
+            source_id: outcome.frame.source_id,
             source: outcome.origin,
             stamp: Stamp::now(),
             latency_ms: (outcome.latency.as_secs_f64() * 1e5).round() / 1e2,
@@ -41,7 +46,9 @@ impl Lines {
                 predictions,
                 labels: &self.labels,
                 with_ids: false,
+                tracks: outcome.tracks,
             }),
+            events: outcome.events,
             error: outcome.result.err(),
         };
         line.clear();

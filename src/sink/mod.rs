@@ -7,10 +7,13 @@ mod line;
 mod snapshot;
 pub mod spool;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::model::Predictions;
+use crate::rules::Event;
 
 pub use json_lines::JsonLines;
 pub use snapshot::Snapshot;
@@ -29,6 +32,9 @@ pub enum Error {
     /// Records are kept in memory or dropped, for the reason said.
     #[error("spool {0}")]
     Spool(String),
+    /// Records wait or were dropped, for the reason said.
+    #[error("{target}: {why}")]
+    Trouble { target: String, why: String },
 }
 
 /// One frame with its answer, or with the reason why there is none.
@@ -40,19 +46,51 @@ pub struct Outcome<'a> {
     pub result: Result<&'a Predictions, &'a str>,
     /// From the frame complete in memory to its predictions.
     pub latency: Duration,
+    /// Track of each detection in their order, `None` for one that has none (yet); empty where nothing is tracked.
+    pub tracks: &'a [Option<u64>],
+    /// What began or ended with this frame.
+    pub events: &'a [Event],
+}
+
+impl<'a> Outcome<'a> {
+    /// Of a frame that nothing is tracked in and no rule says anything of.
+    #[must_use]
+    pub fn new(frame: &'a Frame, origin: &'a str, result: Result<&'a Predictions, &'a str>, latency: Duration) -> Self {
+        Self { frame, origin, result, latency, tracks: &[], events: &[] }
+    }
+}
+
+/// What an output that works on a thread of its own has done, for the status document. Written by that thread, read by
+/// anyone.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    /// Records that their receiver has, or that are safe on the disk.
+    pub delivered: AtomicU64,
+    /// Records that wait for it now.
+    pub waiting: AtomicU64,
+    /// Records that gave way.
+    pub dropped: AtomicU64,
 }
 
 /// An output.
 pub trait Sink: Send {
-    /// Hands over one outcome. Waits at most a bounded time.
+    /// What it is called in the status document: its kind, and its target where there may be several of a kind.
+    fn name(&self) -> &str;
+
+    /// Hands over one outcome. Waits at most a bounded time: what may take longer has a queue and a thread of its own.
     ///
     /// # Errors
-    /// The outcome was not delivered.
+    /// The outcome was not delivered, or the output's own thread is in trouble; the loop goes on and calls again.
     fn deliver(&mut self, outcome: &Outcome<'_>) -> Result<(), Error>;
+
+    /// Its figures, where it has a thread of its own.
+    fn gauge(&self) -> Option<Arc<Gauge>> {
+        None
+    }
 }
 
 impl std::fmt::Debug for dyn Sink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sink")
+        write!(f, "Sink({})", self.name())
     }
 }

@@ -79,6 +79,10 @@ impl Snapshot {
 }
 
 impl Sink for Snapshot {
+    fn name(&self) -> &'static str {
+        "snapshot"
+    }
+
     fn deliver(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
         let Ok(predictions) = outcome.result else { return Ok(()) };
         let mut last = match self.shared.last.try_lock() {

@@ -153,7 +153,7 @@ impl Bench {
         let frame = frame::decode(&bytes, model.orientation(&request), Limits::default()).map_err(|e| e.to_string())?;
         let mut predictions = Predictions::default();
         model.infer(&frame, &request, &mut predictions).map_err(|error| error.to_string())?;
-        let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false };
+        let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false, tracks: &[] };
         serde_json::to_value(answer).map_err(|error| error.to_string())
     }
 

@@ -149,7 +149,7 @@ fn infer_with(api: &Api, lease: &mut Lease, order: &Order<'_>, buffers: &mut Buf
                         inference_id,
                         time: started.elapsed().as_secs_f64(),
                         resolved_model: lease.resolved(),
-                        answer: model::Answer { predictions, labels: lease.labels(), with_ids: true },
+                        answer: model::Answer { predictions, labels: lease.labels(), with_ids: true, tracks: &[] },
                     };
                     body.extend_from_slice(match (list, body.is_empty()) {
                         (true, true) => b"[",

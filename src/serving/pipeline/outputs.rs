@@ -76,7 +76,7 @@ impl Renderer {
     }
 
     fn answer(&self, predictions: &Predictions) -> Map<String, Value> {
-        let answer = Answer { predictions, labels: &self.labels, with_ids: true };
+        let answer = Answer { predictions, labels: &self.labels, with_ids: true, tracks: &[] };
         match serde_json::to_value(answer) {
             Ok(Value::Object(fields)) => fields,
             // Numbers and text always serialise, to an object.

@@ -110,6 +110,10 @@ pub struct Collector {
 }
 
 impl Sink for Collector {
+    fn name(&self) -> &'static str {
+        "results"
+    }
+
     fn deliver(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
         let number = outcome.frame.id + 1;
         match outcome.result {

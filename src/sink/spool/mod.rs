@@ -136,12 +136,16 @@ impl Spool {
 
     /// Its figures, for as long as anybody wants them.
     #[must_use]
-    pub fn gauge(&self) -> Arc<SpoolGauge> {
+    pub fn counters(&self) -> Arc<SpoolGauge> {
         Arc::clone(&self.shared.gauge)
     }
 }
 
 impl Sink for Spool {
+    fn name(&self) -> &'static str {
+        "spool"
+    }
+
     fn deliver(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
         let now = Instant::now();
         let trouble = |what: &str| Err(Error::Spool(format!("{}: {what}", self.dir.display())));

@@ -44,7 +44,7 @@ fn deliver(spool: &mut Spool, id: u64, text: &str) -> Result<(), Error> {
     std::thread::sleep(spool.due_at.saturating_duration_since(Instant::now()));
     let mut frame = Frame::empty();
     frame.id = id;
-    spool.deliver(&Outcome { frame: &frame, origin: "test:", result: Err(text), latency: Duration::ZERO })
+    spool.deliver(&Outcome::new(&frame, "test:", Err(text), Duration::ZERO))
 }
 
 fn wait_for(what: &str, mut fits: impl FnMut() -> bool) {
@@ -86,7 +86,7 @@ fn the_end_commits_what_waits_and_the_next_start_goes_on() {
     let dir = parent.path().join("spool");
     for run in 0..3 {
         let mut spool = start(Box::new(RealDisk), &dir, &config(3600.0));
-        let gauge = spool.gauge();
+        let gauge = spool.counters();
         for id in 0..4 {
             deliver(&mut spool, run * 4 + id, "no picture").unwrap();
         }
@@ -104,11 +104,11 @@ fn a_record_is_committed_within_the_interval_and_no_more_are_kept_a_second_than_
     let mut spool = start(Box::new(RealDisk), dir.path(), &config);
     let started = Instant::now();
     let frame = Frame::empty();
-    let outcome = Outcome { frame: &frame, origin: "test:", result: Err("no picture"), latency: Duration::ZERO };
+    let outcome = Outcome::new(&frame, "test:", Err("no picture"), Duration::ZERO);
     while started.elapsed() < Duration::from_millis(450) {
         spool.deliver(&outcome).unwrap();
     }
-    let gauge = spool.gauge();
+    let gauge = spool.counters();
     wait_for("committed without an end", || gauge.committed() > 1);
     drop(spool);
     // Five begin within 450 ms; a busy machine may have slept through some.
@@ -126,7 +126,7 @@ fn a_directory_that_is_missing_is_said_and_found_when_it_comes() {
     });
     fs::create_dir(&data).unwrap();
     wait_for("cleared", || deliver(&mut spool, 1, "").is_ok());
-    let gauge = spool.gauge();
+    let gauge = spool.counters();
     drop(spool);
     assert_eq!(frames(&data.join("spool")).len() as u64, gauge.committed());
     assert_eq!(gauge.dropped(), 0);
@@ -138,7 +138,7 @@ fn a_full_disk_keeps_the_newest_in_memory_and_counts_the_rest() {
     let full = Arc::new(AtomicBool::new(true));
     let config = OutputConfig { spool_mb: 4, ..config(0.1) };
     let mut spool = start(Box::new(Full(Arc::clone(&full))), dir.path(), &config);
-    let gauge = spool.gauge();
+    let gauge = spool.counters();
     // Two megabytes, twice as much as waits.
     let text = "x".repeat(RECORDS_BYTES_MAX / 32);
     for id in 0..64 {
@@ -164,7 +164,7 @@ fn a_record_larger_than_the_queue_is_said_and_counted() {
     let error = deliver(&mut spool, 0, &"x".repeat(RECORDS_BYTES_MAX)).unwrap_err().to_string();
     assert!(error.contains("at most 1048576 are kept"), "{error}");
     deliver(&mut spool, 1, "").unwrap();
-    let gauge = spool.gauge();
+    let gauge = spool.counters();
     drop(spool);
     assert_eq!((figures(&gauge), frames(dir.path())), ((1, 1, 1), vec![1]));
 }
@@ -174,7 +174,7 @@ fn a_spool_has_one_writer() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = start(Box::new(RealDisk), dir.path(), &config(0.1));
     deliver(&mut first, 0, "").unwrap();
-    wait_for("committed", || first.gauge().committed() == 1);
+    wait_for("committed", || first.counters().committed() == 1);
     let mut second = start(Box::new(RealDisk), dir.path(), &config(0.1));
     wait_for("said", || deliver(&mut second, 1, "").is_err_and(|error| error.to_string().contains("another process")));
     drop(first);
@@ -189,13 +189,13 @@ fn a_directory_that_is_replaced_is_opened_anew() {
     let dir = parent.path().join("spool");
     let mut spool = start(Box::new(RealDisk), &dir, &config(0.1));
     deliver(&mut spool, 0, "").unwrap();
-    wait_for("committed", || spool.gauge().last() == 1);
+    wait_for("committed", || spool.counters().last() == 1);
     // As when a partition with a spool of its own is mounted there.
     fs::rename(&dir, parent.path().join("below")).unwrap();
     let place = Place { dir: dir.clone(), bytes_max: u64::MAX, boot_id: String::new() };
     Ring::open(&Swift, &place).unwrap().commit(b"{\"frame_id\":70}\n{\"frame_id\":71}\n", 2).unwrap();
     deliver(&mut spool, 1, "").unwrap();
-    wait_for("committed", || spool.gauge().last() == 3);
+    wait_for("committed", || spool.counters().last() == 3);
     drop(spool);
     assert_eq!(frames(&dir), [70, 71, 1]);
 }
