@@ -6,6 +6,7 @@
 mod device;
 mod http;
 mod serving;
+mod source;
 pub mod text;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use serving::{ImagesConfig, ServingConfig};
+pub use source::{BufferConfig, BufferPolicy, Consumption, Discipline, Overflow, SOURCES_MAX, SourceConfig, Sources};
 
 /// A configuration larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -46,7 +48,7 @@ pub struct Config {
     /// Address of the HTTP port, or `off`.
     pub listen: Option<String>,
     pub http: HttpConfig,
-    pub source: SourceConfig,
+    pub source: Sources,
     pub engine: EngineConfig,
     /// Fields of Roboflow's request for every frame; absent ones have Roboflow's defaults.
     pub inference: toml::Table,
@@ -59,14 +61,6 @@ pub struct Config {
     pub device: DeviceConfig,
 }
 
-/// Where frames come from.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SourceConfig {
-    /// `demo:`, `file:PATH`, `file:DIR`, `file:GLOB`.
-    pub uri: Option<String>,
-}
-
 /// What runs the network.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -77,32 +71,6 @@ pub struct EngineConfig {
     pub precision: Option<String>,
     /// Threads of a CPU engine; absent: one a core.
     pub threads: Option<usize>,
-}
-
-/// The buffer between capture and inference.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BufferConfig {
-    /// Frames that may wait for the network.
-    pub frames: usize,
-    pub policy: BufferPolicy,
-}
-
-impl Default for BufferConfig {
-    fn default() -> Self {
-        // Two: one being copied in while one waits. More only adds age to a live picture.
-        Self { frames: 2, policy: BufferPolicy::Auto }
-    }
-}
-
-/// What happens to a frame that finds the buffer full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BufferPolicy {
-    /// Files wait, live sources drop the oldest.
-    Auto,
-    Wait,
-    DropOldest,
 }
 
 /// When the device calls itself degraded.
@@ -238,7 +206,9 @@ impl Config {
             }
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
-        if let Some((key, found, expected)) = self.device.fault().or_else(http).or_else(|| self.serving.fault()) {
+        if let Some((key, found, expected)) =
+            self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(|| self.source.fault())
+        {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
