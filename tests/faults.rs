@@ -149,6 +149,7 @@ impl Rig {
             source: Box::new(Camera { pulled: Arc::clone(&pulled) }),
             model: Model::load(&demo_package(), &engine, LoadOptions { threads: 1 }).unwrap(),
             request: Request::default(),
+            rules: None,
             sinks: vec![Box::new(Disk { full: Arc::clone(&full) })],
             buffer: BufferConfig { frames: 2, policy: BufferPolicy::Auto },
             frames_max: None,

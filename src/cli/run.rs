@@ -16,6 +16,7 @@ use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, SourceFacts, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Parts, Pipeline, Telemetry};
+use crate::rules::{Camera, Rules};
 use crate::sink::{Sink, Snapshot};
 use crate::source::{self, Source};
 
@@ -118,6 +119,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let source = source::open(&settings.source, model.orientation(&request))?;
+    let rules = judge(&settings.config, model.labels(), &*source)?;
     telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
     announce(&model, &chosen, &*source);
     if let Some(url) = port.as_ref().and_then(|port| port.url.as_ref()) {
@@ -130,6 +132,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         source,
         model,
         request,
+        rules,
         sinks,
         buffer: settings.config.buffer.clone(),
         frames_max: settings.frames,
@@ -145,6 +148,13 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     pipeline.join(STOP_MAX);
     drop((port, serial, monitor, notifier));
     conclude(&telemetry)
+}
+
+/// The rules of the configuration, made ready for the model and its source.
+fn judge(config: &Config, labels: &Labels, source: &dyn Source) -> Result<Option<Rules>, Error> {
+    let cameras = [Camera { id: None, live: source.live() }];
+    let rules = Rules::new(config.tracker.as_ref(), &config.rules, labels, &cameras, &device::boot_id());
+    rules.map_err(|error| Error::Usage(format!("config: {error}")))
 }
 
 impl Settings {

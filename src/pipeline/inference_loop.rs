@@ -13,6 +13,7 @@ use super::buffer::{Buffer, Slot, Taken};
 use super::telemetry::{Part, Stage, Telemetry};
 use crate::config::{BufferConfig, BufferPolicy};
 use crate::model::{self, Model, Request};
+use crate::rules::{Observed, Rules};
 use crate::sink::{self, Outcome, Sink};
 use crate::source::{self, Next, Source};
 
@@ -29,6 +30,8 @@ pub struct Parts {
     pub source: Box<dyn Source>,
     pub model: Model,
     pub request: Request,
+    /// What is tracked and worth an event, if anything.
+    pub rules: Option<Rules>,
     pub sinks: Vec<Box<dyn Sink>>,
     pub buffer: BufferConfig,
     /// Stop after this many inferred frames.
@@ -56,7 +59,7 @@ impl Pipeline {
     /// # Errors
     /// The system gives no thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { source, model, request, sinks, buffer, frames_max, telemetry } = parts;
+        let Parts { source, model, request, rules, sinks, buffer, frames_max, telemetry } = parts;
         let drop_oldest = match buffer.policy {
             BufferPolicy::Auto => source.live(),
             BufferPolicy::Wait => false,
@@ -76,7 +79,7 @@ impl Pipeline {
             })
         };
         let threads = vec![
-            spawn("deliver", Box::new(move |shared| deliver(shared, sinks)))?,
+            spawn("deliver", Box::new(move |shared| deliver(shared, rules, sinks)))?,
             spawn("infer", Box::new(move |shared| infer(shared, model, &request, frames_max)))?,
             spawn("capture", Box::new(move |shared| capture(shared, source)))?,
         ];
@@ -212,7 +215,7 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
     shared.stop.store(true, Ordering::Relaxed);
 }
 
-fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
+fn deliver(shared: &Shared, mut rules: Option<Rules>, mut sinks: Vec<Box<dyn Sink>>) {
     let mut sink_failed = false;
     loop {
         let slot = match shared.buffer.take_done() {
@@ -221,7 +224,7 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
             Taken::Closed => break,
         };
         let started = Instant::now();
-        let result = hand_over(&slot, &mut sinks);
+        let result = hand_over(&slot, rules.as_mut(), &mut sinks);
         shared.telemetry.stage_done(Stage::Deliver, started.elapsed());
         shared.buffer.put_free(slot);
         match result {
@@ -243,10 +246,15 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
     shared.buffer.end_delivery();
 }
 
-/// Gives a slot to every sink, also after one has failed; the first failure is the one that is told.
-fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>]) -> Result<(), sink::Error> {
+/// Judges a slot by the rules and gives it to every sink, also after one has failed; the first failure is the one that is
+/// told.
+fn hand_over(slot: &Slot, rules: Option<&mut Rules>, sinks: &mut [Box<dyn Sink>]) -> Result<(), sink::Error> {
     let result = if slot.error.is_empty() { Ok(&slot.predictions) } else { Err(slot.error.as_str()) };
-    let outcome = Outcome::new(&slot.frame, &slot.origin, result, slot.latency);
+    let Observed { tracks, events } = match (rules, result) {
+        (Some(rules), Ok(predictions)) => rules.judge(&slot.frame, predictions),
+        _ => Observed::default(),
+    };
+    let outcome = Outcome { tracks, events, ..Outcome::new(&slot.frame, &slot.origin, result, slot.latency) };
     let mut first = Ok(());
     for sink in sinks {
         let delivered = sink.deliver(&outcome);

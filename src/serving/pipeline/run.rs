@@ -121,6 +121,7 @@ impl Run {
             source: Box::new(valve),
             model,
             request: order.work.request,
+            rules: None,
             sinks: vec![Box::new(snapshot.clone()), Box::new(collector)],
             buffer: order.buffer,
             frames_max: None,
