@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Records what supervision's ByteTrack makes of seeded scenes: `src/rules/tracker/recorded.json`.
 
     python3 -m venv venv && venv/bin/pip install supervision==0.29.1
@@ -17,7 +18,7 @@ import supervision as sv
 
 warnings.filterwarnings("ignore")
 
-WIDTH, HEIGHT, FRAMES = 640, 480, 90
+WIDTH, HEIGHT, FRAMES = 640, 480, 60
 
 
 def scene(seed, objects):
@@ -46,7 +47,7 @@ def scene(seed, objects):
             if frame < walker["from"]:
                 continue
             if chance.random() < 0.03:
-                walker["hidden"] = chance.choice([1, 2, 5, 12, 40])
+                walker["hidden"] = chance.choice([1, 2, 5, 12, 33])
             jitter = lambda: chance.gauss(0, 1.2)
             x, y = walker["x"] + jitter(), walker["y"] + jitter()
             w, h = walker["w"] + jitter(), walker["h"] + jitter()
@@ -82,6 +83,6 @@ scenes = [
     record(1, 6),
     record(2, 10),
     record(3, 8, minimum_consecutive_frames=3),
-    record(4, 8, lost_track_buffer=8, minimum_matching_threshold=0.9, track_activation_threshold=0.4),
+    record(4, 8, lost_track_buffer=8, minimum_matching_threshold=0.9, track_activation_threshold=0.35),
 ]
 print("[" + ",\n".join(json.dumps(scene, separators=(",", ":")) for scene in scenes) + "]")

@@ -16,9 +16,7 @@ use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
-pub use rules::{
-    Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units,
-};
+pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units};
 pub use serving::{ImagesConfig, ServingConfig};
 
 /// A configuration larger than this is not one.

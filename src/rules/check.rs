@@ -42,10 +42,18 @@ pub struct Rule {
 #[derive(Debug)]
 pub enum Watch {
     /// More than so many objects, in the zone if there is one.
-    Presence { zone: Option<Vec<Point>>, above: u32 },
-    Line { ends: [Point; 2], direction: Option<Direction> },
+    Presence {
+        zone: Option<Vec<Point>>,
+        above: u32,
+    },
+    Line {
+        ends: [Point; 2],
+        direction: Option<Direction>,
+    },
     /// A class of one label, the top; or any of many.
-    Class { many: bool },
+    Class {
+        many: bool,
+    },
 }
 
 impl Rule {
@@ -59,7 +67,11 @@ impl Rule {
             return fail("name", format!("{:?}", config.name), format!("1 to {NAME_BYTES_MAX} bytes of text"));
         }
         if let Some((expected, task)) = misfit(config.kind, labels.task) {
-            return fail("kind", config.kind.as_str().into(), format!("{expected}, because the model's task is {task}"));
+            return fail(
+                "kind",
+                config.kind.as_str().into(),
+                format!("{expected}, because the model's task is {task}"),
+            );
         }
         if let Some(key) = strange_key(config) {
             return fail(key, "a value".into(), format!("none with kind = \"{}\"", config.kind.as_str()));

@@ -14,7 +14,8 @@ pub fn side(a: Point, b: Point, point: Point) -> f64 {
 #[must_use]
 pub fn contains(polygon: &[Point], [x, y]: Point) -> bool {
     let edges = polygon.iter().zip(polygon.iter().cycle().skip(1));
-    let crossed = edges.filter(|([ax, ay], [bx, by])| (*ay > y) != (*by > y) && x < (bx - ax) * (y - ay) / (by - ay) + ax);
+    let crossed =
+        edges.filter(|([ax, ay], [bx, by])| (*ay > y) != (*by > y) && x < (bx - ax) * (y - ay) / (by - ay) + ax);
     crossed.count() % 2 == 1
 }
 
@@ -39,9 +40,8 @@ fn touch((a, b): (Point, Point), (c, d): (Point, Point)) -> bool {
     let (to_c, to_d, to_a, to_b) = (side(a, b, c), side(a, b, d), side(c, d, a), side(c, d, b));
     let apart = |one: f64, other: f64| (one > 0.0 && other > 0.0) || (one < 0.0 && other < 0.0);
     if to_c == 0.0 && to_d == 0.0 {
-        let overlap = |axis: usize| {
-            a[axis].min(b[axis]) <= c[axis].max(d[axis]) && c[axis].min(d[axis]) <= a[axis].max(b[axis])
-        };
+        let overlap =
+            |axis: usize| a[axis].min(b[axis]) <= c[axis].max(d[axis]) && c[axis].min(d[axis]) <= a[axis].max(b[axis]);
         return overlap(0) && overlap(1);
     }
     !apart(to_c, to_d) && !apart(to_a, to_b)

@@ -176,14 +176,7 @@ impl Tracker {
     }
 
     /// Gives detections to tracks and takes both off their lists.
-    fn pair(
-        &mut self,
-        tracks: &mut Vec<usize>,
-        detections: &mut Vec<usize>,
-        all: &[Detection],
-        cost: Cost,
-        now: f64,
-    ) {
+    fn pair(&mut self, tracks: &mut Vec<usize>, detections: &mut Vec<usize>, all: &[Detection], cost: Cost, now: f64) {
         let class_aware = self.config.class_aware;
         let of = &self.tracks;
         let pairs = self.assignment.solve(tracks.len(), detections.len(), cost.limit(), |row, column| {
