@@ -15,6 +15,7 @@ use super::cells::{SinkCell, SourceCell};
 use super::telemetry::{Part, Stage, Telemetry};
 use crate::config::Discipline;
 use crate::model::{self, Model, Request};
+use crate::rules::{Observed, Rules};
 use crate::sink::{self, Outcome, Sink};
 use crate::source::Source;
 
@@ -35,6 +36,8 @@ pub struct Parts {
     pub feeds: Vec<Feed>,
     pub model: Model,
     pub request: Request,
+    /// What is tracked and worth an event, if anything.
+    pub rules: Option<Rules>,
     pub sinks: Vec<Box<dyn Sink>>,
     /// Frames of each source that may wait for the network.
     pub frames_waiting: usize,
@@ -63,7 +66,7 @@ impl Pipeline {
     /// # Errors
     /// The system gives no thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { feeds, model, request, sinks, frames_waiting, frames_max, telemetry } = parts;
+        let Parts { feeds, model, request, rules, sinks, frames_waiting, frames_max, telemetry } = parts;
         telemetry.set_ends(
             feeds.iter().map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live())).collect(),
             sinks.iter().map(|sink| SinkCell::new(sink.name(), sink.gauge())).collect(),
@@ -82,7 +85,7 @@ impl Pipeline {
             })
         };
         let mut threads = vec![
-            spawn("deliver", Box::new(move |shared| deliver(shared, sinks)))?,
+            spawn("deliver", Box::new(move |shared| deliver(shared, rules, sinks)))?,
             spawn("infer", Box::new(move |shared| infer(shared, model, &request, frames_max)))?,
         ];
         for (lane, Feed { source, discipline }) in feeds.into_iter().enumerate() {
@@ -181,7 +184,7 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
     shared.stop.store(true, Ordering::Relaxed);
 }
 
-fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
+fn deliver(shared: &Shared, mut rules: Option<Rules>, mut sinks: Vec<Box<dyn Sink>>) {
     loop {
         let slot = match shared.buffer.take_done() {
             Taken::Slot(slot) => slot,
@@ -189,7 +192,7 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
             Taken::Closed => break,
         };
         let started = Instant::now();
-        let read = hand_over(&slot, &mut sinks, shared.telemetry.sinks());
+        let read = hand_over(&slot, rules.as_mut(), &mut sinks, shared.telemetry.sinks());
         shared.telemetry.stage_done(Stage::Deliver, started.elapsed());
         shared.buffer.put_free(slot);
         if !read {
@@ -200,10 +203,14 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
     shared.buffer.end_delivery();
 }
 
-/// Gives a slot to every sink, also after one has failed. Returns whether anybody still reads.
-fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>], cells: &[SinkCell]) -> bool {
+/// Judges a slot by the rules and gives it to every sink, also after one has failed. Returns whether anybody still reads.
+fn hand_over(slot: &Slot, rules: Option<&mut Rules>, sinks: &mut [Box<dyn Sink>], cells: &[SinkCell]) -> bool {
     let result = if slot.error.is_empty() { Ok(&slot.predictions) } else { Err(slot.error.as_str()) };
-    let outcome = Outcome::new(&slot.frame, &slot.origin, result, slot.latency);
+    let Observed { tracks, events } = match (rules, result) {
+        (Some(rules), Ok(predictions)) => rules.judge(&slot.frame, predictions),
+        _ => Observed::default(),
+    };
+    let outcome = Outcome { tracks, events, ..Outcome::new(&slot.frame, &slot.origin, result, slot.latency) };
     let mut read = true;
     for (sink, cell) in sinks.iter_mut().zip(cells) {
         match sink.deliver(&outcome) {
