@@ -14,7 +14,7 @@ use crate::frame::{self, Frame, Orientation};
 
 pub use file::{FileSource, find};
 pub use paced::{Pace, Paced};
-pub use v4l2::V4l2Source;
+pub use v4l2::{V4l2Source, describe as describe_camera};
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
