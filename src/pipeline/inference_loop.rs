@@ -16,7 +16,7 @@ use super::telemetry::{Part, Stage, Telemetry};
 use crate::config::Discipline;
 use crate::model::{self, Model, Request};
 use crate::sink::{self, Outcome, Sink};
-use crate::source::Source;
+use crate::source::{Fate, Receipts, Source};
 
 /// Step in which a pause looks whether to stop.
 const PAUSE_STEP: Duration = Duration::from_millis(50);
@@ -63,7 +63,7 @@ impl Pipeline {
     /// # Errors
     /// The system gives no thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { feeds, model, request, sinks, frames_waiting, frames_max, telemetry } = parts;
+        let Parts { mut feeds, model, request, sinks, frames_waiting, frames_max, telemetry } = parts;
         telemetry.set_ends(
             feeds.iter().map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live())).collect(),
             sinks.iter().map(|sink| SinkCell::new(sink.name(), sink.gauge())).collect(),
@@ -81,8 +81,9 @@ impl Pipeline {
                 }
             })
         };
+        let receipts = feeds.iter_mut().map(|feed| feed.source.receipts()).collect();
         let mut threads = vec![
-            spawn("deliver", Box::new(move |shared| deliver(shared, sinks)))?,
+            spawn("deliver", Box::new(move |shared| deliver(shared, sinks, receipts)))?,
             spawn("infer", Box::new(move |shared| infer(shared, model, &request, frames_max)))?,
         ];
         for (lane, Feed { source, discipline }) in feeds.into_iter().enumerate() {
@@ -181,7 +182,8 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
     shared.stop.store(true, Ordering::Relaxed);
 }
 
-fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
+/// `receipts` of each source, by its lane.
+fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>, mut receipts: Vec<Option<Box<dyn Receipts>>>) {
     loop {
         let slot = match shared.buffer.take_done() {
             Taken::Slot(slot) => slot,
@@ -189,7 +191,15 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
             Taken::Closed => break,
         };
         let started = Instant::now();
-        let read = hand_over(&slot, &mut sinks, shared.telemetry.sinks());
+        let Handed { read, taken } = hand_over(&slot, &mut sinks, shared.telemetry.sinks());
+        if let Some(receipts) = &mut receipts[slot.lane] {
+            let fate = match slot.error.as_str() {
+                _ if !taken => Fate::NotTaken,
+                "" => Fate::Answered,
+                why => Fate::Failed(why),
+            };
+            receipts.settle(slot.frame.id, fate);
+        }
         shared.telemetry.stage_done(Stage::Deliver, started.elapsed());
         shared.buffer.put_free(slot);
         if !read {
@@ -200,16 +210,26 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
     shared.buffer.end_delivery();
 }
 
-/// Gives a slot to every sink, also after one has failed. Returns whether anybody still reads.
-fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>], cells: &[SinkCell]) -> bool {
+/// How a slot was received.
+struct Handed {
+    /// Whether anybody still reads.
+    read: bool,
+    /// Whether every output has it, or holds it in a queue of its own.
+    taken: bool,
+}
+
+/// Gives a slot to every sink, also after one has failed.
+fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>], cells: &[SinkCell]) -> Handed {
     let result = if slot.error.is_empty() { Ok(&slot.predictions) } else { Err(slot.error.as_str()) };
     let outcome = Outcome::new(&slot.frame, &slot.origin, result, slot.latency);
-    let mut read = true;
+    let mut handed = Handed { read: true, taken: true };
     for (sink, cell) in sinks.iter_mut().zip(cells) {
-        match sink.deliver(&outcome) {
-            Err(sink::Error::Closed { .. }) => read = false,
+        let delivered = sink.deliver(&outcome);
+        handed.taken &= !matches!(delivered, Err(sink::Error::Write { .. } | sink::Error::Closed { .. }));
+        match delivered {
+            Err(sink::Error::Closed { .. }) => handed.read = false,
             delivered => cell.set_problem(delivered.as_ref().err().map(|error| error as &dyn std::fmt::Display)),
         }
     }
-    read
+    handed
 }

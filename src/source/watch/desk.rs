@@ -157,10 +157,13 @@ impl Desk {
                 state = self.lock();
                 state.retry = false;
                 state.trouble = settled.err();
-                self.changed.notify_all();
                 if state.trouble.is_none() {
                     state.answered.pop_front();
                     unsynced = true;
+                }
+                self.changed.notify_all();
+                if state.trouble.is_none() {
+                    continue;
                 } else if state.stop {
                     break;
                 } else {

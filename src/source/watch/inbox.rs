@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,11 +15,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::place::Place;
-use crate::source::file::is_image_name;
+use crate::source::file::ends_as_image;
 
 /// Names kept in memory; of a directory with more the first by name, and it is looked through again for the rest. A
 /// million images are looked through 250 times, which together take as long as decoding some thousands of them.
-const QUEUE_MAX: usize = 4096;
+pub const QUEUE_MAX: usize = 4096;
 /// How often the directory is looked through when nothing is told of it: not every file system tells.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Least time between two looks that found nothing to take.
@@ -30,8 +31,8 @@ const QUIET: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Inbox {
     dir: PathBuf,
-    /// Holds the lock.
-    _lock: File,
+    /// The directory itself, locked.
+    lock: File,
     inotify: Inotify,
     queue: VecDeque<OsString>,
     /// The queue is not all there is.
@@ -62,18 +63,27 @@ impl Inbox {
         })?;
         let events = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .and_then(|inotify| inotify.add_watch(dir, events).map(|_| inotify))
             .map_err(|errno| told("cannot be watched", errno.into()))?;
         let (queue, more, looked_at, taken) = (VecDeque::new(), true, None, true);
-        Ok(Self { dir: dir.into(), _lock: lock, inotify, queue, more, looked_at, taken })
+        Ok(Self { dir: dir.into(), lock, inotify, queue, more, looked_at, taken })
     }
 
     /// Waits until something is told, at most `bound`, and takes note of it.
     pub fn look(&mut self, bound: Duration) -> Result<(), String> {
+        self.listen(bound)?;
+        // Asked for, not told: of a removed directory nothing is told while the lock holds it.
+        let identity = |found: &fs::Metadata| (found.dev(), found.ino());
+        match (fs::metadata(&self.dir), self.lock.metadata()) {
+            (Ok(there), Ok(watched)) if identity(&there) == identity(&watched) => Ok(()),
+            _ => Err(format!("{}: the directory was removed or renamed", self.dir.display())),
+        }
+    }
+
+    fn listen(&mut self, bound: Duration) -> Result<(), String> {
         let timeout = PollTimeout::try_from(bound).unwrap_or(PollTimeout::MAX);
         let mut ready = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut ready, timeout) {
@@ -86,14 +96,7 @@ impl Inbox {
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
             Err(errno) => return Err(format!("{}: reading what was told: {errno}", self.dir.display())),
         };
-        let gone = AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_UNMOUNT
-            | AddWatchFlags::IN_IGNORED;
         for event in events {
-            if event.mask.intersects(gone) {
-                return Err(format!("{}: the directory was removed or renamed", self.dir.display()));
-            }
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 self.more = true;
             }
@@ -180,6 +183,11 @@ impl Inbox {
     }
 }
 
+/// Whether a name may be one of an image that is ready: half-written files are hidden, or end in something else.
+fn is_image_name(name: &OsStr) -> bool {
+    !name.as_encoded_bytes().starts_with(b".") && ends_as_image(Path::new(name))
+}
+
 /// Whether somebody has a file open for writing.
 enum Writers {
     None,
@@ -188,16 +196,23 @@ enum Writers {
     Unknown,
 }
 
+/// `F_SETSIG` of `<linux/fcntl.h>`, which `libc` lacks.
+const F_SETSIG: libc::c_int = 10;
+
 /// Asks for a read lease, which the kernel gives only while nobody has the file open for writing, and gives it back.
 fn writers(path: &Path) -> io::Result<Writers> {
-    let file = File::open(path)?;
+    let file = match File::open(path) {
+        // It is taken all the same, and fails with this reason.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(Writers::Unknown),
+        opened => opened?,
+    };
     let lease = |command: libc::c_int, argument: libc::c_int| {
         // SAFETY: the descriptor is open, and both commands take a number.
         Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), command, argument) })
     };
     // Whoever opens the file while the lease is held makes the kernel send a signal: one that is ignored, in place of
     // one that ends the process.
-    if lease(libc::F_SETSIG, libc::SIGURG).is_err() {
+    if lease(F_SETSIG, libc::SIGURG).is_err() {
         return Ok(Writers::Unknown);
     }
     Ok(match lease(libc::F_SETLEASE, libc::F_RDLCK) {

@@ -50,7 +50,7 @@ pub struct WatchSource {
 
 /// Why nothing is watched.
 #[derive(Debug)]
-enum Fault {
+pub enum Fault {
     /// The URI cannot be meant so.
     Unfit(String),
     /// It may come back.

@@ -60,7 +60,9 @@ impl Place {
             make(end).map_err(|error| Fault::Gone(format!("{}: cannot be made: {error}", end.display())))?;
             if directory(end)? != device {
                 let (end, dir) = (end.display(), self.dir.display());
-                let why = format!("{end}: expected a directory on the file system of {dir}, or images could not be moved there at once");
+                let why = format!(
+                    "{end}: expected a directory on the file system of {dir}, or images could not be moved there at once"
+                );
                 return Err(Fault::Unfit(why));
             }
         }
@@ -90,7 +92,8 @@ impl Place {
             (Some(_), _) => &self.failed,
             (None, Some(done)) => done,
             (None, None) => {
-                return fs::remove_file(&from).map_err(|error| format!("{}: cannot be removed: {error}", from.display()));
+                return fs::remove_file(&from)
+                    .map_err(|error| format!("{}: cannot be removed: {error}", from.display()));
             }
         };
         let moved = || {
