@@ -2,6 +2,7 @@
 //!
 //! May not know: models, sinks, the loop's buffer.
 
+pub mod codec;
 pub mod demo;
 mod file;
 mod v4l2;
