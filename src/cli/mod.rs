@@ -12,6 +12,7 @@ mod infer;
 mod models;
 mod port;
 mod probe;
+mod progress;
 mod run;
 mod selftest;
 mod serve;

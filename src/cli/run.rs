@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::progress::Progress;
 use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, sinks, threads};
 use crate::config::{self, Config, Discipline, SOURCES_MAX, SourceConfig};
 use crate::device::notify::{Notifier, Supervisor};
@@ -142,14 +143,20 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     })
     .map_err(|cause| Error::Io { what: "starting the loop".into(), cause })?;
     let monitor = Monitor::start(Arc::clone(&telemetry));
+    let progress = Progress::start(&telemetry, settings.json == "stdout");
 
     while !pipeline.finished() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
+        progress.show(&telemetry);
     }
     pipeline.stop();
     pipeline.join(STOP_MAX);
     drop((port, serial, monitor, notifier));
-    conclude(&telemetry)
+    log::say(&progress.end(&telemetry));
+    match telemetry.failed() {
+        0 => Ok(()),
+        failed => Err(Error::Failed(format!("{failed} frames failed; their lines say why"))),
+    }
 }
 
 impl Settings {
@@ -293,17 +300,4 @@ fn announce(model: &Model, chosen: &Chosen, feeds: &[Feed]) {
         model.session().threads(),
         sources.join(", ")
     ));
-}
-
-fn conclude(telemetry: &Telemetry) -> Result<(), Error> {
-    let flow = telemetry.status().flow;
-    log::say(&format!(
-        "{} frames, {} failed, {} dropped before their turn, {} answers not taken in time; \
-         latency p50 {} ms, p99 {} ms",
-        flow.frames, flow.failed, flow.dropped, flow.undelivered, flow.latency_ms.p50, flow.latency_ms.p99
-    ));
-    match flow.failed {
-        0 => Ok(()),
-        failed => Err(Error::Failed(format!("{failed} frames failed; their lines say why"))),
-    }
 }

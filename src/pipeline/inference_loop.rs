@@ -69,7 +69,10 @@ impl Pipeline {
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { mut feeds, model, request, rules, sinks, frames_waiting, frames_max, telemetry } = parts;
         telemetry.set_ends(
-            feeds.iter().map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live())).collect(),
+            feeds
+                .iter()
+                .map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live(), source.facts().frames))
+                .collect(),
             sinks.iter().map(|sink| SinkCell::new(sink.name(), sink.gauge())).collect(),
         );
         let shared = Arc::new(Shared {

@@ -117,6 +117,8 @@ pub struct SourceFacts {
     pub live: bool,
     /// Frames it gave.
     pub captured: u64,
+    /// Frames until its end, as it declares; null of one without an end.
+    pub total: Option<u64>,
     /// Of these, how many gave way to others before their turn.
     pub dropped: u64,
     /// How often it was lost.
@@ -278,6 +280,7 @@ mod tests {
                 uri: full(),
                 live: false,
                 captured: u64::MAX,
+                total: Some(u64::MAX),
                 dropped: u64::MAX,
                 lost: u64::MAX,
                 problem: Some(full()),

@@ -286,6 +286,12 @@ impl Telemetry {
         self.frames.load(Relaxed)
     }
 
+    /// Frames that have no answer so far.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed_frames.load(Relaxed)
+    }
+
     /// State and reasons at this moment, without the rest of the document.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -18,7 +18,7 @@ use crate::frame::{self, Frame, Orientation, Size};
 pub use file::{FileSource, find};
 pub use paced::{Pace, Paced};
 pub use v4l2::{V4l2Source, describe as describe_camera};
-pub use video::VideoSource;
+pub use video::{VideoSource, is_video};
 pub use watch::WatchSource;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.

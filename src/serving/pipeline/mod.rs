@@ -26,6 +26,7 @@ pub use order::Order;
 pub use results::Taken;
 pub use run::{Latency, Pace, Run};
 
+use self::reference::Allowed;
 use super::{CLIENTS_NICE, Models, give_way};
 use crate::config::ServingConfig;
 use crate::{log, serving, source};
@@ -67,6 +68,8 @@ pub struct Pipelines {
     models: Arc<Models>,
     /// From which files may be read.
     dirs: Vec<PathBuf>,
+    /// From which hosts streams may be read.
+    streams: Vec<String>,
     pipelines_max: usize,
     /// Of the annotated pictures, 1 to 100.
     quality: u8,
@@ -92,6 +95,7 @@ impl Pipelines {
         Arc::new(Self {
             models,
             dirs: config.images.dirs.clone(),
+            streams: config.streams.clone(),
             pipelines_max: config.pipelines_max,
             quality,
             table: Mutex::default(),
@@ -121,7 +125,8 @@ impl Pipelines {
                 words.join(", ")
             )));
         }
-        let opened = order.reference.open(&self.dirs, model.orientation(&order.work.request))?;
+        let allowed = Allowed { dirs: &self.dirs, streams: &self.streams };
+        let opened = order.reference.open(allowed, model.orientation(&order.work.request))?;
         let run = Run::start(order, opened, model, self.quality)?;
         let id = run.id.clone();
         place.fill(run);
