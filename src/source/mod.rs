@@ -2,8 +2,12 @@
 //!
 //! May not know: models, sinks, the loop's buffer.
 
+mod address;
 pub mod demo;
 mod file;
+mod http;
+mod jpeg_stream;
+mod live;
 mod v4l2;
 
 use std::path::PathBuf;
@@ -17,10 +21,13 @@ pub use v4l2::V4l2Source;
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
 
+/// What a source's URI may begin with.
+const KINDS: [&str; 5] = ["demo", "file", "http", "https", "v4l2"];
+
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("source `{uri}`: unknown kind; expected demo:, file:PATH, file:DIR, file:GLOB or v4l2:DEVICE{hint}")]
+    #[error("source `{uri}`: unknown kind; expected one of {}:{hint}", KINDS.join(":, "))]
     UnknownKind { uri: String, hint: String },
     #[error("source `{uri}`: unknown option `{option}`; valid here: {valid}")]
     UnknownOption { uri: String, option: String, valid: &'static str },
@@ -88,15 +95,16 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
     match uri.split_once(':') {
         Some(("demo", _)) => Ok(Box::new(demo::DemoSource::open(uri)?)),
         Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
+        Some(("http" | "https", _)) => Ok(Box::new(http::open(uri, orientation)?)),
         Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
             let kind = kind.map_or(uri, |(kind, _)| kind);
-            let hint = match nearest(kind, ["demo", "file", "v4l2"], 1).first() {
+            let hint = match nearest(kind, KINDS, 1).first() {
                 Some(near) => format!("; did you mean `{near}:`?"),
                 None if std::path::Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
                 None => String::new(),
             };
-            Err(Error::UnknownKind { uri: uri.into(), hint })
+            Err(Error::UnknownKind { uri: address::shown(uri), hint })
         }
     }
 }
