@@ -5,9 +5,11 @@
 mod address;
 pub mod demo;
 mod file;
+mod h264;
 mod http;
 mod jpeg_stream;
 mod live;
+mod rtsp;
 mod v4l2;
 
 use std::path::PathBuf;
@@ -22,7 +24,7 @@ pub use v4l2::V4l2Source;
 pub const ORIGIN_BYTES_MAX: usize = 4096;
 
 /// What a source's URI may begin with.
-const KINDS: [&str; 5] = ["demo", "file", "http", "https", "v4l2"];
+const KINDS: [&str; 7] = ["demo", "file", "http", "https", "rtsp", "rtsps", "v4l2"];
 
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,7 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
         Some(("demo", _)) => Ok(Box::new(demo::DemoSource::open(uri)?)),
         Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
         Some(("http" | "https", _)) => Ok(Box::new(http::open(uri, orientation)?)),
+        Some(("rtsp" | "rtsps", _)) => Ok(Box::new(rtsp::open(uri, orientation)?)),
         Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
             let kind = kind.map_or(uri, |(kind, _)| kind);
