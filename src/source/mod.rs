@@ -3,12 +3,13 @@
 //! May not know: models, sinks, the loop's buffer.
 
 mod address;
+pub mod codec;
 pub mod demo;
 mod file;
-mod h264;
 mod http;
 mod jpeg_stream;
 mod live;
+mod planar;
 mod rtsp;
 mod v4l2;
 

@@ -137,6 +137,8 @@ impl HttpCamera {
                 feed.hand_over(decoded, silent_since);
                 pictures += 1;
             }
+            // While pictures come faster than they are decoded nothing else here would wait, and look whether to stop.
+            future::yield_now().await;
         }
     }
 }

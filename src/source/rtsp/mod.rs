@@ -20,8 +20,9 @@ use tokio::time::{timeout, timeout_at};
 
 use super::Error;
 use super::address::Address;
-use super::h264::H264Decoder;
+use super::codec::{self, H264Decoder, Order};
 use super::live::{CONNECT_TIME_MAX, Feed, GOODBYE_TIME_MAX, LiveStream, Peer, SILENCE_MAX};
+use super::planar;
 use crate::frame::{Limits, Orientation, decode_into};
 
 /// How long a camera may send what shows no picture: those that save bits put some ten seconds between key frames.
@@ -108,16 +109,18 @@ impl RtspCamera {
         let (stream, codec) = choose(&session)?;
         let mut camera = self.in_time("no stream", self.play(session, stream)).await?;
         feed.say(&format!("{} over {}", codec.name(), self.transport));
-        let mut decoder = Decoder::new(codec, self.orientation)?;
+        let mut decoder = Decoder::new(codec, self.orientation);
         let mut silent_since = Instant::now();
         let mut seen_at = Instant::now();
         loop {
+            // While pictures come faster than they are decoded nothing else here would wait, and look whether to stop.
+            future::yield_now().await;
             let late = |_| format!("nothing for {SILENCE_MAX:?}");
             let item = timeout_at((silent_since + SILENCE_MAX).into(), camera.next()).await.map_err(late)?;
             let item = item.ok_or("the camera ended its stream")?.map_err(|error| self.reason(&error))?;
             let CodecItem::VideoFrame(unit) = item else { continue };
             silent_since = Instant::now();
-            if decoder.decode(&unit, feed, silent_since) {
+            if decoder.decode(&unit, feed, silent_since)? {
                 seen_at = silent_since;
             } else if seen_at.elapsed() > BLIND_TIME_MAX {
                 return Err(format!("no picture for {BLIND_TIME_MAX:?}: {}", decoder.trouble));
@@ -194,45 +197,46 @@ fn choose(session: &Session<Described>) -> Result<(usize, Codec), String> {
 struct Decoder {
     /// `None`: every unit is a JPEG.
     h264: Option<H264Decoder>,
-    /// After a loss nothing can be decoded before the next key frame.
-    blind: bool,
-    trouble: String,
     orientation: Orientation,
+    /// Why there is no picture, if there is none.
+    trouble: String,
+    started: Instant,
 }
 
 impl Decoder {
-    fn new(codec: Codec, orientation: Orientation) -> Result<Self, String> {
-        let h264 = (codec == Codec::H264).then(H264Decoder::new).transpose()?;
-        let blind = h264.is_some();
-        Ok(Self { h264, blind, trouble: "it sends no key frame".into(), orientation })
+    fn new(codec: Codec, orientation: Orientation) -> Self {
+        let h264 = (codec == Codec::H264).then(|| H264Decoder::new(Order::Live));
+        Self { h264, orientation, trouble: "it sends no key frame".into(), started: Instant::now() }
     }
 
-    /// Decodes a unit and hands over the picture that it completes; returns whether there is one.
-    fn decode(&mut self, unit: &VideoFrame, feed: &mut Feed, come_at: Instant) -> bool {
+    /// Decodes a unit and hands over the pictures that it completes; returns whether there is one.
+    ///
+    /// # Errors
+    /// There will never be a picture.
+    fn decode(&mut self, unit: &VideoFrame, feed: &mut Feed, come_at: Instant) -> Result<bool, String> {
         let Some(h264) = &mut self.h264 else {
             let decoded = decode_into(unit.data(), self.orientation, Limits::default(), feed.filling());
             feed.hand_over(decoded, come_at);
-            return true;
+            return Ok(true);
         };
-        if unit.is_random_access_point() {
-            self.blind = false;
-        } else if unit.loss() > 0 {
-            self.blind = true;
-            self.trouble = "packets are lost on the way: `#transport=tcp` loses none".into();
+        if unit.loss() > 0 {
+            self.trouble = "packets are lost on the way; `#transport=tcp` loses none".into();
+            h264.lost();
         }
-        if self.blind {
-            return false;
+        let stamp = come_at.duration_since(self.started).as_micros();
+        match h264.decode(unit.data(), i64::try_from(stamp).unwrap_or(i64::MAX)) {
+            Ok(()) => {}
+            Err(error @ codec::Error::Unsupported { .. }) => return Err(error.to_string()),
+            Err(error @ codec::Error::Damaged { .. }) => self.trouble = error.to_string(),
         }
-        match h264.decode(unit.data(), feed.filling()) {
-            Ok(true) => feed.hand_over(Ok(()), come_at),
-            Ok(false) => return false,
-            Err(why) => {
-                self.blind = true;
-                self.trouble = why;
-                return false;
-            }
+        let mut seen = false;
+        while let Some(picture) = h264.picture() {
+            let waited = Duration::from_micros(picture.stamp.unsigned_abs());
+            let decoded = planar::read(&picture, feed.filling());
+            feed.hand_over(decoded, self.started + waited);
+            seen = true;
         }
-        true
+        Ok(seen)
     }
 }
 
