@@ -16,7 +16,6 @@ const KEPT_PICTURES_MAX: u32 = 16;
 pub(super) struct Sequence {
     /// Interlaced: a picture may come as two fields.
     pub fields: bool,
-    pub matrix: u8,
     pub full_range: bool,
     /// Pictures that may be decoded before one that is shown earlier: what the stream declares, if it does.
     pub reorder: Option<usize>,
@@ -30,7 +29,7 @@ impl Sequence {
     pub(super) fn new(info: &SpsInfo, level: u8) -> Result<Self, Error> {
         let unsupported = |found: String| Err(Error::Unsupported { found });
         let profile = profile_name(info.profile);
-        if !matches!(info.chroma_format, 0 | 1) || info.bit_depth_luma != 8 || info.bit_depth_chroma != 8 {
+        if info.chroma_format != 1 || info.bit_depth_luma != 8 || info.bit_depth_chroma != 8 {
             let chroma = match info.chroma_format {
                 0 => "4:0:0",
                 1 => "4:2:0",
@@ -55,7 +54,6 @@ impl Sequence {
         let reorder = if info.profile == BASELINE { Some(0) } else { info.max_reorder_frames.map(|n| n as usize) };
         Ok(Self {
             fields: !info.progressive,
-            matrix: info.matrix,
             full_range: info.full_range,
             reorder: reorder.map(|pictures| pictures.min(reorder_max)),
             reorder_max,

@@ -195,7 +195,6 @@ impl H264Decoder {
             y: frame.y,
             u: frame.u,
             v: frame.v,
-            matrix: sequence.matrix,
             full_range: sequence.full_range,
             stamp,
         };

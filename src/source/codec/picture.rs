@@ -1,5 +1,7 @@
 //! One decoded picture.
 
+use crate::frame::{self, Frame, Planar};
+
 /// A picture of 8-bit luma and chroma, 4:2:0: the planes U and V are half as wide and half as high, and no row of any
 /// plane is padded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +13,6 @@ pub struct Picture {
     pub y: Vec<u8>,
     pub u: Vec<u8>,
     pub v: Vec<u8>,
-    /// `matrix_coefficients` of ITU-T H.273: 1 is BT.709, 2 unspecified, 5 and 6 BT.601.
-    pub matrix: u8,
     /// Luma from 0 to 255 instead of from 16 to 235.
     pub full_range: bool,
     /// What the caller gave with the access unit, for instance its time.
@@ -23,6 +23,15 @@ pub struct Picture {
 const MACROBLOCK: usize = 16;
 
 impl Picture {
+    /// Fills `frame` with the colours that OpenCV's `VideoCapture` gives; its id and time stay.
+    ///
+    /// # Errors
+    /// The planes are shorter than the size says.
+    pub fn read(&self, frame: &mut Frame) -> Result<(), frame::Error> {
+        let Self { width, height, ref y, ref u, ref v, full_range, .. } = *self;
+        Planar { width, height, y, u, v, full_range }.read(frame)
+    }
+
     /// Whether a part of it was never decoded. The decoder leaves such macroblocks at zero in all three planes, which no
     /// colour is: the darkest green of RGB has luma and chroma above it.
     pub(super) fn has_holes(&self) -> bool {
@@ -50,7 +59,6 @@ mod tests {
             y: vec![0; 48 * 32],
             u: vec![128; 24 * 16],
             v: vec![128; 24 * 16],
-            matrix: 2,
             full_range: false,
             stamp: 0,
         };
