@@ -9,7 +9,6 @@ mod file;
 mod http;
 mod jpeg_stream;
 mod live;
-mod planar;
 mod rtsp;
 mod v4l2;
 

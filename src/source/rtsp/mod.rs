@@ -22,7 +22,6 @@ use super::Error;
 use super::address::Address;
 use super::codec::{self, H264Decoder, Order};
 use super::live::{CONNECT_TIME_MAX, Feed, GOODBYE_TIME_MAX, LiveStream, Peer, SILENCE_MAX};
-use super::planar;
 use crate::frame::{Limits, Orientation, decode_into};
 
 /// How long a camera may send what shows no picture: those that save bits put some ten seconds between key frames.
@@ -232,7 +231,7 @@ impl Decoder {
         let mut seen = false;
         while let Some(picture) = h264.picture() {
             let waited = Duration::from_micros(picture.stamp.unsigned_abs());
-            let decoded = planar::read(&picture, feed.filling());
+            let decoded = picture.read(feed.filling());
             feed.hand_over(decoded, self.started + waited);
             seen = true;
         }
