@@ -43,10 +43,9 @@ impl JpegStream {
     /// A picture is longer than it may be, and passed over.
     pub fn next(&mut self) -> Result<Option<&[u8]>, frame::Error> {
         let Some(picture) = self.find() else {
-            let found = self.start.map_or(0, |start| self.buffer.len() - start);
-            if found > self.bytes_max {
-                (self.start, self.at) = (None, self.buffer.len());
-                return Err(frame::Error::TooManyBytes { found, limit: self.bytes_max });
+            let begun = self.start.map_or(0, |start| self.buffer.len() - start);
+            if begun > self.bytes_max {
+                return Err(frame::Error::TooManyBytes { found: self.cut_off(), limit: self.bytes_max });
             }
             return Ok(None);
         };
@@ -56,9 +55,11 @@ impl JpegStream {
         Ok(Some(&self.buffer[picture]))
     }
 
-    /// Whether a picture has begun and not ended.
-    pub fn is_within(&self) -> bool {
-        self.start.is_some()
+    /// Bytes of a picture that has begun and not ended; they are given up.
+    pub fn cut_off(&mut self) -> usize {
+        let found = self.start.map_or(0, |start| self.buffer.len() - start);
+        (self.start, self.at) = (None, self.buffer.len());
+        found
     }
 
     /// Forgets what is done with, and makes room in front.

@@ -10,6 +10,7 @@ mod http;
 mod jpeg_stream;
 mod live;
 mod rtsp;
+mod stdin;
 mod v4l2;
 
 use std::path::PathBuf;
@@ -18,13 +19,14 @@ use crate::error::nearest;
 use crate::frame::{self, Frame, Orientation};
 
 pub use file::{FileSource, find};
+pub use stdin::StdinSource;
 pub use v4l2::V4l2Source;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
 
 /// What a source's URI may begin with.
-const KINDS: [&str; 7] = ["demo", "file", "http", "https", "rtsp", "rtsps", "v4l2"];
+const KINDS: [&str; 8] = ["demo", "file", "http", "https", "rtsp", "rtsps", "stdin", "v4l2"];
 
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +101,7 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
         Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
         Some(("http" | "https", _)) => Ok(Box::new(http::open(uri, orientation)?)),
         Some(("rtsp" | "rtsps", _)) => Ok(Box::new(rtsp::open(uri, orientation)?)),
+        Some(("stdin", _)) => Ok(Box::new(StdinSource::open(uri, orientation)?)),
         Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
             let kind = kind.map_or(uri, |(kind, _)| kind);

@@ -18,9 +18,30 @@ mod kind {
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 /// The first start code: where it begins and where it ends.
-fn next_start(bytes: &[u8]) -> Option<(usize, usize)> {
+pub(super) fn next_start(bytes: &[u8]) -> Option<(usize, usize)> {
     let at = bytes.windows(3).position(|window| window == &START_CODE[1..])?;
     Some((at, at + 3))
+}
+
+/// What the first bytes of a NAL unit say of its place in an access unit.
+pub(super) struct Unit {
+    pub is_slice: bool,
+    /// After a slice, it opens the next access unit.
+    pub opens: bool,
+}
+
+impl Unit {
+    /// From the header and the byte after it, if there is one.
+    pub(super) fn new(header: u8, first: Option<u8>) -> Self {
+        let kind = header & 0x1f;
+        let is_slice = matches!(kind, kind::SLICE | kind::PARTITION_A | kind::SLICE_IDR);
+        let opens = match kind {
+            kind::SEI | kind::SPS | kind::PPS | kind::DELIMITER => true,
+            // A slice whose first macroblock is number 0 (one bit, set) is the first of its picture.
+            _ => is_slice && first.is_some_and(|byte| byte & 0x80 != 0),
+        };
+        Self { is_slice, opens }
+    }
 }
 
 /// Cuts a raw `.h264` stream into access units, each with the parameter sets before it.
@@ -43,13 +64,7 @@ fn access_unit_end(stream: &[u8]) -> usize {
         let (start, payload) = (at + start, &stream[at + after..]);
         at += after;
         let Some(&header) = payload.first() else { break };
-        let kind = header & 0x1f;
-        // A slice whose first macroblock is number 0 (one bit, set) is the first of its picture.
-        let is_slice = matches!(kind, kind::SLICE | kind::PARTITION_A | kind::SLICE_IDR);
-        let opens = match kind {
-            kind::SEI | kind::SPS | kind::PPS | kind::DELIMITER => true,
-            _ => is_slice && payload.get(1).is_some_and(|byte| byte & 0x80 != 0),
-        };
+        let Unit { is_slice, opens } = Unit::new(header, payload.get(1).copied());
         if has_slice && opens {
             // The zero before the three bytes belongs to the start code.
             return if start > 0 && stream[start - 1] == 0 { start - 1 } else { start };
