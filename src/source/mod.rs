@@ -10,6 +10,7 @@ mod http;
 mod jpeg_stream;
 mod live;
 mod rtsp;
+mod shm;
 mod stdin;
 mod v4l2;
 
@@ -19,6 +20,7 @@ use crate::error::nearest;
 use crate::frame::{self, Frame, Orientation};
 
 pub use file::{FileSource, find};
+pub use shm::ShmSource;
 pub use stdin::StdinSource;
 pub use v4l2::V4l2Source;
 
@@ -26,7 +28,7 @@ pub use v4l2::V4l2Source;
 pub const ORIGIN_BYTES_MAX: usize = 4096;
 
 /// What a source's URI may begin with.
-const KINDS: [&str; 8] = ["demo", "file", "http", "https", "rtsp", "rtsps", "stdin", "v4l2"];
+const KINDS: [&str; 9] = ["demo", "file", "http", "https", "rtsp", "rtsps", "shm", "stdin", "v4l2"];
 
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +103,7 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
         Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
         Some(("http" | "https", _)) => Ok(Box::new(http::open(uri, orientation)?)),
         Some(("rtsp" | "rtsps", _)) => Ok(Box::new(rtsp::open(uri, orientation)?)),
+        Some(("shm", _)) => Ok(Box::new(ShmSource::open(uri)?)),
         Some(("stdin", _)) => Ok(Box::new(StdinSource::open(uri, orientation)?)),
         Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
