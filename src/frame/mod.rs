@@ -20,7 +20,7 @@ mod yuv;
 
 pub use colour::grey_in_place;
 pub use contrast::{Contrast, ContrastFilter};
-pub use decode::{Limits, Orientation, decode, decode_into};
+pub use decode::{Limits, Orientation, decode, decode_into, jpeg_length, turn};
 pub use encode::encode_jpeg;
 pub use error::Error;
 pub use file::{read_file, write_file};

@@ -13,16 +13,18 @@ mod rtsp;
 mod shm;
 mod stdin;
 mod v4l2;
+mod video;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::nearest;
-use crate::frame::{self, Frame, Orientation};
+use crate::frame::{self, Frame, Orientation, Size};
 
 pub use file::{FileSource, find};
 pub use shm::ShmSource;
 pub use stdin::StdinSource;
 pub use v4l2::V4l2Source;
+pub use video::VideoSource;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
@@ -62,6 +64,16 @@ pub enum Next {
     End,
 }
 
+/// What a source declares of itself; a file may be wrong about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Frames a second, as recorded.
+    pub fps: Option<f64>,
+    /// Frames until the end; `None` for a source without one.
+    pub frames: Option<u64>,
+    pub size: Option<Size>,
+}
+
 /// A source of frames.
 pub trait Source: Send {
     /// The URI it was opened by.
@@ -69,6 +81,11 @@ pub trait Source: Send {
 
     /// A live source goes on by itself, so a loop that is late must drop frames; any other waits.
     fn live(&self) -> bool;
+
+    /// What is known of it before the first frame.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
 
     /// Fills the next frame and says where it came from. Waits at most about a second, or until a paced frame is due.
     ///
@@ -100,7 +117,14 @@ impl std::fmt::Debug for dyn Source {
 pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Error> {
     match uri.split_once(':') {
         Some(("demo", _)) => Ok(Box::new(demo::DemoSource::open(uri)?)),
-        Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
+        Some(("file", _)) => {
+            let path = Path::new(file::name(uri));
+            Ok(if path.is_file() && video::is_video(path) {
+                Box::new(VideoSource::open(uri, path)?)
+            } else {
+                Box::new(FileSource::open(uri, orientation)?)
+            })
+        }
         Some(("http" | "https", _)) => Ok(Box::new(http::open(uri, orientation)?)),
         Some(("rtsp" | "rtsps", _)) => Ok(Box::new(rtsp::open(uri, orientation)?)),
         Some(("shm", _)) => Ok(Box::new(ShmSource::open(uri)?)),
@@ -110,7 +134,7 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
             let kind = kind.map_or(uri, |(kind, _)| kind);
             let hint = match nearest(kind, KINDS, 1).first() {
                 Some(near) => format!("; did you mean `{near}:`?"),
-                None if std::path::Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
+                None if Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
                 None => String::new(),
             };
             Err(Error::UnknownKind { uri: address::shown(uri), hint })
@@ -123,4 +147,13 @@ fn options(uri: &str) -> (&str, impl Iterator<Item = (&str, &str)>) {
     let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     (base, pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))))
+}
+
+/// The value of an option that is on or off; without a value it is on.
+fn flag(uri: &str, option: &'static str, value: &str) -> Result<bool, Error> {
+    match value {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Error::Option { uri: uri.into(), option, found: value.into(), expected: "true or false" }),
+    }
 }

@@ -11,7 +11,7 @@ mod picture;
 
 pub use annex_b::AccessUnits;
 pub use h264::H264Decoder;
-pub use nal::{AvcConfig, access_units, length_prefixed_to_annex_b};
+pub use nal::{AvcConfig, access_unit_end, length_prefixed_to_annex_b};
 pub use order::Order;
 pub use picture::Picture;
 
@@ -22,7 +22,7 @@ pub enum Error {
     #[error("{found} is not decoded; expected H.264 of 8 bits and 4:2:0 up to level 5.2: {FIX}")]
     Unsupported { found: String },
     /// This unit is damaged; unless nothing refers to its picture, none comes before the next key picture.
-    #[error("damaged H.264: {why}")]
+    #[error("the access unit is damaged: {why}")]
     Damaged { why: String },
 }
 

@@ -18,60 +18,34 @@ mod kind {
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 /// The first start code: where it begins and where it ends.
-pub(super) fn next_start(bytes: &[u8]) -> Option<(usize, usize)> {
+fn next_start(bytes: &[u8]) -> Option<(usize, usize)> {
     let at = bytes.windows(3).position(|window| window == &START_CODE[1..])?;
     Some((at, at + 3))
 }
 
-/// What the first bytes of a NAL unit say of its place in an access unit.
-pub(super) struct Unit {
-    pub is_slice: bool,
-    /// After a slice, it opens the next access unit.
-    pub opens: bool,
-}
-
-impl Unit {
-    /// From the header and the byte after it, if there is one.
-    pub(super) fn new(header: u8, first: Option<u8>) -> Self {
+/// Where the first access unit of a raw `.h264` stream ends: before the first NAL unit after its slices that opens another;
+/// `None` if that is not in `stream`.
+#[must_use]
+pub fn access_unit_end(stream: &[u8]) -> Option<usize> {
+    let (mut has_slice, mut at) = (false, 0);
+    while let Some((start, after)) = next_start(&stream[at..]) {
+        let start = at + start;
+        at += after;
+        let [header, first, ..] = stream[at..] else { break };
         let kind = header & 0x1f;
         let is_slice = matches!(kind, kind::SLICE | kind::PARTITION_A | kind::SLICE_IDR);
         let opens = match kind {
             kind::SEI | kind::SPS | kind::PPS | kind::DELIMITER => true,
-            // A slice whose first macroblock is number 0 (one bit, set) is the first of its picture.
-            _ => is_slice && first.is_some_and(|byte| byte & 0x80 != 0),
+            // The first macroblock is number 0, which is a single bit, set.
+            _ => is_slice && first & 0x80 != 0,
         };
-        Self { is_slice, opens }
-    }
-}
-
-/// Cuts a raw `.h264` stream into access units, each with the parameter sets before it.
-pub fn access_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = stream;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (unit, after) = rest.split_at(access_unit_end(rest));
-        rest = after;
-        Some(unit)
-    })
-}
-
-/// Where the first access unit of `stream` ends: before the first NAL unit after its slices that opens another.
-fn access_unit_end(stream: &[u8]) -> usize {
-    let (mut has_slice, mut at) = (false, 0);
-    while let Some((start, after)) = next_start(&stream[at..]) {
-        let (start, payload) = (at + start, &stream[at + after..]);
-        at += after;
-        let Some(&header) = payload.first() else { break };
-        let Unit { is_slice, opens } = Unit::new(header, payload.get(1).copied());
         if has_slice && opens {
             // The zero before the three bytes belongs to the start code.
-            return if start > 0 && stream[start - 1] == 0 { start - 1 } else { start };
+            return Some(if stream[start - 1] == 0 { start - 1 } else { start });
         }
         has_slice |= is_slice;
     }
-    stream.len()
+    None
 }
 
 /// What `avcC` of MP4 and the `extradata` of RTSP clients hold: how units are framed, and the parameter sets.

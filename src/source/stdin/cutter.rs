@@ -36,12 +36,12 @@ pub enum Cutter {
 #[derive(Clone, Copy)]
 pub enum Pixels {
     Packed(RawLayout),
-    I420 { size: Size, full_range: bool },
+    I420(Size),
 }
 
 impl Pixels {
     /// I420 of a size within `limits`.
-    pub fn i420(size: Size, full_range: bool, limits: Limits) -> Result<Self, frame::Error> {
+    pub fn i420(size: Size, limits: Limits) -> Result<Self, frame::Error> {
         let Size { width, height } = size;
         if width == 0 || height == 0 {
             return Err(frame::Error::EmptyPicture { what: "the picture", width, height });
@@ -50,25 +50,25 @@ impl Pixels {
             let [width, height] = [width, height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
             return Err(frame::Error::TooManyPixels { width, height, limit: limits.pixels_max });
         }
-        Ok(Self::I420 { size, full_range })
+        Ok(Self::I420(size))
     }
 
     /// Bytes of a picture.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Packed(layout) => layout.bytes(),
-            Self::I420 { size, .. } => size.width * size.height + 2 * chroma_bytes(*size),
+            Self::I420(size) => size.width * size.height + 2 * chroma_bytes(*size),
         }
     }
 
     pub fn read(&self, bytes: &[u8], frame: &mut Frame) -> Result<(), frame::Error> {
         match *self {
             Self::Packed(layout) => layout.read(bytes, frame),
-            Self::I420 { size: size @ Size { width, height }, full_range } => {
+            Self::I420(size @ Size { width, height }) => {
                 let short = || frame::Error::Truncated { format: "I420", found: bytes.len() };
                 let (y, chroma) = bytes.split_at_checked(width * height).ok_or_else(short)?;
                 let (u, v) = chroma.split_at_checked(chroma_bytes(size)).ok_or_else(short)?;
-                Planar { width, height, y, u, v, full_range }.read(frame)
+                Planar { width, height, y, u, v, full_range: false }.read(frame)
             }
         }
     }
@@ -98,7 +98,7 @@ impl Cutter {
     }
 
     pub fn i420(size: Size, limits: Limits) -> Result<Self, frame::Error> {
-        Ok(Self::Raw { pixels: Pixels::i420(size, false, limits)?, bytes: Vec::new() })
+        Ok(Self::Raw { pixels: Pixels::i420(size, limits)?, bytes: Vec::new() })
     }
 
     /// Adds bytes that have come. All pictures of those before have been taken.

@@ -1,9 +1,9 @@
 //! YUV4MPEG2, what `ffmpeg -f yuv4mpegpipe` writes: a line that says the size, then pictures behind a line each.
 
 use super::cutter::{Fault, Pixels};
-use crate::frame::{Frame, Limits, RawFormat, RawLayout, Size};
+use crate::frame::Frame;
+use crate::source::video::y4m::parse;
 
-const MAGIC: &[u8] = b"YUV4MPEG2";
 /// Longest line: ffmpeg's have 80 bytes.
 const LINE_BYTES_MAX: usize = 1024;
 
@@ -34,7 +34,8 @@ impl Stream {
     pub fn picture(&mut self, frame: &mut Frame) -> Result<bool, Fault> {
         if self.pixels.is_none() {
             let Some(line) = line(&self.buffer[self.done..])? else { return Ok(false) };
-            self.pixels = Some(pixels(line).map_err(Fault::Stream)?);
+            let (size, _) = parse(line).map_err(Fault::Stream)?;
+            self.pixels = Some(Pixels::I420(size));
             self.done += line.len() + 1;
         }
         let (Some(pixels), rest) = (self.pixels, &self.buffer[self.done..]) else { return Ok(false) };
@@ -57,33 +58,6 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Fault> {
         None if head.len() < LINE_BYTES_MAX => Ok(None),
         None => Err(Fault::Stream(format!("Y4M: a line of more than {LINE_BYTES_MAX} bytes, {}", shown(head)))),
     }
-}
-
-/// How pictures lie, from the first line.
-fn pixels(line: &[u8]) -> Result<Pixels, String> {
-    let mut words = line.split(|&byte| byte == b' ');
-    if words.next() != Some(MAGIC) {
-        return Err(format!("no Y4M: expected YUV4MPEG2, found {}", shown(line)));
-    }
-    let (mut width, mut height, mut colours, mut full_range) = (0, 0, "420", false);
-    for word in words {
-        let word = str::from_utf8(word).map_err(|_| format!("Y4M: a head that is no text, {}", shown(line)))?;
-        let side = |text: &str| text.parse().map_err(|_| format!("Y4M: a side of {text} pixels"));
-        match word.split_at_checked(1) {
-            Some(("W", text)) => width = side(text)?,
-            Some(("H", text)) => height = side(text)?,
-            Some(("C", text)) => colours = text,
-            Some(("X", "COLORRANGE=FULL")) => full_range = true,
-            _ => {}
-        }
-    }
-    let (size, limits) = (Size::new(width, height), Limits::default());
-    let pixels = match colours {
-        "420" | "420jpeg" | "420mpeg2" | "420paldv" => Pixels::i420(size, full_range, limits),
-        "mono" => RawLayout::new(RawFormat::Grey, size, 0, limits).map(Pixels::Packed),
-        _ => return Err(format!("Y4M of colours {colours}: expected 420 or mono; for ffmpeg write -pix_fmt yuv420p")),
-    };
-    pixels.map_err(|cause| format!("Y4M: {cause}"))
 }
 
 /// The first bytes of what should be text.
