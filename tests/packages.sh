@@ -24,6 +24,11 @@ need zstd zstd
 need minisign minisign
 need file file
 need valgrind valgrind
+# Streams: what makes them, and an RTSP server.
+need ffmpeg ffmpeg
+for package in python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly}; do
+  need "/usr/share/doc/$package/copyright" "$package"
+done
 ((${#missing[@]})) || exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   echo "tests/packages.sh: install these Debian packages: ${missing[*]}" >&2

@@ -2,10 +2,17 @@
 //!
 //! May not know: models, sinks, the loop's buffer.
 
+mod address;
 pub mod codec;
 pub mod demo;
 mod file;
+mod http;
+mod jpeg_stream;
+mod live;
 mod paced;
+mod rtsp;
+mod shm;
+mod stdin;
 mod v4l2;
 mod video;
 mod watch;
@@ -17,6 +24,8 @@ use crate::frame::{self, Frame, Orientation, Size};
 
 pub use file::{FileSource, find};
 pub use paced::{Pace, Paced};
+pub use shm::ShmSource;
+pub use stdin::StdinSource;
 pub use v4l2::{V4l2Source, describe as describe_camera};
 pub use video::{VideoSource, is_video};
 pub use watch::WatchSource;
@@ -24,12 +33,13 @@ pub use watch::WatchSource;
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
 
+/// What a source's URI may begin with.
+const KINDS: [&str; 10] = ["demo", "file", "http", "https", "rtsp", "rtsps", "shm", "stdin", "v4l2", "watch"];
+
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(
-        "source `{uri}`: unknown kind; expected demo:, file:PATH, file:DIR, file:GLOB, watch:DIR or v4l2:DEVICE{hint}"
-    )]
+    #[error("source `{uri}`: unknown kind; expected one of {}:{hint}", KINDS.join(":, "))]
     UnknownKind { uri: String, hint: String },
     #[error("source `{uri}`: unknown option `{option}`; valid here: {valid}")]
     UnknownOption { uri: String, option: String, valid: &'static str },
@@ -150,16 +160,20 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
                 Box::new(FileSource::open(uri, orientation)?)
             })
         }
+        Some(("http" | "https", _)) => Ok(Box::new(http::open(uri, orientation)?)),
+        Some(("rtsp" | "rtsps", _)) => Ok(Box::new(rtsp::open(uri, orientation)?)),
+        Some(("shm", _)) => Ok(Box::new(ShmSource::open(uri)?)),
+        Some(("stdin", _)) => Ok(Box::new(StdinSource::open(uri, orientation)?)),
         Some(("watch", _)) => Ok(Box::new(WatchSource::open(uri, orientation)?)),
         Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
             let kind = kind.map_or(uri, |(kind, _)| kind);
-            let hint = match nearest(kind, ["demo", "file", "v4l2", "watch"], 1).first() {
+            let hint = match nearest(kind, KINDS, 1).first() {
                 Some(near) => format!("; did you mean `{near}:`?"),
                 None if Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
                 None => String::new(),
             };
-            Err(Error::UnknownKind { uri: uri.into(), hint })
+            Err(Error::UnknownKind { uri: address::shown(uri), hint })
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! May not know: containers, protocols, sources.
 
+mod annex_b;
 mod dimensions;
 mod h264;
 mod nal;
 mod order;
 mod picture;
 
+pub use annex_b::AccessUnits;
 pub use h264::H264Decoder;
 pub use nal::{AvcConfig, access_unit_end, length_prefixed_to_annex_b};
 pub use order::Order;

@@ -199,7 +199,7 @@ impl Source for V4l2Source {
 }
 
 /// The moment of a time of the monotonic clock, which is the one of [`Instant`] too.
-fn since_boot(taken_at: Duration) -> Instant {
+pub(super) fn since_boot(taken_at: Duration) -> Instant {
     let now = Instant::now();
     match clock_gettime(ClockId::CLOCK_MONOTONIC) {
         Ok(clock) => moment(taken_at, clock.into(), now),

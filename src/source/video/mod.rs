@@ -11,7 +11,7 @@ mod kind;
 mod mp4;
 mod pace;
 mod raw;
-mod y4m;
+pub mod y4m;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -70,7 +70,7 @@ fn read_line(file: &VideoFile, start: u64, line: &mut Vec<u8>) -> Result<u64, St
 }
 
 /// Size and frames a second of a header line.
-fn parse(line: &[u8]) -> Result<(Size, Option<f64>), String> {
+pub fn parse(line: &[u8]) -> Result<(Size, Option<f64>), String> {
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix("YUV4MPEG2 "));
     let line = line.ok_or("the first line is not that of a Y4M file")?;
     let (mut width, mut height, mut fps) = (0, 0, None);
