@@ -4,6 +4,7 @@
 //! judged where they are used.
 
 mod device;
+mod display;
 mod http;
 mod serving;
 pub mod text;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use display::DisplayConfig;
 pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use serving::{ImagesConfig, ServingConfig};
 
@@ -55,6 +57,7 @@ pub struct Config {
     pub output: OutputConfig,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
+    pub display: DisplayConfig,
     pub serving: ServingConfig,
     pub device: DeviceConfig,
 }
@@ -238,7 +241,9 @@ impl Config {
             }
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
-        if let Some((key, found, expected)) = self.device.fault().or_else(http).or_else(|| self.serving.fault()) {
+        if let Some((key, found, expected)) =
+            self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(|| self.display.fault())
+        {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
@@ -301,6 +306,7 @@ mod tests {
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),
             ("[output]\nspool_per_s = inf", "output.spool_per_s"),
+            ("[display]\nfps = 0", "display.fps"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("expected"), "{message}");

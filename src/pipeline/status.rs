@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// A bounded text; longer ones are cut at a character boundary by [`text`].
 pub type Text<const N: usize> = heapless::String<N>;
 
-/// Most reasons shown at once: one each for source, engine, precision, sink, HTTP, TLS, serving and the late loop, and
-/// the device's own.
-pub const REASONS_MAX: usize = 8 + DEVICE_REASONS_MAX;
+/// Most reasons shown at once: one each for source, engine, precision, sink, display, HTTP, TLS, serving and the late
+/// loop, and the device's own.
+pub const REASONS_MAX: usize = 9 + DEVICE_REASONS_MAX;
 /// Most troubles of the device shown at once: loop, configuration, root, modules, data partition, network, slots.
 pub const DEVICE_REASONS_MAX: usize = 7;
 /// Most resets remembered: enough to see whether they repeat.

@@ -33,6 +33,7 @@ pub enum Part {
     /// Frames flow, in another precision than was asked for.
     Precision,
     Sink,
+    Display,
     Http,
     Tls,
     /// A model for clients cannot be served.
@@ -40,8 +41,8 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Part; 7] =
-        [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Tls, Part::Serving];
+    const ALL: [Part; 8] =
+        [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Display, Part::Http, Part::Tls, Part::Serving];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -51,6 +52,7 @@ impl Part {
             Part::Engine => "engine",
             Part::Precision => "precision",
             Part::Sink => "sink",
+            Part::Display => "display",
             Part::Http => "http",
             Part::Tls => "tls",
             Part::Serving => "serving",
