@@ -6,6 +6,7 @@
 mod device;
 mod display;
 mod http;
+mod recording;
 mod serving;
 pub mod text;
 
@@ -17,6 +18,7 @@ use serde::Deserialize;
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use display::DisplayConfig;
 pub use http::{AccessMode, HttpConfig, TlsConfig};
+pub use recording::{ClipsConfig, Keep, PicturesConfig, RecordingConfig, VideoConfig};
 pub use serving::{ImagesConfig, ServingConfig};
 
 /// A configuration larger than this is not one.
@@ -58,6 +60,7 @@ pub struct Config {
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
     pub display: DisplayConfig,
+    pub recording: RecordingConfig,
     pub serving: ServingConfig,
     pub device: DeviceConfig,
 }
@@ -241,8 +244,13 @@ impl Config {
             }
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
-        if let Some((key, found, expected)) =
-            self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(|| self.display.fault())
+        if let Some((key, found, expected)) = self
+            .device
+            .fault()
+            .or_else(http)
+            .or_else(|| self.serving.fault())
+            .or_else(|| self.display.fault())
+            .or_else(|| self.recording.fault())
         {
             return value(key, found, expected);
         }
@@ -307,6 +315,15 @@ mod tests {
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),
             ("[output]\nspool_per_s = inf", "output.spool_per_s"),
             ("[display]\nfps = 0", "display.fps"),
+            ("[recording]\nquality = 0", "recording.quality"),
+            ("[recording.pictures]\nevery_s = 0.01", "recording.pictures.every_s"),
+            ("[recording.video]\ndir = \"\"", "recording.video"),
+            ("[recording.video]\nsize_mb = 1", "size_mb"),
+            ("[recording.video]\nage_h = 0.0", "age_h"),
+            ("[recording.video]\nfps = 0", "recording.video.fps"),
+            ("[recording.clips]\nlongest_s = 9", "recording.clips.longest_s"),
+            ("[recording.clips]\nmemory_mb = 0", "recording.clips.memory_mb"),
+            ("[recording]\nclips.dir = \"/data/a\"\nvideo.dir = \"/data/a\"", "a directory of its own"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("expected"), "{message}");

@@ -4,6 +4,7 @@
 
 mod json_lines;
 mod line;
+pub mod recording;
 mod snapshot;
 pub mod spool;
 

@@ -67,7 +67,9 @@ impl Screen {
                 self.banner(&layout, status);
             }
         } else {
-            self.darken(layout.picture, BEHIND);
+            if seen.width > 0 {
+                self.darken(layout.picture, BEHIND);
+            }
             self.message(&layout, status);
         }
         match layout.panel {
@@ -306,7 +308,8 @@ impl Screen {
             self.text = words;
         }
         let mut right = area.right() - gap;
-        for fact in Fact::ALL.into_iter().rev() {
+        // Without their names numbers of frames say nothing.
+        for fact in Fact::ALL.into_iter().rev().filter(|&fact| fact != Fact::Frames) {
             let mut value = std::mem::take(&mut self.text);
             value.clear();
             fact.write(status, &mut value);
@@ -336,7 +339,7 @@ fn reasons_height(status: &Status, width: usize, height: usize) -> usize {
 }
 
 /// A figure beside the picture.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fact {
     Source,
     Engine,
