@@ -50,6 +50,12 @@ pub fn is_set() -> bool {
     plausible(unix())
 }
 
+/// Whether a moment was taken by a wall clock that was set.
+#[must_use]
+pub fn is_plausible(at: SystemTime) -> bool {
+    plausible(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
 /// A moment of the wall clock as Python's `datetime.isoformat` writes it, in UTC, to the microsecond.
 #[must_use]
 pub fn iso(at: SystemTime) -> String {

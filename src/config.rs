@@ -4,7 +4,9 @@
 //! judged where they are used.
 
 mod device;
+mod display;
 mod http;
+mod recording;
 mod rules;
 mod serving;
 mod source;
@@ -16,7 +18,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use display::DisplayConfig;
 pub use http::{AccessMode, HttpConfig, TlsConfig};
+pub use recording::{ClipsConfig, Keep, PicturesConfig, RecordingConfig, VideoConfig};
 pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units};
 pub use serving::{ImagesConfig, ServingConfig};
 pub use source::{BufferConfig, BufferPolicy, Consumption, Discipline, Overflow, SOURCES_MAX, SourceConfig, Sources};
@@ -62,6 +66,8 @@ pub struct Config {
     pub output: OutputConfig,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
+    pub display: DisplayConfig,
+    pub recording: RecordingConfig,
     pub serving: ServingConfig,
     pub device: DeviceConfig,
 }
@@ -210,10 +216,16 @@ impl Config {
                 return value(key, seconds.to_string(), "0.1 to 86400 seconds");
             }
         }
-        let http = || self.http.fault(self.device.token_sha256.is_some());
-        let tracker = || self.tracker.as_ref().and_then(TrackerConfig::fault);
-        let faults = self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(|| self.source.fault());
-        if let Some((key, found, expected)) = faults.or_else(tracker) {
+        let faults = [
+            self.device.fault(),
+            self.http.fault(self.device.token_sha256.is_some()),
+            self.serving.fault(),
+            self.source.fault(),
+            self.tracker.as_ref().and_then(TrackerConfig::fault),
+            self.display.fault(),
+            self.recording.fault(),
+        ];
+        if let Some((key, found, expected)) = faults.into_iter().flatten().next() {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
@@ -279,6 +291,16 @@ mod tests {
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),
             ("[output]\nspool_per_s = inf", "output.spool_per_s"),
+            ("[display]\nfps = 0", "display.fps"),
+            ("[recording]\nquality = 0", "recording.quality"),
+            ("[recording.pictures]\nevery_s = 0.01", "recording.pictures.every_s"),
+            ("[recording.video]\ndir = \"\"", "recording.video"),
+            ("[recording.video]\nsize_mb = 1", "size_mb"),
+            ("[recording.video]\nage_h = 0.0", "age_h"),
+            ("[recording.video]\nfps = 0", "recording.video.fps"),
+            ("[recording.clips]\nlongest_s = 9", "recording.clips.longest_s"),
+            ("[recording.clips]\nmemory_mb = 0", "recording.clips.memory_mb"),
+            ("[recording]\nclips.dir = \"/data/a\"\nvideo.dir = \"/data/a\"", "a directory of its own"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("expected"), "{message}");

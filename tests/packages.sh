@@ -23,6 +23,8 @@ need depmod kmod
 need zstd zstd
 need minisign minisign
 need file file
+# Counts the pictures of recorded video.
+need ffprobe ffmpeg
 need valgrind valgrind
 # Streams: what makes them, and an RTSP server.
 need ffmpeg ffmpeg

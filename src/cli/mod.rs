@@ -110,6 +110,8 @@ enum Error {
     #[error(transparent)]
     Serial(#[from] device::Error),
     #[error(transparent)]
+    Display(#[from] device::display::Error),
+    #[error(transparent)]
     Slot(#[from] device::slot::Error),
     #[error(transparent)]
     Update(#[from] device::update::Error),
@@ -138,13 +140,16 @@ impl Error {
                     Exit::ModelUnavailable
                 }
             },
-            Error::Slot(device::slot::Error::NoAutoboot) => Exit::Usage,
+            Error::Slot(device::slot::Error::NoAutoboot) | Error::Display(device::display::Error::Target { .. }) => {
+                Exit::Usage
+            }
             Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
             Error::Verification(_) => Exit::VerificationFailed,
             Error::Source(_)
             | Error::Sink(_)
             | Error::Http(_)
             | Error::Serial(_)
+            | Error::Display(_)
             | Error::Slot(_)
             | Error::Update(_)
             | Error::Failed(_)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::progress::Progress;
 use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, sinks, threads};
 use crate::config::{self, Config, Discipline, SOURCES_MAX, SourceConfig};
+use crate::device::display::{self, Display};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::{LoadOptions, Precision};
@@ -56,6 +57,9 @@ pub struct Args {
     /// Write the status line to this serial device
     #[arg(long, value_name = "DEVICE")]
     serial: Option<PathBuf>,
+    /// Show the live picture on `fb:DEVICE`, `drm:DEVICE`, `png:FILE` or nothing, `off` [default: off]
+    #[arg(long, value_name = "TARGET")]
+    display: Option<String>,
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
@@ -78,6 +82,8 @@ pub(super) struct Settings {
     pub listen: Option<SocketAddr>,
     pub json: String,
     pub serial: Option<PathBuf>,
+    /// `None`: no screen.
+    pub display: Option<display::Target>,
     pub engine: Option<String>,
     pub precision: Precision,
     pub options: LoadOptions,
@@ -107,6 +113,8 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let serial_device = settings.serial.as_ref();
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
+    let show = |target| Display::start(target, settings.config.display.fps, Arc::clone(&telemetry), &snapshot);
+    let display = settings.display.clone().map(show).transpose()?;
 
     telemetry.set_making(plans.making.clone());
     let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?;
@@ -151,7 +159,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     }
     pipeline.stop();
     pipeline.join(STOP_MAX);
-    drop((port, serial, monitor, notifier));
+    drop((port, serial, display, monitor, notifier));
     log::say(&progress.end(&telemetry));
     match telemetry.failed() {
         0 => Ok(()),
@@ -209,6 +217,7 @@ fn settle(args: Args) -> Result<Settings, Error> {
         frames: args.frames,
         listen,
         json: args.json.unwrap_or_else(|| config.output.json.clone()),
+        display: display::parse(args.display.as_deref().unwrap_or(&config.display.target))?,
         serial: args.serial.or_else(|| config.serial.device.clone()),
         engine: args.engine.or_else(|| config.engine.name.clone()),
         options: threads(args.threads, config.engine.threads)?,

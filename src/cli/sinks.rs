@@ -7,7 +7,7 @@ use super::run::Settings;
 use crate::device;
 use crate::model::Labels;
 use crate::pipeline::Telemetry;
-use crate::sink::{JsonLines, Sink, Spool};
+use crate::sink::{JsonLines, Sink, Spool, recording};
 
 /// Opens them in the order in which they are given each frame: first what costs least.
 pub(super) fn open(
@@ -25,5 +25,6 @@ pub(super) fn open(
         telemetry.set_spool(spool.counters());
         sinks.push(Box::new(spool));
     }
+    sinks.extend(recording::open(&settings.config.recording, &device::boot_id(), labels)?);
     Ok(sinks)
 }

@@ -5,6 +5,7 @@
 
 mod board;
 mod board_file;
+pub mod display;
 pub mod gate;
 pub mod init;
 mod monitor;

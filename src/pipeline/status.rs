@@ -10,9 +10,9 @@ use crate::config::SOURCES_MAX;
 /// A bounded text; longer ones are cut at a character boundary by [`text`].
 pub type Text<const N: usize> = heapless::String<N>;
 
-/// Most reasons shown at once: one each for engine, precision, HTTP, TLS, serving and the late loop, some for sources and
+/// Most reasons shown at once: one each for engine, precision, display, HTTP, TLS, serving and the late loop, some for sources and
 /// outputs, and the device's own.
-pub const REASONS_MAX: usize = 16 + DEVICE_REASONS_MAX;
+pub const REASONS_MAX: usize = 17 + DEVICE_REASONS_MAX;
 /// Most troubles of the device shown at once: loop, configuration, root, modules, data partition, network, slots.
 pub const DEVICE_REASONS_MAX: usize = 7;
 /// Most resets remembered: enough to see whether they repeat.

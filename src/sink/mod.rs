@@ -4,6 +4,7 @@
 
 mod json_lines;
 mod line;
+pub mod recording;
 mod snapshot;
 pub mod spool;
 
@@ -16,7 +17,7 @@ use crate::model::Predictions;
 use crate::rules::Event;
 
 pub use json_lines::JsonLines;
-pub use snapshot::Snapshot;
+pub use snapshot::{Count, Glance, Snapshot};
 pub use spool::{Spool, SpoolGauge};
 
 /// What can go wrong with a sink.

@@ -276,7 +276,7 @@ mod tests {
     fn next(source: &mut LiveStream, frame: &mut Frame) -> Result<Next, Error> {
         loop {
             match source.next(frame, &mut String::new()) {
-                Ok(Next::Nothing) => {}
+                Ok(Next::Nothing | Next::Idle) => {}
                 answer => return answer,
             }
         }

@@ -154,7 +154,7 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
         Some(("demo", _)) => Ok(Box::new(demo::DemoSource::open(uri)?)),
         Some(("file", _)) => {
             let path = Path::new(file::name(uri));
-            Ok(if path.is_file() && video::is_video(path) {
+            Ok(if path.is_file() && is_video(path) {
                 Box::new(VideoSource::open(uri, path)?)
             } else {
                 Box::new(FileSource::open(uri, orientation)?)

@@ -27,8 +27,9 @@ pub use results::Taken;
 pub use run::{Latency, Pace, Run};
 
 use self::reference::Allowed;
-use super::{CLIENTS_NICE, Models, give_way};
+use super::{CLIENTS_NICE, Models};
 use crate::config::ServingConfig;
+use crate::priority::give_way;
 use crate::{log, serving, source};
 
 /// How often it is looked whether a pipeline has ended or has no reader any more, as Roboflow's manager does.

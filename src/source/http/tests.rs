@@ -51,7 +51,7 @@ fn watch(uri: &str) -> (usize, String) {
     loop {
         match source.next(&mut frame, &mut String::new()) {
             Ok(Next::Frame) => last = Some(frame.id),
-            Ok(Next::Nothing) => {}
+            Ok(Next::Nothing | Next::Idle) => {}
             Ok(Next::End) => panic!("a camera has no end"),
             Err(Error::Lost(why)) => return (last.map_or(0, |id| usize::try_from(id).unwrap() + 1), why),
             Err(error) => panic!("{error}"),

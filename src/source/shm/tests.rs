@@ -68,7 +68,7 @@ fn next(source: &mut ShmSource) -> Result<Option<(u64, u8)>, String> {
             assert!(frame.captured_at.elapsed() < Duration::from_secs(10), "the producer's time");
             Ok(Some((frame.id, frame.pixels()[0])))
         }
-        Ok(Next::Nothing) => Ok(None),
+        Ok(Next::Nothing | Next::Idle) => Ok(None),
         Ok(Next::End) => panic!("a camera has no end"),
         Err(error) => Err(error.to_string()),
     }

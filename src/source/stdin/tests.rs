@@ -23,7 +23,7 @@ fn play(query: &str, stream: &[u8]) -> (Vec<(usize, usize)>, Vec<String>) {
     loop {
         match source.next(&mut frame, &mut String::new()) {
             Ok(Next::Frame) => sizes.push((frame.width(), frame.height())),
-            Ok(Next::Nothing) => {}
+            Ok(Next::Nothing | Next::Idle) => {}
             Ok(Next::End) => break,
             Err(fault) => faults.push(fault.to_string()),
         }
