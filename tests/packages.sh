@@ -23,6 +23,8 @@ need depmod kmod
 need zstd zstd
 need minisign minisign
 need file file
+# Makes the videos of tests/video.rs and counts their frames.
+need ffmpeg ffmpeg
 need valgrind valgrind
 ((${#missing[@]})) || exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
