@@ -23,11 +23,10 @@ need depmod kmod
 need zstd zstd
 need minisign minisign
 need file file
-# Counts the pictures of recorded video.
-need ffprobe ffmpeg
-need valgrind valgrind
-# Streams: what makes them, and an RTSP server.
+# Makes videos and counts their frames.
 need ffmpeg ffmpeg
+need valgrind valgrind
+# An RTSP server.
 for package in python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly}; do
   need "/usr/share/doc/$package/copyright" "$package"
 done

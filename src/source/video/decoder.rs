@@ -53,15 +53,19 @@ impl Decoder {
         let Self::H264 { decoder, length_bytes, annex_b, .. } = self else { return Ok(Some(Ready::Packet)) };
         match *length_bytes {
             Some(length_bytes) => {
-                if let Err(error) = length_prefixed_to_annex_b(packet, length_bytes, annex_b) {
-                    decoder.lost();
-                    return Err(error);
-                }
+                length_prefixed_to_annex_b(packet, length_bytes, annex_b).inspect_err(|_| decoder.lost())?;
                 decoder.decode(annex_b, time)?;
             }
             None => decoder.decode(packet, time)?,
         }
         Ok(None)
+    }
+
+    /// Says that a packet is missing.
+    pub fn lost(&mut self) {
+        if let Self::H264 { decoder, .. } = self {
+            decoder.lost();
+        }
     }
 
     /// The next decoded picture and its time.

@@ -127,7 +127,7 @@ impl VideoSource {
             self.next = Some((picture.stamp, Ready::Decoded(picture)));
         } else if self.flushed {
             return Ok(false);
-        } else if let Some(time) = self.container.next(&mut self.packet).map_err(Trouble::Container)? {
+        } else if let Some(time) = self.next_packet()? {
             let ready = self.decoder.decode(&self.packet, time)?;
             self.next = ready.map(|ready| (time, ready));
         } else {
@@ -137,6 +137,14 @@ impl VideoSource {
         // What an edit list cuts off was decoded, as later pictures may refer to it.
         self.next.take_if(|(time, _)| !self.track.shown.contains(time));
         Ok(true)
+    }
+
+    /// Reads the next packet and returns its time.
+    fn next_packet(&mut self) -> Result<Option<i64>, Trouble> {
+        self.container.next(&mut self.packet).map_err(|why| {
+            self.decoder.lost();
+            Trouble::Container(why)
+        })
     }
 
     fn rewind(&mut self) {

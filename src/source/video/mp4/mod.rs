@@ -21,6 +21,8 @@ pub struct Mp4 {
     tables: Tables,
     cursor: Cursor,
     fragments: Fragments,
+    /// The sample before lies beyond the end of the file, which was said.
+    cut_off: bool,
 }
 
 impl Mp4 {
@@ -37,8 +39,8 @@ impl Mp4 {
                 }
                 let mut bytes = Vec::new();
                 file.read(body, size, &mut bytes)?;
-                let Movie { track, tables, fragments } = Movie::parse(&bytes)?;
-                return Ok((Self { file, tables, cursor: Cursor::default(), fragments }, track));
+                let Movie { track, tables, fragments } = Movie::parse(&bytes, file.length())?;
+                return Ok((Self { file, tables, cursor: Cursor::default(), fragments, cut_off: false }, track));
             }
             position = head.end;
         }
@@ -55,13 +57,23 @@ impl Mp4 {
 
 impl Container for Mp4 {
     fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<i64>, String> {
-        let Some(Sample { offset, size, time }) = self.next_sample()? else { return Ok(None) };
-        self.file.read(offset, u64::from(size), bytes)?;
-        Ok(Some(time))
+        while let Some(Sample { offset, size, time }) = self.next_sample()? {
+            let ends = offset.saturating_add(u64::from(size));
+            if ends <= self.file.length() {
+                self.cut_off = false;
+                self.file.read(offset, u64::from(size), bytes)?;
+                return Ok(Some(time));
+            }
+            // Of a file that was cut off all samples behind the cut are missing, which is one fault.
+            if !std::mem::replace(&mut self.cut_off, true) {
+                return Err(format!("the file ends at byte {}, before its pictures do", self.file.length()));
+            }
+        }
+        Ok(None)
     }
 
     fn rewind(&mut self) {
-        self.cursor = Cursor::default();
+        (self.cursor, self.cut_off) = (Cursor::default(), false);
         self.fragments.rewind();
     }
 }

@@ -18,9 +18,11 @@ pub struct Movie {
 }
 
 impl Movie {
+    /// The movie of a file of `file_bytes`.
+    ///
     /// # Errors
     /// There is no video track, or it is coded or shown in a way that is not supported.
-    pub fn parse(moov: &[u8]) -> Result<Self, String> {
+    pub fn parse(moov: &[u8], file_bytes: u64) -> Result<Self, String> {
         let is_video = |trak: &&[u8]| {
             let handler = descend(trak, &[b"mdia", b"hdlr"]);
             handler.is_some_and(|hdlr| hdlr.get(8..12) == Some(b"vide"))
@@ -33,7 +35,7 @@ impl Movie {
         let mdhd = descend(trak, &[b"mdia", b"mdhd"]).ok_or_else(|| missing("mdhd"))?;
         let ticks = timescale(mdhd).filter(|&ticks| ticks > 0).ok_or_else(|| missing("timescale"))?;
         let (codec, size) = description(find(stbl, b"stsd").ok_or_else(|| missing("stsd"))?)?;
-        let tables = Tables::parse(stbl)?;
+        let tables = Tables::parse(stbl, file_bytes)?;
 
         let mut track = Track::new(codec, f64::from(ticks));
         track.size = Some(size);
@@ -42,13 +44,11 @@ impl Movie {
         if let Some(elst) = descend(trak, &[b"edts", b"elst"]) {
             track.shown = shown(elst, ticks, movie_ticks)?;
         }
-        let (count, duration) = (tables.count(), tables.duration());
         let id = track_id(tkhd).ok_or_else(|| missing("track_ID"))?;
         let fragments = Fragments::new(id, find(moov, b"mvex"));
-        if count > 0 && duration > 0 && !fragments.expected() {
-            #[expect(clippy::cast_precision_loss, reason = "a duration in ticks stays below 2^53 in any film")]
-            let seconds = duration as f64 / f64::from(ticks);
-            (track.fps, track.frames) = (Some(f64::from(count) / seconds), Some(u64::from(count)));
+        if !fragments.expected() {
+            track.fps = tables.samples_per_tick().map(|rate| rate * f64::from(ticks));
+            track.frames = Some(tables.count_within(&track.shown));
         }
         Ok(Self { track, tables, fragments })
     }

@@ -2,6 +2,8 @@
 //!
 //! The tables stay as they are in the file and are walked, so that a count costs nothing that its entries do not.
 
+use std::ops::Range;
+
 use super::boxes::{find, i32_at, u32_at, u64_at};
 
 /// One packet.
@@ -56,9 +58,11 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// The tables of a file of `file_bytes`.
+    ///
     /// # Errors
     /// The samples are of several kinds.
-    pub fn parse(stbl: &[u8]) -> Result<Self, String> {
+    pub fn parse(stbl: &[u8], file_bytes: u64) -> Result<Self, String> {
         let stsz = find(stbl, b"stsz").unwrap_or_default();
         let mut chunks = Table::new(stbl, b"stco", 4);
         if chunks.bytes.is_empty() {
@@ -70,9 +74,13 @@ impl Tables {
         }
         // `stsz` has the common size before its count.
         let sizes = stsz.get(12..).unwrap_or_default().to_vec();
+        let size = u32_at(stsz, 4).unwrap_or(0);
+        // Samples of a common size take no entries each, only their place in the file.
+        let counted = u32_at(stsz, 8).unwrap_or(0);
+        let count = u32::try_from(file_bytes / u64::from(size.max(1))).map_or(counted, |fit| fit.min(counted));
         Ok(Self {
-            count: u32_at(stsz, 8).unwrap_or(0),
-            size: u32_at(stsz, 4).unwrap_or(0),
+            count,
+            size,
             sizes: Table { bytes: sizes, entry_bytes: 4 },
             chunks,
             runs,
@@ -81,14 +89,21 @@ impl Tables {
         })
     }
 
-    pub fn count(&self) -> u32 {
-        self.count
+    /// Samples a tick, on the average.
+    pub fn samples_per_tick(&self) -> Option<f64> {
+        let (mut samples, mut ticks) = (0.0, 0.0);
+        for entry in self.durations.entries() {
+            let [count, delta] = [0, 4].map(|at| f64::from(u32_at(entry, at).unwrap_or(0)));
+            (samples, ticks) = (samples + count, ticks + count * delta);
+        }
+        (ticks > 0.0).then_some(samples / ticks)
     }
 
-    /// Ticks that all samples last.
-    pub fn duration(&self) -> u64 {
-        let lasts = |entry| u64::from(u32_at(entry, 0).unwrap_or(0)) * u64::from(u32_at(entry, 4).unwrap_or(0));
-        self.durations.entries().fold(0, |sum, entry| sum.saturating_add(lasts(entry)))
+    /// Samples that are shown within a range of ticks.
+    pub fn count_within(&self, shown: &Range<i64>) -> u64 {
+        let mut cursor = Cursor::default();
+        let samples = std::iter::from_fn(|| cursor.next(self).ok().flatten());
+        samples.filter(|sample| shown.contains(&sample.time)).count() as u64
     }
 }
 
