@@ -26,6 +26,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import guest
+from cameras import cameras
+
 ROOT = Path(__file__).resolve().parent.parent
 UBOOT = os.environ.get("FIRSTLIGHT_UBOOT", "/usr/lib/u-boot/qemu_arm64/u-boot.bin")
 TOKEN = "a token of the tests"
@@ -438,7 +441,7 @@ def quietly(act):
         pass
 
 
-CHECKS = {check.__name__: check for check in (boots, camera, secret, watchdog, slots, power_cuts, quiet)}
+CHECKS = {check.__name__: check for check in (boots, camera, cameras, secret, watchdog, slots, power_cuts, quiet)}
 
 
 def main():
@@ -462,7 +465,7 @@ def main():
             try:
                 CHECKS[name](bench)
                 print(f"ok   {name} ({time.monotonic() - started:.0f} s): {CHECKS[name].__doc__}")
-            except (Failed, OSError, subprocess.CalledProcessError) as error:
+            except (Failed, guest.Dead, guest.tools.ImageError, OSError, subprocess.CalledProcessError) as error:
                 failed.append(name)
                 print(f"FAIL {name}: {error}")
             sys.stdout.flush()

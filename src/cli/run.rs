@@ -41,7 +41,7 @@ pub struct Args {
     /// Whose answers: of Roboflow's classic or its default engine [default: of the one whose cache layout it is]
     #[arg(long, value_name = "ENGINE")]
     semantics: Option<Semantics>,
-    /// demo:, file:PATH, file:DIR, file:GLOB or v4l2:DEVICE, with options such as ?loop=true; several times for several
+    /// demo:, file:PATH, file:DIR, file:GLOB, watch:DIR or v4l2:DEVICE, with options such as ?loop=true; several times for several
     /// sources [default: demo:]
     #[arg(long, value_name = "URI")]
     source: Vec<String>,

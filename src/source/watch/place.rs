@@ -44,25 +44,18 @@ impl Place {
         self.work.join(name)
     }
 
-    /// What can be said without the directories: none of them may be another, or images would go round.
-    pub fn check(&self) -> Result<(), String> {
-        let ends = self.done.iter().chain([&self.failed]);
-        match ends.into_iter().find(|end| **end == self.dir || **end == self.work) {
-            Some(end) => Err(format!("{}: is the watched directory or within its work: name another", end.display())),
-            None => Ok(()),
-        }
-    }
-
     /// Makes the directories that are missing, all but the watched one.
     pub fn prepare(&self) -> Result<(), Fault> {
-        let device = directory(&self.dir)?;
+        let watched = directory(&self.dir)?;
         for end in self.done.iter().chain([&self.work, &self.failed]) {
             make(end).map_err(|error| Fault::Gone(format!("{}: cannot be made: {error}", end.display())))?;
-            if directory(end)? != device {
-                let (end, dir) = (end.display(), self.dir.display());
-                let why = format!(
-                    "{end}: expected a directory on the file system of {dir}, or images could not be moved there at once"
-                );
+            let (end, found, dir) = (end.display(), directory(end)?, self.dir.display());
+            if found == watched {
+                return Err(Fault::Unfit(format!("{end}: is the watched directory itself: name another")));
+            }
+            if found.device != watched.device {
+                let why =
+                    format!("{end}: expected a directory on the file system of {dir}, to move images there at once");
                 return Err(Fault::Unfit(why));
             }
         }
@@ -118,10 +111,16 @@ impl Place {
     }
 }
 
-/// The device that a directory lies on.
-fn directory(path: &Path) -> Result<u64, Fault> {
+/// Which directory it is, by whatever path.
+#[derive(PartialEq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+fn directory(path: &Path) -> Result<Identity, Fault> {
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Ok(found.dev()),
+        Ok(found) if found.is_dir() => Ok(Identity { device: found.dev(), inode: found.ino() }),
         Ok(_) => Err(Fault::Unfit(format!("{}: is no directory", path.display()))),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(Fault::Gone(format!("{}: there is no such directory", path.display())))

@@ -265,7 +265,10 @@ fn what_cannot_be_meant_is_said_at_once() {
         (format!("watch:{dir}?speed=3"), "unknown option `speed`; valid here: done, failed, keep"),
         (format!("watch:{dir}?keep=maybe"), "option keep=maybe: expected true or false"),
         (format!("watch:{dir}?keep=false&done={dir}/x"), "expected one of them"),
-        (format!("watch:{dir}?done={dir}"), "is the watched directory"),
+        (
+            format!("watch:{dir}?done={dir}/../{}", root.path().file_name().unwrap().display()),
+            "is the watched directory",
+        ),
         (format!("watch:{dir}?failed=/proc"), "on the file system of"),
     ] {
         let message = WatchSource::open(&uri, Orientation::Apply).unwrap_err().to_string();
