@@ -90,7 +90,8 @@ impl Framebuffer {
         // SAFETY: the kernel fills the structure, which has its layout and outlives the call.
         unsafe { get_fixed(file.as_raw_fd(), &raw mut fixed) }
             .map_err(|cause| format!("is no framebuffer: {cause}"))?;
-        let (layout, in_page) = (layout(&fixed, &variable)?, fixed.smem_start as usize % page_bytes());
+        let layout = layout(&fixed, &variable)?;
+        let in_page = usize::try_from(fixed.smem_start % page_bytes()).expect("less than a page");
         let offset = in_page + first_byte(&fixed, &variable, &layout)?;
         let length = in_page + fixed.smem_len as usize;
         // SAFETY: the mapping is of device memory that nobody takes away while the file is open; others may write to it,
@@ -123,10 +124,10 @@ fn variable(file: &File) -> Result<Variable, String> {
     Ok(variable)
 }
 
-fn page_bytes() -> usize {
+fn page_bytes() -> libc::c_ulong {
     // SAFETY: no pointers.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).unwrap_or(4096)
+    libc::c_ulong::try_from(bytes).unwrap_or(4096)
 }
 
 /// How its pixels lie, or why none can be drawn.

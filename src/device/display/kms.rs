@@ -123,6 +123,9 @@ impl Surface for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
+        if self.front.is_none() {
+            return;
+        }
         // The console comes back by itself where there was nothing before; buffers go with the file.
         let mode = self.before.mode();
         let connectors: &[_] = if mode.is_some() { &[self.connector] } else { &[] };

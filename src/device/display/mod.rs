@@ -12,6 +12,7 @@ mod screen;
 mod target;
 mod text;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -83,7 +84,10 @@ impl Display {
             Viewer { target, telemetry, snapshot: snapshot.clone(), glance, shown: None, due_at: Instant::now() };
         let thread = std::thread::Builder::new().name("display".into()).spawn(move || {
             give_way(VIEWER_NICE);
-            viewer.run(period, &stopped);
+            let telemetry = Arc::clone(&viewer.telemetry);
+            if catch_unwind(AssertUnwindSafe(|| viewer.run(period, &stopped))).is_err() {
+                telemetry.set_problem(Part::Display, Some("its thread died of an internal error".into()));
+            }
         });
         Ok(Self { stop: Some(stop), thread: Some(thread.map_err(Error::Thread)?) })
     }
@@ -114,7 +118,7 @@ struct Viewer {
 
 impl Viewer {
     fn run(mut self, period: Duration, stopped: &Receiver<()>) {
-        let mut retry = RETRY_FIRST;
+        let (mut retry, mut said) = (RETRY_FIRST, String::new());
         loop {
             // A screen that is open lives within `session`: what ends it is told, and the next begins.
             let ended = open(&self.target).and_then(|surface| {
@@ -123,7 +127,10 @@ impl Viewer {
             });
             let Err(why) = ended else { return };
             let problem = format!("{}: {why}", self.target.name);
-            log::say(&format!("display: {problem}"));
+            if problem != said {
+                log::say(&format!("display: {problem}"));
+                said.clone_from(&problem);
+            }
             self.telemetry.set_problem(Part::Display, Some(problem));
             if stopped.recv_timeout(retry) != Err(RecvTimeoutError::Timeout) {
                 return;

@@ -108,10 +108,6 @@ impl Avi {
         self.file.write_all_at(&[f, g, h, i, a, b, c, d], at)
     }
 
-    pub fn frames(&self) -> usize {
-        self.index.chunks.len()
-    }
-
     pub fn size(&self) -> Size {
         self.size
     }

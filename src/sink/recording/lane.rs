@@ -82,8 +82,8 @@ struct Shared {
 
 /// Only ever locked for as long as it takes to move a shot.
 struct State {
-    free: Vec<Box<Shot>>,
-    waiting: VecDeque<Box<Shot>>,
+    free: Vec<Shot>,
+    waiting: VecDeque<Shot>,
     stop: bool,
     trouble: Option<String>,
     /// Since when the thread has been working.
@@ -103,7 +103,7 @@ impl Lane {
     ) -> Result<Self, Error> {
         let shot = || {
             let (frame, predictions, events) = (Frame::empty(), Predictions::default(), Vec::new());
-            Box::new(Shot { frame, predictions, events, stamp: Stamp::now(), moment: 0 })
+            Shot { frame, predictions, events, stamp: Stamp::now(), moment: 0 }
         };
         let free = std::iter::repeat_with(shot).take(SHOTS).collect();
         let state =
@@ -210,7 +210,7 @@ impl Shared {
     }
 
     /// The next shot, or none after a while; and whether it is time to stop.
-    fn next(&self) -> (Option<Box<Shot>>, bool) {
+    fn next(&self) -> (Option<Shot>, bool) {
         let mut state = self.lock();
         state.busy_since = None;
         if state.waiting.is_empty() && !state.stop {

@@ -62,8 +62,8 @@ impl Keeper for Video {
 
     fn tick(&mut self, ring: &mut Ring, now: Instant) -> Result<u64, String> {
         let silent = |at: Instant| now.saturating_duration_since(at).as_secs() > GAP_MAX_S;
-        let over = self.open.extract_if(|_, (_, at)| silent(*at));
-        over.map(|(_, (film, _))| film.close(ring)).collect::<Result<(), _>>().map(|()| 0)
+        let mut over = self.open.extract_if(|_, (_, at)| silent(*at));
+        over.try_for_each(|(_, (film, _))| film.close(ring)).map(|()| 0)
     }
 
     fn end(&mut self, ring: &mut Ring) -> Result<u64, String> {
