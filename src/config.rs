@@ -132,8 +132,10 @@ impl Default for HealthConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputConfig {
-    /// JSON lines: `stdout`, `none`, or a path such as a serial device.
-    pub json: String,
+    /// JSON lines, to one target or a list of them: `stdout`, `none`, `unix:PATH`, `udp:HOST:PORT`, or a path such as a
+    /// file, a named pipe or a serial device.
+    #[serde(deserialize_with = "one_or_many")]
+    pub json: Vec<String>,
     /// Directory on the data partition that keeps the newest answers over power cuts; absent: none are kept. It is made
     /// if only its last part is missing.
     pub spool: Option<PathBuf>,
@@ -151,7 +153,7 @@ impl Default for OutputConfig {
         // Ten seconds: an SD card takes 8,640 small commits a day for years. One a second: ten lines of a kilobyte fill
         // three blocks, and 16 MB of those are more than three hours. All of 30 a second would cost the card 2 GB a day
         // and keep ten minutes; and which change is worth keeping, only who reads the answers knows.
-        Self { json: "stdout".into(), spool: None, spool_mb: 16, spool_interval_s: 10.0, spool_per_s: 1.0 }
+        Self { json: vec!["stdout".into()], spool: None, spool_mb: 16, spool_interval_s: 10.0, spool_per_s: 1.0 }
     }
 }
 
@@ -258,6 +260,19 @@ impl Config {
     }
 }
 
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a text or a list of texts")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
 /// A number of seconds that [`Config::check`] has passed.
 #[must_use]
 pub fn seconds(value: f64) -> Duration {
@@ -276,7 +291,9 @@ mod tests {
     fn an_empty_file_is_the_default() {
         let config = parse("").unwrap();
         assert_eq!(config.serial.baud, 115_200);
-        assert_eq!(config.output.json, "stdout");
+        assert_eq!(config.output.json, ["stdout"]);
+        let both = parse("output.json = [\"stdout\", \"unix:/run/lines\"]").unwrap();
+        assert_eq!(both.output.json, ["stdout", "unix:/run/lines"]);
     }
 
     #[test]

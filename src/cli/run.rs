@@ -47,9 +47,9 @@ pub struct Args {
     /// Address of the HTTP port, or `off` [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// JSON lines to `stdout`, `none`, or a file or serial device [default: stdout]
+    /// JSON lines to `stdout`, `none`, `unix:PATH`, `udp:HOST:PORT`, a file or a serial device; may be repeated [default: stdout]
     #[arg(long, value_name = "TARGET")]
-    json: Option<String>,
+    json: Vec<String>,
     /// Write the status line to this serial device
     #[arg(long, value_name = "DEVICE")]
     serial: Option<PathBuf>,
@@ -73,7 +73,7 @@ pub(super) struct Settings {
     pub frames: Option<u64>,
     /// `None`: no HTTP port.
     pub listen: Option<SocketAddr>,
-    pub json: String,
+    pub json: Vec<String>,
     pub serial: Option<PathBuf>,
     pub engine: Option<String>,
     pub precision: Precision,
@@ -127,7 +127,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     }
 
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
-    sinks.extend(sinks::open(&settings, model.labels(), &telemetry)?);
+    sinks.extend(sinks::open(&settings, model.labels(), !source.live(), &telemetry)?);
     let pipeline = Pipeline::start(Parts {
         source,
         model,
@@ -178,7 +178,7 @@ fn settle(args: Args) -> Result<Settings, Error> {
         source: args.source.or_else(|| config.source.uri.clone()).unwrap_or_else(|| DEMO_SOURCE.into()),
         frames: args.frames,
         listen,
-        json: args.json.unwrap_or_else(|| config.output.json.clone()),
+        json: if args.json.is_empty() { config.output.json.clone() } else { args.json },
         serial: args.serial.or_else(|| config.serial.device.clone()),
         engine: args.engine.or_else(|| config.engine.name.clone()),
         options: threads(args.threads, config.engine.threads)?,

@@ -4,6 +4,7 @@
 
 mod json_lines;
 mod line;
+mod outlet;
 mod snapshot;
 pub mod spool;
 
@@ -15,13 +16,15 @@ use crate::frame::Frame;
 use crate::model::Predictions;
 use crate::rules::Event;
 
-pub use json_lines::JsonLines;
+pub use json_lines::{JsonLines, Target};
 pub use snapshot::Snapshot;
 pub use spool::{Spool, SpoolGauge};
 
 /// What can go wrong with a sink.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("output.json = {found}: expected {expected}")]
+    Target { found: String, expected: String },
     #[error("{target}: cannot be opened: {cause}")]
     Open { target: String, cause: std::io::Error },
     #[error("{target}: cannot be written: {cause}")]
