@@ -4,6 +4,7 @@
 //! judged where they are used.
 
 mod device;
+mod gpio;
 mod http;
 mod rules;
 mod serving;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use gpio::{GpioConfig, LineName};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units};
 pub use serving::{ImagesConfig, ServingConfig};
@@ -57,6 +59,7 @@ pub struct Config {
     /// Absent: nothing is tracked unless a rule needs it.
     pub tracker: Option<TrackerConfig>,
     pub rules: Vec<RuleConfig>,
+    pub gpio: Vec<GpioConfig>,
     pub output: OutputConfig,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
@@ -246,7 +249,8 @@ impl Config {
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
         let tracker = || self.tracker.as_ref().and_then(TrackerConfig::fault);
-        let fault = self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(tracker);
+        let gpio = || gpio::fault(&self.gpio, &self.rules);
+        let fault = self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(tracker).or_else(gpio);
         if let Some((key, found, expected)) = fault {
             return value(key, found, expected);
         }
@@ -306,6 +310,7 @@ mod tests {
 
     #[test]
     fn values_out_of_range_name_key_found_and_expected() {
+        let line_rule = "[[rules]]\nname = \"r\"\nkind = \"line\"\n";
         for (text, key) in [
             ("[buffer]\nframes = 0", "buffer.frames"),
             ("[snapshot]\nquality = 0", "snapshot.quality"),
@@ -324,6 +329,10 @@ mod tests {
             ("[tracker]\nframe_rate = nan", "tracker.frame_rate"),
             ("[tracker]\ntrack_activation_threshold = 25", "tracker.track_activation_threshold"),
             ("[tracker]\nminimum_consecutive_frames = 0", "tracker.minimum_consecutive_frames"),
+            ("[[gpio]]\nchip = \"a\"\nline = 1\nrule = \"r\"", "gpio.rule"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"a\"\nline = \"L\"\nrule = \"r\""), "gpio.pulse_s"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"a\"\nline = 1\nrule = \"r\"\npulse_s = 0"), "gpio.pulse_s"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"\"\nline = 1\nrule = \"r\"\npulse_s = 1"), "gpio.chip"),
             ("[output]\nspool = \"\"", "output.spool"),
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),

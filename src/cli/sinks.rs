@@ -7,7 +7,7 @@ use super::run::Settings;
 use crate::device;
 use crate::model::Labels;
 use crate::pipeline::Telemetry;
-use crate::sink::{JsonLines, Sink, Spool, Target};
+use crate::sink::{Gpio, JsonLines, Sink, Spool, Target};
 
 /// Opens them in the order in which they are given each frame: first what costs least. Outputs of a source that can wait are
 /// patient with their receivers.
@@ -20,6 +20,9 @@ pub(super) fn open(
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     for target in Target::parse_all(&settings.json, settings.config.serial.baud)? {
         sinks.push(Box::new(JsonLines::open(&target, Arc::clone(labels), patient)?));
+    }
+    for line in &settings.config.gpio {
+        sinks.push(Box::new(Gpio::start(line)?));
     }
     let output = &settings.config.output;
     if let Some(dir) = &output.spool {

@@ -2,6 +2,7 @@
 //!
 //! May not know: the loop that calls them. A sink that fails says so; the loop goes on and calls it again.
 
+mod gpio;
 mod json_lines;
 mod line;
 mod outlet;
@@ -16,6 +17,7 @@ use crate::frame::Frame;
 use crate::model::Predictions;
 use crate::rules::Event;
 
+pub use gpio::Gpio;
 pub use json_lines::{JsonLines, Target};
 pub use snapshot::Snapshot;
 pub use spool::{Spool, SpoolGauge};
