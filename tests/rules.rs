@@ -36,7 +36,8 @@ fn run(config: &str, frames: usize, more: &[&str]) -> Vec<Value> {
     let file = dir.path().join("device.toml");
     std::fs::write(&file, config).unwrap();
     let (source, frames) = (format!("demo:?fps=0&seed={SEED}"), frames.to_string());
-    let mut args = vec!["run", "-c", file.to_str().unwrap(), "--listen", "off", "--source", &source, "--frames", &frames];
+    let mut args =
+        vec!["run", "-c", file.to_str().unwrap(), "--listen", "off", "--source", &source, "--frames", &frames];
     args.extend(more);
     let run = firstlight(&args).run();
     assert_eq!(run.exit, Some(0), "{}", run.stderr);
@@ -69,7 +70,10 @@ fn every_part_that_crosses_the_line_is_counted_once_and_has_one_number() {
     assert_eq!(lines.len(), frames);
     let (mut counted, mut tracks) = (BTreeMap::new(), HashSet::new());
     for event in events(&lines) {
-        assert_eq!((&event["rule"], &event["direction"], &event["phase"]), (&"passed".into(), &"in".into(), &"once".into()));
+        assert_eq!(
+            (&event["rule"], &event["direction"], &event["phase"]),
+            (&"passed".into(), &"in".into(), &"once".into())
+        );
         assert!(tracks.insert(event["track_id"].as_u64().unwrap()), "counted twice: {event}");
         let class = CLASSES.iter().find(|class| event["class"] == **class).unwrap();
         *counted.entry(*class).or_insert(0) += 1;
@@ -156,7 +160,10 @@ fn a_rule_that_does_not_fit_the_model_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("device.toml");
     for (rule, words) in [
-        ("kind = 'count'\nabove = 1\nclasses = ['blot']", "rules.r: classes = `blot`: expected a class of the model; did you mean `bolt`?"),
+        (
+            "kind = 'count'\nabove = 1\nclasses = ['blot']",
+            "rules.r: classes = `blot`: expected a class of the model; did you mean `bolt`?",
+        ),
         ("kind = 'class'\nclasses = ['bolt']", "because the model's task is object-detection"),
         ("kind = 'zone'\nzone = [[0,0],[1,1]]", "expected 3 to 64 points"),
         ("kind = 'zome'", "line 1"),
@@ -210,12 +217,10 @@ fn targets_that_are_absent_or_full_degrade_and_hold_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let absent = format!("unix:{}", dir.path().join("nobody").display());
     for (target, words) in [(absent.as_str(), "No such file"), ("/dev/full", "No space left")] {
-        let mut running =
-            firstlight(&["run", "--listen", "127.0.0.1:0", "--json", "stdout", "--json", target]).start();
+        let mut running = firstlight(&["run", "--listen", "127.0.0.1:0", "--json", "stdout", "--json", target]).start();
         let address = running.address();
-        let status = poll(&address, "/status", |status, body| {
-            status == 200 && String::from_utf8_lossy(body).contains(words)
-        });
+        let status =
+            poll(&address, "/status", |status, body| status == 200 && String::from_utf8_lossy(body).contains(words));
         let status: Value = serde_json::from_slice(&status).unwrap();
         assert_eq!(status["state"], "degraded");
         assert!(status["reasons"][0].as_str().unwrap().starts_with(&format!("sink: {target}: ")), "{status}");
@@ -227,4 +232,36 @@ fn targets_that_are_absent_or_full_degrade_and_hold_nobody_up() {
     }
     let run = firstlight(&["run", "--listen", "off", "--frames", "1", "--json", "tcp:1.2.3.4:5"]).run();
     assert_eq!((run.exit, run.stderr.contains("did you mean `udp:`?")), (Some(2), true), "{}", run.stderr);
+}
+
+/// On a file system of 96 kB that somebody makes room on later.
+#[test]
+fn a_disk_that_was_full_has_whole_lines_again() {
+    let script = r#"
+        set -e
+        mount -t tmpfs -o size=96k none "$1"
+        head -c 49152 /dev/zero >"$1/filler"
+        "$2" run --listen off --json "$1/lines" >&2 &
+        size() { stat -c %s "$1/lines" 2>/dev/null || echo 0; }
+        for _ in $(seq 200); do
+            before=$(size "$1"); sleep 0.5
+            if [ "$before" = "$(size "$1")" ] && [ "$before" -gt 40000 ]; then break; fi
+        done
+        rm "$1/filler"
+        for _ in $(seq 200); do [ "$(size "$1")" -gt 60000 ] && break; sleep 0.1; done
+        kill -TERM $! && wait $!
+        cat "$1/lines"
+    "#;
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script, "sh"]).arg(dir.path()).arg(env!("CARGO_BIN_EXE_firstlight"));
+    let output = command.env("FIRSTLIGHT_STATE_DIR", "off").output().expect("unshare is part of util-linux");
+    let (lines, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && lines.len() > 60_000, "{:?}: {} bytes, {said}", output.status, lines.len());
+    let whole = lines.rsplit_once('\n').expect("a line").0;
+    let frames: Vec<u64> = whole
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a whole line")["frame_id"].as_u64().unwrap())
+        .collect();
+    assert!(frames.windows(2).all(|pair| pair[0] < pair[1]), "{frames:?}");
 }

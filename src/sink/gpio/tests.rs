@@ -67,13 +67,8 @@ fn until(fits: impl Fn() -> bool, found: impl Fn() -> String) {
 }
 
 fn start(board: &Board, pulse_s: Option<f64>) -> Gpio {
-    let config = GpioConfig {
-        chip: "board".into(),
-        line: LineName::Number(4),
-        rule: "door".into(),
-        active_low: false,
-        pulse_s,
-    };
+    let config =
+        GpioConfig { chip: "board".into(), line: LineName::Number(4), rule: "door".into(), active_low: false, pulse_s };
     Gpio::start_on(board.find(), &config).unwrap()
 }
 

@@ -7,6 +7,7 @@ mod backlog;
 mod tests;
 mod wire;
 
+use std::io::ErrorKind;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -183,7 +184,7 @@ impl Sender {
         let (mut left, mut pause) = (line, RETRY_FIRST);
         loop {
             let Err(error) = self.try_once(&mut left) else { break };
-            let slow = error.kind() == std::io::ErrorKind::TimedOut;
+            let slow = error.kind() == ErrorKind::TimedOut;
             let mut state = self.shared.lock();
             state.trouble = Some(if slow { "nobody takes what is written".into() } else { error.to_string() });
             let stopping = state.stop_at.is_some();
@@ -197,8 +198,9 @@ impl Sender {
             }
             // Whoever is only slow has been waited for.
             if !slow {
-                let keeps = self.wire.as_ref().is_some_and(|wire| wire.kind() == Kind::File);
-                if !keeps {
+                // A full disk has what it took of the line; anything else may be another when it comes back.
+                let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                if !(full && self.wire.as_ref().is_some_and(|wire| wire.kind() == Kind::File)) {
                     (self.wire, left) = (None, line);
                 }
                 if !self.shared.pause(pause) {

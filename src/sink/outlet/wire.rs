@@ -37,7 +37,7 @@ pub enum Wire {
 /// What is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It keeps what it has of a line that broke off.
+    /// It keeps what it has of a line that broke off because the disk was full.
     File,
     /// It is slow, and wants no lines that are old.
     Serial,
