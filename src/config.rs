@@ -5,6 +5,7 @@
 
 mod device;
 mod display;
+mod gpio;
 mod http;
 mod recording;
 mod rules;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use display::DisplayConfig;
+pub use gpio::{GpioConfig, LineName};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use recording::{ClipsConfig, Keep, PicturesConfig, RecordingConfig, VideoConfig};
 pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units};
@@ -63,6 +65,7 @@ pub struct Config {
     /// Absent: nothing is tracked unless a rule needs it.
     pub tracker: Option<TrackerConfig>,
     pub rules: Vec<RuleConfig>,
+    pub gpio: Vec<GpioConfig>,
     pub output: OutputConfig,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
@@ -106,8 +109,10 @@ impl Default for HealthConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputConfig {
-    /// JSON lines: `stdout`, `none`, or a path such as a serial device.
-    pub json: String,
+    /// JSON lines, to one target or a list of them: `stdout`, `none`, `unix:PATH`, `udp:HOST:PORT`, or a path such as a
+    /// file, a named pipe or a serial device.
+    #[serde(deserialize_with = "one_or_many")]
+    pub json: Vec<String>,
     /// Directory on the data partition that keeps the newest answers over power cuts; absent: none are kept. It is made
     /// if only its last part is missing.
     pub spool: Option<PathBuf>,
@@ -125,7 +130,7 @@ impl Default for OutputConfig {
         // Ten seconds: an SD card takes 8,640 small commits a day for years. One a second: ten lines of a kilobyte fill
         // three blocks, and 16 MB of those are more than three hours. All of 30 a second would cost the card 2 GB a day
         // and keep ten minutes; and which change is worth keeping, only who reads the answers knows.
-        Self { json: "stdout".into(), spool: None, spool_mb: 16, spool_interval_s: 10.0, spool_per_s: 1.0 }
+        Self { json: vec!["stdout".into()], spool: None, spool_mb: 16, spool_interval_s: 10.0, spool_per_s: 1.0 }
     }
 }
 
@@ -224,6 +229,7 @@ impl Config {
             self.tracker.as_ref().and_then(TrackerConfig::fault),
             self.display.fault(),
             self.recording.fault(),
+            gpio::fault(&self.gpio, &self.rules),
         ];
         if let Some((key, found, expected)) = faults.into_iter().flatten().next() {
             return value(key, found, expected);
@@ -236,6 +242,19 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a text or a list of texts")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
 }
 
 /// A number of seconds that [`Config::check`] has passed.
@@ -256,7 +275,9 @@ mod tests {
     fn an_empty_file_is_the_default() {
         let config = parse("").unwrap();
         assert_eq!(config.serial.baud, 115_200);
-        assert_eq!(config.output.json, "stdout");
+        assert_eq!(config.output.json, ["stdout"]);
+        let both = parse("output.json = [\"stdout\", \"unix:/run/lines\"]").unwrap();
+        assert_eq!(both.output.json, ["stdout", "unix:/run/lines"]);
     }
 
     #[test]
@@ -269,6 +290,7 @@ mod tests {
 
     #[test]
     fn values_out_of_range_name_key_found_and_expected() {
+        let line_rule = "[[rules]]\nname = \"r\"\nkind = \"line\"\n";
         for (text, key) in [
             ("[buffer]\nframes = 0", "buffer.frames"),
             ("[snapshot]\nquality = 0", "snapshot.quality"),
@@ -287,6 +309,10 @@ mod tests {
             ("[tracker]\nframe_rate = nan", "tracker.frame_rate"),
             ("[tracker]\ntrack_activation_threshold = 25", "tracker.track_activation_threshold"),
             ("[tracker]\nminimum_consecutive_frames = 0", "tracker.minimum_consecutive_frames"),
+            ("[[gpio]]\nchip = \"a\"\nline = 1\nrule = \"r\"", "gpio.rule"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"a\"\nline = \"L\"\nrule = \"r\""), "gpio.pulse_s"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"a\"\nline = 1\nrule = \"r\"\npulse_s = 0"), "gpio.pulse_s"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"\"\nline = 1\nrule = \"r\"\npulse_s = 1"), "gpio.chip"),
             ("[output]\nspool = \"\"", "output.spool"),
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),

@@ -132,6 +132,7 @@ impl Error {
             Error::Source(
                 source::Error::UnknownKind { .. } | source::Error::UnknownOption { .. } | source::Error::Option { .. },
             ) => Exit::Usage,
+            Error::Sink(sink::Error::Target { .. }) => Exit::Usage,
             Error::Cache(_) | Error::Model(_) | Error::Engine(_) => Exit::ModelUnavailable,
             Error::Serving(error) => match error.kind() {
                 serving::Kind::Usage => Exit::Usage,

@@ -51,9 +51,9 @@ pub struct Args {
     /// Address of the HTTP port, or `off` [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// JSON lines to `stdout`, `none`, or a file or serial device [default: stdout]
+    /// JSON lines to `stdout`, `none`, `unix:PATH`, `udp:HOST:PORT`, a file or a serial device; may be repeated [default: stdout]
     #[arg(long, value_name = "TARGET")]
-    json: Option<String>,
+    json: Vec<String>,
     /// Write the status line to this serial device
     #[arg(long, value_name = "DEVICE")]
     serial: Option<PathBuf>,
@@ -80,7 +80,7 @@ pub(super) struct Settings {
     pub frames: Option<u64>,
     /// `None`: no HTTP port.
     pub listen: Option<SocketAddr>,
-    pub json: String,
+    pub json: Vec<String>,
     pub serial: Option<PathBuf>,
     /// `None`: no screen.
     pub display: Option<display::Target>,
@@ -137,8 +137,9 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         log::say(&format!("see {url}"));
     }
 
+    let patient = feeds.iter().all(|feed| !feed.source.live());
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
-    sinks.extend(sinks::open(&settings, model.labels(), &telemetry)?);
+    sinks.extend(sinks::open(&settings, model.labels(), patient, &telemetry)?);
     let pipeline = Pipeline::start(Parts {
         feeds,
         model,
@@ -151,7 +152,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     })
     .map_err(|cause| Error::Io { what: "starting the loop".into(), cause })?;
     let monitor = Monitor::start(Arc::clone(&telemetry));
-    let progress = Progress::start(&telemetry, settings.json == "stdout");
+    let progress = Progress::start(&telemetry, settings.json.iter().any(|target| target == "stdout"));
 
     while !pipeline.finished() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
@@ -216,7 +217,7 @@ fn settle(args: Args) -> Result<Settings, Error> {
         sources: sources(args.source, &config)?,
         frames: args.frames,
         listen,
-        json: args.json.unwrap_or_else(|| config.output.json.clone()),
+        json: if args.json.is_empty() { config.output.json.clone() } else { args.json },
         display: display::parse(args.display.as_deref().unwrap_or(&config.display.target))?,
         serial: args.serial.or_else(|| config.serial.device.clone()),
         engine: args.engine.or_else(|| config.engine.name.clone()),

@@ -233,8 +233,7 @@ impl Tracker {
     /// Says which track each detection belongs to: as in the reference, the one where the track now is, which need not be
     /// the one that moved it there.
     fn tell(&mut self, detections: &[Detection]) {
-        self.pool.clear();
-        self.pool.extend((0..TRACKS_MAX).filter(|&place| self.tracks[place].state == State::Tracked));
+        list(&mut self.pool, &self.tracks, State::Tracked);
         let (tracks, pool) = (&self.tracks, &self.pool);
         let seen = detections.len().min(TRACKS_MAX);
         let pairs = self.assignment.solve(seen, pool.len(), TOLD_COST_MAX, |detection, track| {
@@ -248,15 +247,16 @@ impl Tracker {
 
     /// Of a tracked and a lost track that lie on each other, forgets the shorter lived.
     fn forget_twins(&mut self) {
-        for a in 0..TRACKS_MAX {
-            for b in 0..TRACKS_MAX {
-                let (tracked, lost) = (&self.tracks[a], &self.tracks[b]);
-                if tracked.state == State::Tracked
-                    && lost.state == State::Lost
-                    && iou(tracked.motion.corners(), lost.motion.corners()) > SAME_IOU
-                {
-                    let forgotten = if tracked.age() > lost.age() { b } else { a };
-                    self.tracks[forgotten].state = State::Free;
+        let Self { tracks, pool, left: lost, .. } = self;
+        list(pool, tracks, State::Tracked);
+        list(lost, tracks, State::Lost);
+        for &a in &*pool {
+            for &b in &*lost {
+                let (one, other) = (&tracks[a], &tracks[b]);
+                let there = one.state == State::Tracked && other.state == State::Lost;
+                if there && iou(one.motion.corners(), other.motion.corners()) > SAME_IOU {
+                    let forgotten = if one.age() > other.age() { b } else { a };
+                    tracks[forgotten].state = State::Free;
                 }
             }
         }
@@ -309,6 +309,12 @@ impl Cost {
             Cost::Fused(_) => 1.0 - iou * f64::from(detection.confidence),
         }
     }
+}
+
+/// Fills a list with the places of the tracks in a state.
+fn list(places: &mut Vec<usize>, tracks: &[Track], state: State) {
+    places.clear();
+    places.extend((0..tracks.len()).filter(|&place| tracks[place].state == state));
 }
 
 /// Common area of two boxes (left, top, right, bottom) over that of both together.
