@@ -5,6 +5,8 @@
 
 mod device;
 mod http;
+mod mqtt;
+mod secret;
 mod serving;
 pub mod text;
 
@@ -15,6 +17,8 @@ use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
+pub use mqtt::{MqttAddress, MqttConfig, MqttVersion};
+pub use secret::Secret;
 pub use serving::{ImagesConfig, ServingConfig};
 
 /// A configuration larger than this is not one.
@@ -53,6 +57,8 @@ pub struct Config {
     pub buffer: BufferConfig,
     pub health: HealthConfig,
     pub output: OutputConfig,
+    /// Absent: no broker is told anything.
+    pub mqtt: Option<MqttConfig>,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
     pub serving: ServingConfig,
@@ -238,7 +244,9 @@ impl Config {
             }
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
-        if let Some((key, found, expected)) = self.device.fault().or_else(http).or_else(|| self.serving.fault()) {
+        let mqtt = || self.mqtt.as_ref().and_then(MqttConfig::fault);
+        let fault = self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(mqtt);
+        if let Some((key, found, expected)) = fault {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {

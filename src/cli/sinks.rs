@@ -7,13 +7,14 @@ use super::run::Settings;
 use crate::device;
 use crate::model::Labels;
 use crate::pipeline::Telemetry;
-use crate::sink::{JsonLines, Sink, Spool};
+use crate::pipeline::status::RENDERED_BYTES_MAX;
+use crate::sink::{JsonLines, Sink, Spool, mqtt};
 
 /// Opens them in the order in which they are given each frame: first what costs least.
 pub(super) fn open(
     settings: &Settings,
     labels: &Arc<Labels>,
-    telemetry: &Telemetry,
+    telemetry: &Arc<Telemetry>,
 ) -> Result<Vec<Box<dyn Sink>>, Error> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     if settings.json != "none" {
@@ -24,6 +25,21 @@ pub(super) fn open(
         let spool = Spool::start(dir, output, device::boot_id(), Arc::clone(labels))?;
         telemetry.set_spool(spool.counters());
         sinks.push(Box::new(spool));
+    }
+    if let Some(config) = &settings.config.mqtt {
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let name = settings.config.device.hostname.clone().or(host);
+        let telemetry = Arc::clone(telemetry);
+        let device = mqtt::Device {
+            name: name.as_deref().unwrap_or("firstlight"),
+            boot_id: device::boot_id(),
+            rules: Vec::new(),
+            report: Box::new(move || {
+                let mut buffer = [0; RENDERED_BYTES_MAX];
+                serde_json::from_slice(telemetry.status().render(&mut buffer)).ok()
+            }),
+        };
+        sinks.push(Box::new(mqtt::start(config, device, Arc::clone(labels))?));
     }
     Ok(sinks)
 }

@@ -2,10 +2,14 @@
 //!
 //! May not know: the loop that calls them. A sink that fails says so; the loop goes on and calls it again.
 
+mod forward;
 mod json_lines;
 mod line;
+pub mod mqtt;
+pub mod outbox;
 mod snapshot;
 pub mod spool;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

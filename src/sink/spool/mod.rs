@@ -6,11 +6,11 @@
 //! May not know: what the status document looks like, or where the data partition comes from.
 
 #[cfg(test)]
-mod cut;
-mod queue;
+pub(super) mod cut;
+pub(super) mod queue;
 pub mod reader;
-mod ring;
-mod segment;
+pub(super) mod ring;
+pub(super) mod segment;
 #[cfg(test)]
 mod tests;
 
