@@ -8,7 +8,9 @@ mod http;
 mod mqtt;
 mod secret;
 mod serving;
+mod source;
 pub mod text;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +22,8 @@ pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use mqtt::{MqttAddress, MqttConfig, MqttVersion};
 pub use secret::Secret;
 pub use serving::{ImagesConfig, ServingConfig};
+pub use source::{BufferConfig, BufferPolicy, Consumption, Discipline, Overflow, SOURCES_MAX, SourceConfig, Sources};
+pub use webhook::WebhookConfig;
 
 /// A configuration larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -50,7 +54,7 @@ pub struct Config {
     /// Address of the HTTP port, or `off`.
     pub listen: Option<String>,
     pub http: HttpConfig,
-    pub source: SourceConfig,
+    pub source: Sources,
     pub engine: EngineConfig,
     /// Fields of Roboflow's request for every frame; absent ones have Roboflow's defaults.
     pub inference: toml::Table,
@@ -59,18 +63,12 @@ pub struct Config {
     pub output: OutputConfig,
     /// Absent: no broker is told anything.
     pub mqtt: Option<MqttConfig>,
+    /// Servers that records are posted to.
+    pub webhook: Vec<WebhookConfig>,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
     pub serving: ServingConfig,
     pub device: DeviceConfig,
-}
-
-/// Where frames come from.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SourceConfig {
-    /// `demo:`, `file:PATH`, `file:DIR`, `file:GLOB`.
-    pub uri: Option<String>,
 }
 
 /// What runs the network.
@@ -83,32 +81,6 @@ pub struct EngineConfig {
     pub precision: Option<String>,
     /// Threads of a CPU engine; absent: one a core.
     pub threads: Option<usize>,
-}
-
-/// The buffer between capture and inference.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BufferConfig {
-    /// Frames that may wait for the network.
-    pub frames: usize,
-    pub policy: BufferPolicy,
-}
-
-impl Default for BufferConfig {
-    fn default() -> Self {
-        // Two: one being copied in while one waits. More only adds age to a live picture.
-        Self { frames: 2, policy: BufferPolicy::Auto }
-    }
-}
-
-/// What happens to a frame that finds the buffer full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BufferPolicy {
-    /// Files wait, live sources drop the oldest.
-    Auto,
-    Wait,
-    DropOldest,
 }
 
 /// When the device calls itself degraded.
@@ -244,9 +216,11 @@ impl Config {
             }
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
+        let source = || self.source.fault();
         let mqtt = || self.mqtt.as_ref().and_then(MqttConfig::fault);
-        let fault = self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(mqtt);
-        if let Some((key, found, expected)) = fault {
+        let webhooks = || self.webhook.iter().find_map(WebhookConfig::fault);
+        let fault = self.device.fault().or_else(http).or_else(|| self.serving.fault());
+        if let Some((key, found, expected)) = fault.or_else(source).or_else(mqtt).or_else(webhooks) {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use firstlight::config::{BufferConfig, BufferPolicy};
+use firstlight::config::{BufferPolicy, Consumption, Discipline};
 use firstlight::engine::{
     self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
 };
@@ -15,7 +15,7 @@ use firstlight::frame::Frame;
 use firstlight::model::{Model, Request};
 use firstlight::pipeline::status::State;
 use firstlight::pipeline::telemetry::HealthLimits;
-use firstlight::pipeline::{Parts, Pipeline, Telemetry};
+use firstlight::pipeline::{Feed, Parts, Pipeline, Telemetry};
 use firstlight::sink::{self, Outcome, Sink};
 use firstlight::source::{self, Next, Source};
 use support::PATIENCE;
@@ -145,12 +145,13 @@ impl Rig {
         let limits = HealthLimits { frame_age_max: Duration::from_millis(500), start_grace: PATIENCE };
         let telemetry = Arc::new(Telemetry::new(Instant::now(), limits));
         let engine = Shaky { failing: Arc::clone(&failing) };
+        let discipline = Discipline::of(BufferPolicy::Auto, Consumption::Auto, true);
         let pipeline = Pipeline::start(Parts {
-            source: Box::new(Camera { pulled: Arc::clone(&pulled) }),
+            feeds: vec![Feed { source: Box::new(Camera { pulled: Arc::clone(&pulled) }), discipline }],
             model: Model::load(&demo_package(), &engine, LoadOptions { threads: 1 }).unwrap(),
             request: Request::default(),
             sinks: vec![Box::new(Disk { full: Arc::clone(&full) })],
-            buffer: BufferConfig { frames: 2, policy: BufferPolicy::Auto },
+            frames_waiting: 2,
             frames_max: None,
             telemetry: Arc::clone(&telemetry),
         })

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use firstlight::config::{BufferConfig, BufferPolicy, OutputConfig};
+use firstlight::config::{Discipline, OutputConfig, Overflow};
 use firstlight::engine::{
     self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
 };
 use firstlight::frame::Orientation;
 use firstlight::model::{Model, Request};
 use firstlight::pipeline::telemetry::HealthLimits;
-use firstlight::pipeline::{Parts, Pipeline, Telemetry};
+use firstlight::pipeline::{Feed, Parts, Pipeline, Telemetry};
 use firstlight::sink::{self, JsonLines, Outcome, Sink, Snapshot, Spool};
 use firstlight::source;
 use support::still::{Still, demo_package};
@@ -178,12 +178,13 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     ];
     let limits = HealthLimits { frame_age_max: Duration::from_secs(60), start_grace: Duration::from_secs(60) };
     let telemetry = Arc::new(Telemetry::new(Instant::now(), limits));
+    let discipline = Discipline { overflow: Overflow::Wait, adaptive: false, eager: false };
     let pipeline = Pipeline::start(Parts {
-        source: source::open("demo:?fps=0", Orientation::Apply).unwrap(),
+        feeds: vec![Feed { source: source::open("demo:?fps=0", Orientation::Apply).unwrap(), discipline }],
         model,
         request: Request::default(),
         sinks,
-        buffer: BufferConfig { frames: 2, policy: BufferPolicy::Wait },
+        frames_waiting: 2,
         frames_max: Some(warm_up + frames + TAIL),
         telemetry: Arc::clone(&telemetry),
     })

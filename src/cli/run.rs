@@ -7,17 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, sinks, threads};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Discipline, SOURCES_MAX, SourceConfig};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::{LoadOptions, Precision};
+use crate::frame::Orientation;
 use crate::log;
 use crate::model::{self, Labels, Model, Request, Semantics};
-use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, SourceFacts, text};
+use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
-use crate::pipeline::{Parts, Pipeline, Telemetry};
+use crate::pipeline::{Feed, Parts, Pipeline, Telemetry};
 use crate::sink::{Sink, Snapshot};
-use crate::source::{self, Source};
+use crate::source::{self, Paced};
 
 /// How often a signal is looked for: well within one frame.
 const LOOK: Duration = Duration::from_millis(10);
@@ -37,9 +38,10 @@ pub struct Args {
     /// Whose answers: of Roboflow's classic or its default engine [default: of the one whose cache layout it is]
     #[arg(long, value_name = "ENGINE")]
     semantics: Option<Semantics>,
-    /// demo:, file:PATH, file:DIR, file:GLOB or v4l2:DEVICE, with options such as ?loop=true [default: demo:]
+    /// demo:, file:PATH, file:DIR, file:GLOB or v4l2:DEVICE, with options such as ?loop=true; several times for several
+    /// sources [default: demo:]
     #[arg(long, value_name = "URI")]
-    source: Option<String>,
+    source: Vec<String>,
     /// Stop after N inferred frames
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
@@ -68,7 +70,7 @@ pub(super) struct Settings {
     pub config: Config,
     pub model: Option<String>,
     pub semantics: Option<Semantics>,
-    pub source: String,
+    pub sources: Vec<SourceConfig>,
     pub frames: Option<u64>,
     /// `None`: no HTTP port.
     pub listen: Option<SocketAddr>,
@@ -117,9 +119,9 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
     let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
-    let source = source::open(&settings.source, model.orientation(&request))?;
-    telemetry.set_facts(facts(&model, sha256, &chosen, &*source));
-    announce(&model, &chosen, &*source);
+    let feeds = settings.feeds(model.orientation(&request))?;
+    telemetry.set_facts(facts(&model, sha256, &chosen));
+    announce(&model, &chosen, &feeds);
     if let Some(url) = port.as_ref().and_then(|port| port.url.as_ref()) {
         log::say(&format!("see {url}"));
     }
@@ -127,11 +129,11 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
     sinks.extend(sinks::open(&settings, model.labels(), &telemetry)?);
     let pipeline = Pipeline::start(Parts {
-        source,
+        feeds,
         model,
         request,
         sinks,
-        buffer: settings.config.buffer.clone(),
+        frames_waiting: settings.config.buffer.frames,
         frames_max: settings.frames,
         telemetry: Arc::clone(&telemetry),
     })
@@ -156,6 +158,22 @@ impl Settings {
             Precision::Int8 => &[Precision::Int8, Precision::Fp32],
         }
     }
+
+    /// The sources, opened.
+    fn feeds(&self, orientation: Orientation) -> Result<Vec<Feed>, Error> {
+        let buffer = &self.config.buffer;
+        let open = |config: &SourceConfig| -> Result<Feed, Error> {
+            let mut source = source::open(config.uri.as_deref().unwrap_or(DEMO_SOURCE), orientation)?;
+            if let Some(fps) = config.max_fps {
+                source = Box::new(Paced::new(source, fps));
+            }
+            let (policy, consumption) =
+                (config.policy.unwrap_or(buffer.policy), config.consumption.unwrap_or(buffer.consumption));
+            let discipline = Discipline::of(policy, consumption, source.live());
+            Ok(Feed { source, discipline })
+        };
+        self.sources.iter().map(open).collect()
+    }
 }
 
 fn settle(args: Args) -> Result<Settings, Error> {
@@ -165,7 +183,7 @@ fn settle(args: Args) -> Result<Settings, Error> {
         semantics: word("semantics", args.semantics, config.semantics.as_deref())?,
         precision: word("engine.precision", args.precision, config.engine.precision.as_deref())?.unwrap_or_default(),
         model: args.model.or_else(|| config.model.clone()),
-        source: args.source.or_else(|| config.source.uri.clone()).unwrap_or_else(|| DEMO_SOURCE.into()),
+        sources: sources(args.source, &config)?,
         frames: args.frames,
         listen,
         json: args.json.unwrap_or_else(|| config.output.json.clone()),
@@ -174,6 +192,15 @@ fn settle(args: Args) -> Result<Settings, Error> {
         options: threads(args.threads, config.engine.threads)?,
         config,
     })
+}
+
+/// Those of the flag instead of the configuration's.
+fn sources(flags: Vec<String>, config: &Config) -> Result<Vec<SourceConfig>, Error> {
+    if flags.len() > SOURCES_MAX {
+        return Err(Error::Usage(format!("--source: {} of them; at most {SOURCES_MAX}", flags.len())));
+    }
+    let named = |uri: String| SourceConfig { uri: Some(uri), ..SourceConfig::default() };
+    Ok(if flags.is_empty() { config.source.0.clone() } else { flags.into_iter().map(named).collect() })
 }
 
 /// A flag that SIGTERM and SIGINT raise; a second one ends the process at once.
@@ -213,7 +240,7 @@ fn alternatives(words: &[String]) -> String {
     }
 }
 
-fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) -> Facts {
+fn facts(model: &Model, sha256: String, chosen: &Chosen) -> Facts {
     let mut rejected = heapless::Vec::new();
     for (name, why) in &chosen.rejected {
         // A full list keeps the first: the engines are in order of preference.
@@ -232,13 +259,13 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen, source: &dyn Source) ->
             threads: model.session().threads(),
             rejected,
         },
-        source: SourceFacts { uri: text(source.uri()), live: source.live() },
         board_name: text(&device::identify(std::path::Path::new("/")).name),
         boot_id: text(&device::boot_id()),
     }
 }
 
-fn announce(model: &Model, chosen: &Chosen, source: &dyn Source) {
+fn announce(model: &Model, chosen: &Chosen, feeds: &[Feed]) {
+    let sources: Vec<&str> = feeds.iter().map(|feed| feed.source.uri()).collect();
     log::say(&format!(
         "version {}: model {} ({}, {} classes), engine {} {} in {} on {} threads, source {}",
         env!("CARGO_PKG_VERSION"),
@@ -249,7 +276,7 @@ fn announce(model: &Model, chosen: &Chosen, source: &dyn Source) {
         chosen.version,
         chosen.precision,
         model.session().threads(),
-        source.uri()
+        sources.join(", ")
     ));
 }
 

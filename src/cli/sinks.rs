@@ -8,7 +8,7 @@ use crate::device;
 use crate::model::Labels;
 use crate::pipeline::Telemetry;
 use crate::pipeline::status::RENDERED_BYTES_MAX;
-use crate::sink::{JsonLines, Sink, Spool, mqtt};
+use crate::sink::{JsonLines, Sink, Spool, mqtt, webhook};
 
 /// Opens them in the order in which they are given each frame: first what costs least.
 pub(super) fn open(
@@ -26,12 +26,12 @@ pub(super) fn open(
         telemetry.set_spool(spool.counters());
         sinks.push(Box::new(spool));
     }
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let name = settings.config.device.hostname.clone().or(host).unwrap_or_else(|| "firstlight".into());
     if let Some(config) = &settings.config.mqtt {
-        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        let name = settings.config.device.hostname.clone().or(host);
         let telemetry = Arc::clone(telemetry);
         let device = mqtt::Device {
-            name: name.as_deref().unwrap_or("firstlight"),
+            name: &name,
             boot_id: device::boot_id(),
             rules: Vec::new(),
             report: Box::new(move || {
@@ -40,6 +40,9 @@ pub(super) fn open(
             }),
         };
         sinks.push(Box::new(mqtt::start(config, device, Arc::clone(labels))?));
+    }
+    for config in &settings.config.webhook {
+        sinks.push(Box::new(webhook::start(config, &name, device::boot_id(), Arc::clone(labels))?));
     }
     Ok(sinks)
 }

@@ -120,9 +120,10 @@ pub fn summary(document: &str) -> Vec<String> {
     let mut lines = vec![format!("state    {}", text(&status["state"]))];
     let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
     lines.extend(list(&status["reasons"]).iter().map(|reason| format!("         {}", text(reason))));
+    let sources: Vec<String> = list(&status["sources"]).iter().map(|source| text(&source["uri"])).collect();
     lines.extend([
         format!("model    {} on {}", text(&status["model"]["id"]), text(&status["engine"]["name"])),
-        format!("source   {}", text(&status["source"]["uri"])),
+        format!("source   {}", sources.join(", ")),
         format!(
             "frames   {} at {} a second, {} dropped, {} failed; p50 {} ms, p99 {} ms",
             text(&flow["frames"]),

@@ -1,7 +1,7 @@
-//! The loop: three plain threads around one [`Buffer`]: capture, infer, deliver.
+//! The loop: plain threads around one [`Buffer`]: one a source that captures, one that infers, one that delivers.
 //!
-//! Nothing a viewer, a sink or a source does makes inference wait, but a file that asks for every frame. A source that
-//! is lost is opened again with growing pauses; a frame that fails is said and passed over.
+//! Nothing a viewer, a sink or a source does makes inference wait, but a file that asks for every frame. A frame that fails
+//! is said and passed over.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,27 +10,34 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::buffer::{Buffer, Slot, Taken};
+use super::capture::Capture;
+use super::cells::{SinkCell, SourceCell};
 use super::telemetry::{Part, Stage, Telemetry};
-use crate::config::{BufferConfig, BufferPolicy};
+use crate::config::Discipline;
 use crate::model::{self, Model, Request};
 use crate::sink::{self, Outcome, Sink};
-use crate::source::{self, Next, Source};
+use crate::source::Source;
 
-/// First and longest pause before a lost source is opened again: quick for a cable that wobbles, calm for a camera
-/// that is gone.
-const REOPEN_FIRST: Duration = Duration::from_millis(200);
-const REOPEN_LONGEST: Duration = Duration::from_secs(5);
 /// Step in which a pause looks whether to stop.
 const PAUSE_STEP: Duration = Duration::from_millis(50);
+
+/// A source, and what happens to frames that come too fast.
+#[derive(Debug)]
+pub struct Feed {
+    pub source: Box<dyn Source>,
+    pub discipline: Discipline,
+}
 
 /// What a loop is made of.
 #[derive(Debug)]
 pub struct Parts {
-    pub source: Box<dyn Source>,
+    /// At least one; their places are the source ids.
+    pub feeds: Vec<Feed>,
     pub model: Model,
     pub request: Request,
     pub sinks: Vec<Box<dyn Sink>>,
-    pub buffer: BufferConfig,
+    /// Frames of each source that may wait for the network.
+    pub frames_waiting: usize,
     /// Stop after this many inferred frames.
     pub frames_max: Option<u64>,
     pub telemetry: Arc<Telemetry>,
@@ -44,26 +51,25 @@ pub struct Pipeline {
 }
 
 #[derive(Debug)]
-struct Shared {
-    buffer: Buffer,
-    telemetry: Arc<Telemetry>,
+pub(super) struct Shared {
+    pub buffer: Buffer,
+    pub telemetry: Arc<Telemetry>,
     stop: AtomicBool,
 }
 
 impl Pipeline {
-    /// Starts the three threads.
+    /// Starts the threads.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { source, model, request, sinks, buffer, frames_max, telemetry } = parts;
-        let drop_oldest = match buffer.policy {
-            BufferPolicy::Auto => source.live(),
-            BufferPolicy::Wait => false,
-            BufferPolicy::DropOldest => true,
-        };
+        let Parts { feeds, model, request, sinks, frames_waiting, frames_max, telemetry } = parts;
+        telemetry.set_ends(
+            feeds.iter().map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live())).collect(),
+            sinks.iter().map(|sink| SinkCell::new(sink.name(), sink.gauge())).collect(),
+        );
         let shared = Arc::new(Shared {
-            buffer: Buffer::new(buffer.frames, drop_oldest),
+            buffer: Buffer::new(frames_waiting, feeds.iter().map(|feed| feed.discipline).collect()),
             telemetry,
             stop: AtomicBool::new(false),
         });
@@ -75,15 +81,18 @@ impl Pipeline {
                 }
             })
         };
-        let threads = vec![
+        let mut threads = vec![
             spawn("deliver", Box::new(move |shared| deliver(shared, sinks)))?,
             spawn("infer", Box::new(move |shared| infer(shared, model, &request, frames_max)))?,
-            spawn("capture", Box::new(move |shared| capture(shared, source)))?,
         ];
+        for (lane, Feed { source, discipline }) in feeds.into_iter().enumerate() {
+            let capture = Capture::new(lane, source, discipline);
+            threads.push(spawn("capture", Box::new(move |shared| capture.run(shared)))?);
+        }
         Ok(Self { shared, threads })
     }
 
-    /// Whether the loop has ended by itself: the source ended, enough frames were seen, or the reader has gone.
+    /// Whether the loop has ended by itself: all sources ended, enough frames were seen, or the reader has gone.
     #[must_use]
     pub fn finished(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
@@ -104,7 +113,7 @@ impl Pipeline {
 }
 
 impl Shared {
-    fn stopping(&self) -> bool {
+    pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -112,61 +121,20 @@ impl Shared {
     fn abandon(&self, thread: &str) {
         self.telemetry.set_failed(format!("loop: the {thread} thread died of an internal error"));
         self.stop.store(true, Ordering::Relaxed);
-        self.buffer.end_capture();
+        for lane in 0..self.telemetry.sources().len() {
+            self.buffer.end_capture(lane);
+        }
         self.buffer.end_inference();
         self.buffer.end_delivery();
     }
 
     /// Sleeps unless asked to stop meanwhile.
-    fn pause(&self, duration: Duration) {
+    pub fn pause(&self, duration: Duration) {
         let until = Instant::now() + duration;
         while !self.stopping() && Instant::now() < until {
             std::thread::sleep(PAUSE_STEP.min(until.saturating_duration_since(Instant::now())));
         }
     }
-}
-
-fn capture(shared: &Shared, mut source: Box<dyn Source>) {
-    let mut pause = REOPEN_FIRST;
-    while !shared.stopping() {
-        let mut slot = match shared.buffer.take_free() {
-            Taken::Slot(slot) => slot,
-            Taken::Nothing => continue,
-            Taken::Closed => break,
-        };
-        slot.error.clear();
-        match source.next(&mut slot.frame, &mut slot.origin) {
-            Ok(Next::Frame) => {
-                if pause != REOPEN_FIRST {
-                    pause = REOPEN_FIRST;
-                    shared.telemetry.set_problem(Part::Source, None);
-                }
-            }
-            Ok(Next::Nothing) => {
-                shared.buffer.put_free(slot);
-                continue;
-            }
-            Ok(Next::End) => {
-                shared.buffer.put_free(slot);
-                break;
-            }
-            Err(source::Error::Lost(why)) => {
-                shared.buffer.put_free(slot);
-                shared.telemetry.set_problem(Part::Source, Some(why));
-                shared.pause(pause);
-                pause = (pause * 2).min(REOPEN_LONGEST);
-                if let Err(error) = source.reopen() {
-                    shared.telemetry.set_problem(Part::Source, Some(error.to_string()));
-                }
-                continue;
-            }
-            Err(error) => slot.error.push_str(&error.to_string()),
-        }
-        for _ in 0..shared.buffer.put_captured(slot) {
-            shared.telemetry.frame_dropped();
-        }
-    }
-    shared.buffer.end_capture();
 }
 
 fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Option<u64>) {
@@ -178,6 +146,7 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
             Taken::Nothing => continue,
             Taken::Closed => break,
         };
+        shared.telemetry.sources()[slot.lane].frames_dropped(slot.passed_over);
         if slot.error.is_empty() {
             match model.infer(&slot.frame, request, &mut slot.predictions) {
                 Ok(timing) => {
@@ -213,7 +182,6 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
 }
 
 fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
-    let mut sink_failed = false;
     loop {
         let slot = match shared.buffer.take_done() {
             Taken::Slot(slot) => slot,
@@ -221,38 +189,27 @@ fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
             Taken::Closed => break,
         };
         let started = Instant::now();
-        let result = hand_over(&slot, &mut sinks);
+        let read = hand_over(&slot, &mut sinks, shared.telemetry.sinks());
         shared.telemetry.stage_done(Stage::Deliver, started.elapsed());
         shared.buffer.put_free(slot);
-        match result {
-            Ok(()) => {
-                if std::mem::take(&mut sink_failed) {
-                    shared.telemetry.set_problem(Part::Sink, None);
-                }
-            }
-            Err(sink::Error::Closed { .. }) => {
-                shared.stop.store(true, Ordering::Relaxed);
-                break;
-            }
-            Err(error) => {
-                sink_failed = true;
-                shared.telemetry.set_problem(Part::Sink, Some(error.to_string()));
-            }
+        if !read {
+            shared.stop.store(true, Ordering::Relaxed);
+            break;
         }
     }
     shared.buffer.end_delivery();
 }
 
-/// Gives a slot to every sink, also after one has failed; the first failure is the one that is told.
-fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>]) -> Result<(), sink::Error> {
+/// Gives a slot to every sink, also after one has failed. Returns whether anybody still reads.
+fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>], cells: &[SinkCell]) -> bool {
     let result = if slot.error.is_empty() { Ok(&slot.predictions) } else { Err(slot.error.as_str()) };
     let outcome = Outcome::new(&slot.frame, &slot.origin, result, slot.latency);
-    let mut first = Ok(());
-    for sink in sinks {
-        let delivered = sink.deliver(&outcome);
-        if first.is_ok() {
-            first = delivered;
+    let mut read = true;
+    for (sink, cell) in sinks.iter_mut().zip(cells) {
+        match sink.deliver(&outcome) {
+            Err(sink::Error::Closed { .. }) => read = false,
+            delivered => cell.set_problem(delivered.as_ref().err().map(|error| error as &dyn std::fmt::Display)),
         }
     }
-    first
+    read
 }

@@ -2,10 +2,13 @@
 //!
 //! May not know: who asks (HTTP, serial line), or what a board is.
 
+mod adaptive;
 pub mod buffer;
+mod capture;
+pub mod cells;
 pub mod inference_loop;
 pub mod status;
 pub mod telemetry;
 
-pub use inference_loop::{Parts, Pipeline};
+pub use inference_loop::{Feed, Parts, Pipeline};
 pub use telemetry::Telemetry;

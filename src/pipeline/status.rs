@@ -5,12 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::SOURCES_MAX;
+
 /// A bounded text; longer ones are cut at a character boundary by [`text`].
 pub type Text<const N: usize> = heapless::String<N>;
 
-/// Most reasons shown at once: one each for source, engine, precision, sink, HTTP, TLS, serving and the late loop, and
-/// the device's own.
-pub const REASONS_MAX: usize = 8 + DEVICE_REASONS_MAX;
+/// Most reasons shown at once: one each for engine, precision, HTTP, TLS, serving and the late loop, some for sources and
+/// outputs, and the device's own.
+pub const REASONS_MAX: usize = 16 + DEVICE_REASONS_MAX;
 /// Most troubles of the device shown at once: loop, configuration, root, modules, data partition, network, slots.
 pub const DEVICE_REASONS_MAX: usize = 7;
 /// Most resets remembered: enough to see whether they repeat.
@@ -19,7 +21,9 @@ pub const RESETS_MAX: usize = 4;
 pub const REJECTED_MAX: usize = 8;
 /// Bytes a rendered document can take at most: every text at its longest with every character escaped (`\u00XX`
 /// would be six bytes, but [`text`] strips control characters, so two) and all numbers at their widest.
-pub const RENDERED_BYTES_MAX: usize = 14 * 1024;
+pub const RENDERED_BYTES_MAX: usize = 32 * 1024;
+/// Most outputs listed: one of each kind, with room for several of some.
+pub const SINKS_MAX: usize = 16;
 
 /// What the device is doing, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -56,7 +60,9 @@ pub struct Status {
     pub reasons: heapless::Vec<Text<160>, REASONS_MAX>,
     pub model: ModelFacts,
     pub engine: EngineFacts,
-    pub source: SourceFacts,
+    /// In the order of the configuration; their places are the source ids.
+    pub sources: heapless::Vec<SourceFacts, SOURCES_MAX>,
+    pub sinks: heapless::Vec<SinkFacts, SINKS_MAX>,
     #[serde(rename = "loop")]
     pub flow: Flow,
     /// Null where nothing is kept on a disk.
@@ -107,8 +113,29 @@ pub struct Rejected {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SourceFacts {
     pub uri: Text<256>,
-    /// A live source drops frames that come too fast, others wait.
+    /// A live source goes on by itself.
     pub live: bool,
+    /// Frames it gave.
+    pub captured: u64,
+    /// Of these, how many gave way to others before their turn.
+    pub dropped: u64,
+    /// How often it was lost.
+    pub lost: u64,
+    /// Why it is lost now.
+    pub problem: Option<Text<160>>,
+}
+
+/// Where answers go. Figures are null of an output that is done when it returns.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SinkFacts {
+    pub name: Text<64>,
+    /// Records that their receiver has, or that are safe on the disk.
+    pub delivered: Option<u64>,
+    pub waiting: Option<u64>,
+    /// Records that gave way.
+    pub dropped: Option<u64>,
+    /// What is wrong with it now.
+    pub problem: Option<Text<160>>,
 }
 
 /// How frames flow.
@@ -247,7 +274,25 @@ mod tests {
                 threads: usize::MAX,
                 rejected,
             },
-            source: SourceFacts { uri: full(), live: false },
+            sources: std::iter::repeat_with(|| SourceFacts {
+                uri: full(),
+                live: false,
+                captured: u64::MAX,
+                dropped: u64::MAX,
+                lost: u64::MAX,
+                problem: Some(full()),
+            })
+            .take(SOURCES_MAX)
+            .collect(),
+            sinks: std::iter::repeat_with(|| SinkFacts {
+                name: full(),
+                delivered: Some(u64::MAX),
+                waiting: Some(u64::MAX),
+                dropped: Some(u64::MAX),
+                problem: Some(full()),
+            })
+            .take(SINKS_MAX)
+            .collect(),
             flow: Flow {
                 frames: u64::MAX,
                 dropped: u64::MAX,

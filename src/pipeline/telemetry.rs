@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
+use super::cells::{SinkCell, SourceCell};
 use super::status::{
-    Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, SourceFacts, Spool, State, Status,
-    Text, text,
+    Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, Spool, State, Status, Text, text,
 };
 use crate::clock;
+use crate::config::SOURCES_MAX;
 use crate::engine::plan::Making;
 use crate::sink::SpoolGauge;
 
@@ -28,11 +29,9 @@ pub const LATENCY_BUCKETS_MS: [u32; 12] = [2, 5, 10, 20, 35, 50, 75, 100, 200, 5
 /// A part of the device that can be in trouble by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    Source,
     Engine,
     /// Frames flow, in another precision than was asked for.
     Precision,
-    Sink,
     Http,
     Tls,
     /// A model for clients cannot be served.
@@ -40,17 +39,14 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Part; 7] =
-        [Part::Source, Part::Engine, Part::Precision, Part::Sink, Part::Http, Part::Tls, Part::Serving];
+    const ALL: [Part; 5] = [Part::Engine, Part::Precision, Part::Http, Part::Tls, Part::Serving];
 
     /// The word before the colon in `reasons`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Part::Source => "source",
             Part::Engine => "engine",
             Part::Precision => "precision",
-            Part::Sink => "sink",
             Part::Http => "http",
             Part::Tls => "tls",
             Part::Serving => "serving",
@@ -59,7 +55,7 @@ impl Part {
 
     /// Whether frames cannot flow while this part is in trouble.
     fn stops_frames(self) -> bool {
-        matches!(self, Part::Source | Part::Engine)
+        matches!(self, Part::Engine)
     }
 }
 
@@ -100,7 +96,6 @@ pub struct HealthLimits {
 pub struct Facts {
     pub model: ModelFacts,
     pub engine: EngineFacts,
-    pub source: SourceFacts,
     pub board_name: Text<64>,
     pub boot_id: Text<36>,
 }
@@ -113,10 +108,11 @@ pub struct Telemetry {
     started_after_boot_us: u64,
     limits: HealthLimits,
     facts: OnceLock<Facts>,
+    sources: OnceLock<Vec<SourceCell>>,
+    sinks: OnceLock<Vec<SinkCell>>,
     spool: OnceLock<Arc<SpoolGauge>>,
     making: OnceLock<Making>,
     frames: AtomicU64,
-    dropped: AtomicU64,
     failed_frames: AtomicU64,
     undelivered: AtomicU64,
     /// Microseconds from `started_at` to the end of each of the last inferences, a ring indexed by frame number.
@@ -147,10 +143,11 @@ impl Telemetry {
             started_after_boot_us: micros(clock::since_boot().saturating_sub(started_at.elapsed())),
             limits,
             facts: OnceLock::new(),
+            sources: OnceLock::new(),
+            sinks: OnceLock::new(),
             spool: OnceLock::new(),
             making: OnceLock::new(),
             frames: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
             failed_frames: AtomicU64::new(0),
             undelivered: AtomicU64::new(0),
             arrivals_us: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -177,6 +174,24 @@ impl Telemetry {
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.get()
+    }
+
+    /// States what the loop reads from and writes to. The first call counts, later ones are ignored.
+    pub fn set_ends(&self, sources: Vec<SourceCell>, sinks: Vec<SinkCell>) {
+        let _ = self.sources.set(sources);
+        let _ = self.sinks.set(sinks);
+    }
+
+    /// The sources in the order of the configuration; none before the loop is there.
+    #[must_use]
+    pub fn sources(&self) -> &[SourceCell] {
+        self.sources.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The outputs, likewise.
+    #[must_use]
+    pub fn sinks(&self) -> &[SinkCell] {
+        self.sinks.get().map_or(&[], Vec::as_slice)
     }
 
     /// States that answers are kept, and where it is counted. The first call counts, later ones are ignored.
@@ -233,11 +248,6 @@ impl Telemetry {
         self.undelivered.fetch_add(1, Relaxed);
     }
 
-    /// Counts a frame of a live source that gave way to a newer one.
-    pub fn frame_dropped(&self) {
-        self.dropped.fetch_add(1, Relaxed);
-    }
-
     /// Says that a part is in trouble, or with `None` that it no longer is.
     pub fn set_problem(&self, part: Part, problem: Option<String>) {
         self.problems[part as usize].store(problem.map(Arc::new));
@@ -289,10 +299,16 @@ impl Telemetry {
             return Health { state: State::Failed, flowing: false, reasons };
         }
         let mut flowing = true;
+        self.source_reasons(&mut reasons, &mut flowing);
         for part in Part::ALL {
             if let Some(problem) = self.problems[part as usize].load().as_deref() {
                 let _ = reasons.push(text(&format!("{}: {problem}", part.as_str())));
                 flowing &= !part.stops_frames();
+            }
+        }
+        for sink in self.sinks() {
+            if let Some(problem) = sink.problem() {
+                let _ = reasons.push(text(&format!("sink: {problem}")));
             }
         }
         let age = self.last_frame_age();
@@ -316,6 +332,19 @@ impl Telemetry {
         Health { state, flowing, reasons }
     }
 
+    /// Of one source why it is lost; of several which, and frames flow while any of them is there.
+    fn source_reasons(&self, reasons: &mut Reasons, flowing: &mut bool) {
+        let sources = self.sources();
+        let mut lost = 0;
+        for (id, source) in sources.iter().enumerate() {
+            let Some(problem) = source.problem() else { continue };
+            lost += 1;
+            let which = if sources.len() > 1 { format!(" {id}") } else { String::new() };
+            let _ = reasons.push(text(&format!("source{which}: {problem}")));
+        }
+        *flowing &= lost == 0 || lost < sources.len();
+    }
+
     /// The whole document at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -327,10 +356,11 @@ impl Telemetry {
             reasons,
             model: facts.model,
             engine: facts.engine,
-            source: facts.source,
+            sources: self.sources().iter().take(SOURCES_MAX).map(SourceCell::facts).collect(),
+            sinks: self.sinks().iter().take(super::status::SINKS_MAX).map(SinkCell::facts).collect(),
             flow: Flow {
                 frames: self.frames(),
-                dropped: self.dropped.load(Relaxed),
+                dropped: self.sources().iter().map(SourceCell::dropped).sum(),
                 failed: self.failed_frames.load(Relaxed),
                 undelivered: self.undelivered.load(Relaxed),
                 fps: self.fps(),
@@ -445,8 +475,10 @@ pub struct Health {
     /// False when the loop is late, the source lost or the engine broken: what `/healthz` and the watchdog ask.
     /// A sink in trouble degrades the state but does not stop frames.
     pub flowing: bool,
-    pub reasons: heapless::Vec<Text<160>, { super::status::REASONS_MAX }>,
+    pub reasons: Reasons,
 }
+
+type Reasons = heapless::Vec<Text<160>, { super::status::REASONS_MAX }>;
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

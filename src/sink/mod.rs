@@ -10,6 +10,7 @@ pub mod outbox;
 mod snapshot;
 pub mod spool;
 mod tls;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -4,6 +4,7 @@
 
 pub mod demo;
 mod file;
+mod paced;
 mod v4l2;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::error::nearest;
 use crate::frame::{self, Frame, Orientation};
 
 pub use file::{FileSource, find};
+pub use paced::{Pace, Paced};
 pub use v4l2::V4l2Source;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
@@ -63,6 +65,12 @@ pub trait Source: Send {
     /// [`Error::Frame`] and [`Error::Read`] concern this frame only; [`Error::Lost`] means that the source must be
     /// opened again by [`Source::reopen`].
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error>;
+
+    /// Takes the next frame off a live source without decoding it. Waits as [`Source::next`] does. Returns whether that was
+    /// done; a source that cannot, or has none, says no.
+    fn skip(&mut self) -> bool {
+        false
+    }
 
     /// Tries to bring a lost source back.
     ///

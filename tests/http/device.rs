@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use firstlight::http::{Bytes, Routes, Server, ServerFacts, Snapshot};
-use firstlight::pipeline::status::{EngineFacts, ModelFacts, Rejected, SourceFacts, text};
+use firstlight::pipeline::cells::{SinkCell, SourceCell};
+use firstlight::pipeline::status::{EngineFacts, ModelFacts, Rejected, text};
 use firstlight::pipeline::telemetry::{Facts, HealthLimits, Telemetry};
 
 /// What `/info` must say.
@@ -32,6 +33,15 @@ impl Pictures {
     pub fn while_encoding(&self, act: impl Fn() + Send + 'static) {
         *self.encode.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Box::new(act));
     }
+}
+
+/// Takes the camera of a device away, or the disk, in these words; `None` gives it back.
+pub fn lose(telemetry: &Telemetry, camera: Option<&str>, disk: Option<&str>) {
+    match camera {
+        Some(why) => telemetry.sources()[0].set_lost(why.into()),
+        None => drop(telemetry.sources()[0].frame_captured()),
+    }
+    telemetry.sinks()[0].set_problem(disk.as_ref().map(|why| why as &dyn std::fmt::Display));
 }
 
 impl Snapshot for Pictures {
@@ -65,6 +75,8 @@ impl Device {
 
     pub fn with_limits(limits: HealthLimits) -> Self {
         let telemetry = Arc::new(Telemetry::new(Instant::now(), limits));
+        let camera = SourceCell::new("v4l2:/dev/video0?width=1280&format=mjpeg", true);
+        telemetry.set_ends(vec![camera], vec![SinkCell::new("/data/lines", None)]);
         let pictures = Arc::new(Pictures::default());
         let server = serve("127.0.0.1:0", &telemetry, &pictures).unwrap();
         Self { telemetry, pictures, server }
@@ -110,7 +122,6 @@ pub fn facts(model: &str) -> Facts {
             threads: 4,
             rejected: rejected.into_iter().map(|(name, why)| Rejected { name: text(name), why: text(why) }).collect(),
         },
-        source: SourceFacts { uri: text("v4l2:/dev/video0?width=1280&format=mjpeg"), live: true },
         board_name: text("raspberry-pi-5"),
         boot_id: text("0b7c3f0e-6a55-4c1e-9d0a-2f6f4f3f7c11"),
     }

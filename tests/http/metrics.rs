@@ -105,7 +105,7 @@ fn scrape(device: &Device) -> Exposition {
 #[test]
 fn a_running_device() {
     let device = Device::running(40);
-    device.telemetry.frame_dropped();
+    device.telemetry.sources()[0].frames_dropped(1);
     device.telemetry.frame_failed();
     device.telemetry.stage_done(Stage::Infer, std::time::Duration::from_millis(1500));
     device.telemetry.set_board(Some(61.5), Some(false), 48 * 1024);

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use firstlight::pipeline::telemetry::{Part, Stage};
+use firstlight::pipeline::telemetry::Stage;
 use serde_json::Value;
 
 use super::browser::Browser;
 use super::client::get;
-use super::device::{Device, MODEL};
+use super::device::{Device, MODEL, lose};
 use super::support::{Running, firstlight, parts_cache};
 
 /// A desk and the narrowest phone that is common, by day and by night.
@@ -115,7 +115,7 @@ fn infer(device: &Device, done: &AtomicBool) {
         device.telemetry.frame_done(captured_at);
         device.telemetry.stage_done(Stage::Infer, Duration::from_micros(latency_us));
         if n % 90 == 5 {
-            device.telemetry.frame_dropped();
+            device.telemetry.sources()[0].frames_dropped(1);
         }
         std::thread::sleep(Duration::from_millis(40));
     }
@@ -152,8 +152,8 @@ fn the_page_says_what_the_device_says() {
         assert!(browser.text("rejected").contains("not tensorrt: libnvinfer.so.10 not found"));
         look(&mut browser, "running");
 
-        device.telemetry.set_problem(Part::Sink, Some("<b>disk</b> full, 3 frames kept back".to_owned()));
-        device.telemetry.set_problem(Part::Source, Some("/dev/video0 is gone (retry 4)".to_owned()));
+        let (camera, disk) = ("/dev/video0 is gone (retry 4)", "<b>disk</b> full, 3 frames kept back");
+        lose(&device.telemetry, Some(camera), Some(disk));
         device.telemetry.set_board(Some(84.2), Some(true), 51 * 1024);
         browser.wait_until("document.body.dataset.state === 'degraded'");
         let reasons = browser.value("[...document.querySelectorAll('#reasons li')].map(li => li.textContent)");

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use firstlight::http::PICTURE_AGE_MIN;
-use firstlight::pipeline::telemetry::{HealthLimits, Part};
+use firstlight::pipeline::telemetry::HealthLimits;
 
 use super::client::{Client, ask, get};
-use super::device::{Device, MODEL, UUID, VERSION};
+use super::device::{Device, MODEL, UUID, VERSION, lose};
 
 #[test]
 fn info_names_the_server_as_the_sdk_reads_it() {
@@ -26,16 +26,16 @@ fn healthz_says_all_reasons_when_frames_cannot_flow() {
     let healthy = get(address, "/healthz");
     assert_eq!((healthy.status, healthy.text()), (200, r#"{"status":"healthy"}"#));
 
-    device.telemetry.set_problem(Part::Sink, Some("disk full".to_owned()));
+    lose(&device.telemetry, None, Some("disk full"));
     assert_eq!(get(address, "/healthz").status, 200, "a sink in trouble does not stop frames");
 
-    device.telemetry.set_problem(Part::Source, Some("\"/dev/video0\" is gone".to_owned()));
+    lose(&device.telemetry, Some("\"/dev/video0\" is gone"), Some("disk full"));
     let unhealthy = get(address, "/healthz");
     assert_eq!(unhealthy.status, 503);
     let reason = r#"source: "/dev/video0" is gone; sink: disk full"#;
     assert_eq!(unhealthy.json(), serde_json::json!({"status": "unhealthy", "reason": reason}));
 
-    device.telemetry.set_problem(Part::Source, None);
+    lose(&device.telemetry, None, None);
     assert_eq!(get(address, "/healthz").status, 200);
     device.telemetry.set_failed("the model cannot be read".to_owned());
     assert_eq!(get(address, "/healthz").json()["reason"], "the model cannot be read");

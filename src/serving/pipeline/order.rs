@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::outputs::Outputs;
 use super::reference::Reference;
 use super::workflow::{self, Work};
-use crate::config::{BufferConfig, BufferPolicy};
+use crate::config::{BufferPolicy, Consumption};
 use crate::model::Request;
 
 /// Results that may be asked to be kept; Roboflow's default is 64.
@@ -28,45 +28,15 @@ const FPS_MAX: f64 = 1000.0;
 /// Longest time without a reader that can be asked for: a month.
 const TIMEOUT_S_MAX: f64 = 31.0 * 86_400.0;
 
-/// What happens to a frame that finds the buffer full, in Roboflow's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filling {
-    Wait,
-    DropOldest,
-    AdaptiveDropOldest,
-}
-
-impl Filling {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Wait => "WAIT",
-            Self::DropOldest => "DROP_OLDEST",
-            Self::AdaptiveDropOldest => "ADAPTIVE_DROP_OLDEST",
-        }
-    }
-
-    /// Ours. The client libraries ask to drop frames whatever the source is, and of a file nobody wants to lose any: it
-    /// waits, and only what is live drops.
-    fn policy(self) -> BufferPolicy {
-        match self {
-            Self::Wait => BufferPolicy::Wait,
-            Self::DropOldest | Self::AdaptiveDropOldest => BufferPolicy::Auto,
-        }
-    }
-}
-
 /// A whole order.
 #[derive(Clone, Debug)]
 pub struct Order {
     pub reference: Reference,
     /// Frames a second at most.
     pub fps_max: Option<f64>,
-    /// `None`: as the kind of source has it.
-    pub filling: Option<Filling>,
-    /// `LAZY` or `EAGER`, which are the same where next to nothing waits.
-    pub consumption: Option<&'static str>,
-    pub buffer: BufferConfig,
+    pub policy: BufferPolicy,
+    pub consumption: Consumption,
+    pub frames_waiting: usize,
     pub work: Work,
     pub results_max: usize,
     /// The pipeline ends when nobody takes a result for so long.
@@ -87,8 +57,11 @@ impl Order {
         let body = Fields::of_body(&body)?;
         let video = body.need_object("video_configuration")?;
         video.need_type(&["VideoConfiguration"])?;
-        let filling = filling(&video)?;
-        let consumption = video.word("source_buffer_consumption_strategy", &["LAZY", "EAGER"])?;
+        let consumption = match video.word("source_buffer_consumption_strategy", &["LAZY", "EAGER"])? {
+            None => Consumption::Auto,
+            Some("LAZY") => Consumption::Lazy,
+            Some(_) => Consumption::Eager,
+        };
         video.number("batch_collection_timeout")?;
         let fps_max = within(&video, "max_fps", FPS_MIN, FPS_MAX)?;
         let results_max = match body.object("sink_configuration")? {
@@ -105,12 +78,9 @@ impl Order {
         Ok(Self {
             reference: Reference::read(&video)?,
             fps_max,
-            filling,
+            policy: policy(&video)?,
             consumption,
-            buffer: BufferConfig {
-                frames: decoded.min(FRAMES_WAIT_MAX),
-                policy: filling.map_or(BufferPolicy::Auto, Filling::policy),
-            },
+            frames_waiting: decoded.min(FRAMES_WAIT_MAX),
             work,
             results_max,
             consumption_timeout: timeout.map(Duration::from_secs_f64),
@@ -118,19 +88,16 @@ impl Order {
     }
 }
 
-fn filling(video: &Fields<'_>) -> Result<Option<Filling>, Error> {
-    const FIELD: &str = "source_buffer_filling_strategy";
+fn policy(video: &Fields<'_>) -> Result<BufferPolicy, Error> {
     const WORDS: &[&str] = &["WAIT", "DROP_OLDEST", "ADAPTIVE_DROP_OLDEST", "DROP_LATEST", "ADAPTIVE_DROP_LATEST"];
-    match video.word(FIELD, WORDS)? {
-        None => Ok(None),
-        Some("WAIT") => Ok(Some(Filling::Wait)),
-        Some("DROP_OLDEST") => Ok(Some(Filling::DropOldest)),
-        Some("ADAPTIVE_DROP_OLDEST") => Ok(Some(Filling::AdaptiveDropOldest)),
-        Some(word) => Err(Error::Invalid(format!(
-            "{FIELD} {word}: keeping old frames and dropping new ones does not run here; WAIT, DROP_OLDEST and \
-             ADAPTIVE_DROP_OLDEST do"
-        ))),
-    }
+    Ok(match video.word("source_buffer_filling_strategy", WORDS)? {
+        None => BufferPolicy::Auto,
+        Some("WAIT") => BufferPolicy::Wait,
+        Some("DROP_OLDEST") => BufferPolicy::DropOldest,
+        Some("DROP_LATEST") => BufferPolicy::DropLatest,
+        Some("ADAPTIVE_DROP_LATEST") => BufferPolicy::AdaptiveDropLatest,
+        Some(_) => BufferPolicy::AdaptiveDropOldest,
+    })
 }
 
 /// A number between two others, both included.
@@ -205,8 +172,8 @@ mod tests {
     #[test]
     fn an_order_has_the_values_of_its_body() {
         let order = Order::parse(body().to_string().as_bytes()).unwrap();
-        assert_eq!((order.fps_max, order.results_max, order.buffer.frames), (Some(10.0), 8, 2));
-        assert_eq!((order.filling, order.buffer.policy), (Some(Filling::DropOldest), BufferPolicy::Auto));
+        assert_eq!((order.fps_max, order.results_max, order.frames_waiting), (Some(10.0), 8, 2));
+        assert_eq!((order.policy, order.consumption), (BufferPolicy::DropOldest, Consumption::Eager));
         assert_eq!(order.work.request.confidence, Some(Confidence::Number(0.3)));
         assert_eq!(order.consumption_timeout, None);
     }
@@ -218,7 +185,7 @@ mod tests {
         let video = json!({"type": "VideoConfiguration", "video_reference": 0});
         body["video_configuration"] = video;
         let order = Order::parse(body.to_string().as_bytes()).unwrap();
-        assert_eq!((order.results_max, order.filling, order.fps_max), (64, None, None));
+        assert_eq!((order.results_max, order.policy, order.fps_max), (64, BufferPolicy::Auto, None));
     }
 
     #[test]
@@ -234,10 +201,6 @@ mod tests {
             (refusal(|it| it["processing_configuration"] = json!({"type": "WorkflowConfiguration"})), "model_id"),
         ] {
             assert!(matches!(&error, Error::Invalid(said) if said.contains(word)), "{error}");
-        }
-        for strategy in ["DROP_LATEST", "ADAPTIVE_DROP_LATEST"] {
-            let error = refusal(|it| it["video_configuration"]["source_buffer_filling_strategy"] = json!(strategy));
-            assert!(matches!(&error, Error::Invalid(said) if said.contains(strategy)), "{error}");
         }
         let named = json!({"type": "WorkflowConfiguration", "workspace_name": "w", "workflow_id": "count-parts"});
         let error = refusal(|it| it["processing_configuration"] = named);

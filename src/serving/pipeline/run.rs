@@ -8,15 +8,16 @@ use uuid::Uuid;
 
 use super::Error;
 use super::journal::{Journal, Seen, State};
-use super::order::{Filling, Order};
+use super::order::Order;
 use super::outputs::Renderer;
 use super::reference::Opened;
 use super::results::{Collector, Results, Taken};
 use super::valve::{Control, Valve};
 use crate::clock;
+use crate::config::{BufferPolicy, Consumption, Discipline};
 use crate::model::Model;
 use crate::pipeline::telemetry::{HealthLimits, Stage};
-use crate::pipeline::{Parts, Pipeline, Telemetry};
+use crate::pipeline::{Feed, Parts, Pipeline, Telemetry};
 use crate::sink::Snapshot;
 
 /// As of the camera loop without a configuration. Nothing hangs on it: clients read the report.
@@ -49,8 +50,8 @@ struct Facts {
     /// Pictures of a source that has an end.
     frames: Option<usize>,
     buffer_frames: usize,
-    filling: Filling,
-    consumption: &'static str,
+    /// As the client asked for it.
+    asked: Discipline,
     consumption_timeout: Option<Duration>,
 }
 
@@ -92,6 +93,9 @@ impl Run {
     pub(super) fn start(order: Order, opened: Opened, model: Model, quality: u8) -> Result<Self, Error> {
         let Opened { source, frames } = opened;
         let live = source.live();
+        let asked = Discipline::of(order.policy, order.consumption, live);
+        // The client libraries ask to drop frames whatever the source is, and of a file nobody wants to lose any.
+        let discipline = if live { asked } else { Discipline::of(BufferPolicy::Auto, Consumption::Auto, false) };
         let (control, journal) = (Arc::new(Control::default()), Arc::new(Journal::new()));
         let telemetry = Arc::new(Telemetry::new(Instant::now(), HEALTH));
         let results = Arc::new(Results::new(order.results_max));
@@ -101,9 +105,8 @@ impl Run {
             is_file: order.reference.is_file(),
             live,
             frames,
-            buffer_frames: order.buffer.frames,
-            filling: order.filling.unwrap_or(if live { Filling::AdaptiveDropOldest } else { Filling::Wait }),
-            consumption: order.consumption.unwrap_or(if live { "EAGER" } else { "LAZY" }),
+            buffer_frames: order.frames_waiting,
+            asked,
             consumption_timeout: order.consumption_timeout,
         };
         let collector = Collector {
@@ -118,11 +121,11 @@ impl Run {
         };
         let valve = Valve::new(source, Arc::clone(&control), Arc::clone(&journal), order.fps_max);
         let pipeline = Pipeline::start(Parts {
-            source: Box::new(valve),
+            feeds: vec![Feed { source: Box::new(valve), discipline }],
             model,
             request: order.work.request,
             sinks: vec![Box::new(snapshot.clone()), Box::new(collector)],
-            buffer: order.buffer,
+            frames_waiting: order.frames_waiting,
             frames_max: None,
             telemetry: Arc::clone(&telemetry),
         })?;
@@ -240,8 +243,8 @@ impl Run {
                 "source_reference": self.facts.reference,
                 "buffer_size": self.facts.buffer_frames,
                 "state": self.journal.state().as_str(),
-                "buffer_filling_strategy": self.facts.filling.as_str(),
-                "buffer_consumption_strategy": self.facts.consumption,
+                "buffer_filling_strategy": self.facts.asked.filling(),
+                "buffer_consumption_strategy": self.facts.asked.consumption(),
                 "source_id": 0,
             }],
             "completion_statistics": {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::Journal;
 use crate::frame::Frame;
-use crate::source::{Error, Next, Source};
+use crate::source::{Error, Next, Pace, Source};
 
 /// How long the loop is held at once: after it, it looks whether it should stop.
 const HOLD: Duration = Duration::from_millis(100);
@@ -85,25 +85,6 @@ impl Control {
     }
 }
 
-/// At most so many frames a second.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    period: Duration,
-    due: Option<Instant>,
-}
-
-impl Pace {
-    /// Whether a frame of this moment may pass; it counts if so. A source that is late may catch up by one frame, so that
-    /// 30 frames a second become 20 and not 15.
-    fn admits(&mut self, now: Instant) -> bool {
-        if self.due.is_some_and(|due| now < due) {
-            return false;
-        }
-        self.due = Some((self.due.unwrap_or(now) + self.period).max(now));
-        true
-    }
-}
-
 /// A source behind the valve.
 #[derive(Debug)]
 pub struct Valve {
@@ -119,9 +100,7 @@ impl Valve {
     /// the others are dropped.
     #[must_use]
     pub fn new(source: Box<dyn Source>, control: Arc<Control>, journal: Arc<Journal>, fps_max: Option<f64>) -> Self {
-        let period = |fps: f64| Duration::try_from_secs_f64(fps.recip()).unwrap_or(Duration::ZERO);
-        let pace = fps_max.map(|fps| Pace { period: period(fps), due: None });
-        Self { source, control, journal, pace, ended: false }
+        Self { source, control, journal, pace: fps_max.map(Pace::new), ended: false }
     }
 
     fn end(&mut self) {
@@ -142,7 +121,7 @@ impl Source for Valve {
 
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error> {
         let live = self.source.live();
-        let due = self.pace.and_then(|pace| pace.due).filter(|_| !live);
+        let due = self.pace.and_then(|pace| pace.due()).filter(|_| !live);
         match self.control.hold(due) {
             Said::Open => {}
             Said::Closed => return Ok(Next::Nothing),
@@ -173,6 +152,10 @@ impl Source for Valve {
                 Ok(Next::Nothing)
             }
         }
+    }
+
+    fn skip(&mut self) -> bool {
+        matches!(self.control.hold(None), Said::Open) && self.source.skip()
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
@@ -253,18 +236,6 @@ mod tests {
         assert_eq!(journal.state(), State::Ended);
         let events = journal.events().to_string();
         assert!(events.contains("unreadable") && events.contains("unplugged"), "{events}");
-    }
-
-    #[test]
-    fn a_pace_thins_a_stream_evenly() {
-        let start = Instant::now();
-        let mut pace = Pace { period: Duration::from_millis(50), due: None };
-        let frames = (0..300).filter(|frame| pace.admits(start + Duration::from_millis(100) * *frame / 3)).count();
-        assert!((200..=202).contains(&frames), "{frames} of 300 frames in ten seconds at 20 a second");
-        // After a silence of a second it does not catch up in a burst.
-        let later = start + Duration::from_secs(11);
-        let burst = (0..10).filter(|step| pace.admits(later + Duration::from_millis(*step))).count();
-        assert!(burst <= 2, "{burst}");
     }
 
     #[test]

@@ -202,7 +202,7 @@ def several(bench):
 
 
 def refusals(bench):
-    """What cannot be had is refused by name: workflows of more, other blocks, DROP_LATEST, sources that are not allowed."""
+    """What cannot be had is refused by name: workflows of more, other blocks, sources that are not allowed."""
     def start(workflow=None, source="demo:", **options):
         return lambda: bench.client().start_inference_pipeline_with_workflow(
             video_reference=source, workflow_specification=workflow or specification(), **options)
@@ -214,7 +214,6 @@ def refusals(bench):
     refused(start(specification(block="roboflow_core/clip@v1")), 501, "clip")
     refused(lambda: bench.client().start_inference_pipeline_with_workflow(
         video_reference="demo:", workspace_name="my-ws", workflow_id="my-flow"), 501)
-    refused(start(source_buffer_filling_strategy="DROP_LATEST"), 400, "DROP_LATEST")
     outside = bench.ground.folder / "film"
     outside.mkdir(exist_ok=True)
     for source in (f"file:{outside}", str(outside), "/etc/passwd", "/dev/zero", "", ["demo:", "demo:"],
