@@ -12,7 +12,7 @@ pub mod reader;
 pub(super) mod ring;
 pub(super) mod segment;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
