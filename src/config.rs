@@ -6,6 +6,7 @@
 mod device;
 mod http;
 mod mqtt;
+mod rules;
 mod secret;
 mod serving;
 mod source;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use mqtt::{MqttAddress, MqttConfig, MqttVersion};
+pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units};
 pub use secret::Secret;
 pub use serving::{ImagesConfig, ServingConfig};
 pub use source::{BufferConfig, BufferPolicy, Consumption, Discipline, Overflow, SOURCES_MAX, SourceConfig, Sources};
@@ -60,6 +62,9 @@ pub struct Config {
     pub inference: toml::Table,
     pub buffer: BufferConfig,
     pub health: HealthConfig,
+    /// Absent: nothing is tracked unless a rule needs it.
+    pub tracker: Option<TrackerConfig>,
+    pub rules: Vec<RuleConfig>,
     pub output: OutputConfig,
     /// Absent: no broker is told anything.
     pub mqtt: Option<MqttConfig>,
@@ -216,11 +221,11 @@ impl Config {
             }
         }
         let http = || self.http.fault(self.device.token_sha256.is_some());
-        let source = || self.source.fault();
+        let tracker = || self.tracker.as_ref().and_then(TrackerConfig::fault);
         let mqtt = || self.mqtt.as_ref().and_then(MqttConfig::fault);
         let webhooks = || self.webhook.iter().find_map(WebhookConfig::fault);
-        let fault = self.device.fault().or_else(http).or_else(|| self.serving.fault());
-        if let Some((key, found, expected)) = fault.or_else(source).or_else(mqtt).or_else(webhooks) {
+        let faults = self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(|| self.source.fault());
+        if let Some((key, found, expected)) = faults.or_else(tracker).or_else(mqtt).or_else(webhooks) {
             return value(key, found, expected);
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
@@ -279,6 +284,9 @@ mod tests {
             ("[serving]\nmemory_mb = 1", "serving.memory_mb"),
             ("[serving]\nsessions = 0", "serving.sessions"),
             ("[serving.images]\ndirs = [\"pictures\"]", "serving.images.dirs"),
+            ("[tracker]\nframe_rate = nan", "tracker.frame_rate"),
+            ("[tracker]\ntrack_activation_threshold = 25", "tracker.track_activation_threshold"),
+            ("[tracker]\nminimum_consecutive_frames = 0", "tracker.minimum_consecutive_frames"),
             ("[output]\nspool = \"\"", "output.spool"),
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),

@@ -1,4 +1,5 @@
-//! `firstlight probe`: the board, which engine would run, which package of a model, and whether it has a plan.
+//! `firstlight probe`: the board, which engine would run, which package of a model, and whether it has a plan; or what a
+//! camera offers.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use super::{Error, explained, print_line, shelf};
 use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
 use crate::engine::Precision;
 use crate::engine::plan::{self, Found, NATIVE, Target};
-use crate::{device, engine, model};
+use crate::{device, engine, model, source};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,6 +23,9 @@ pub struct Args {
     /// The layout that the package shall have, where the model has both [default: models-cache]
     #[arg(long, value_enum, requires = "model")]
     layout: Option<LayoutArg>,
+    /// Show instead what the camera at this device offers: formats, sizes, rates and controls
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["model", "layout"])]
+    camera: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -40,6 +44,9 @@ impl From<LayoutArg> for LayoutKind {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
+    if let Some(device) = &args.camera {
+        return print_camera(device, args.json);
+    }
     let choice = match &args.model {
         Some(id) => {
             let id = ModelId::parse(id)?;
@@ -117,6 +124,33 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         outlook.print()?;
     }
     choice.as_ref().map_or(Ok(()), print_choice)
+}
+
+/// What a camera offers.
+fn print_camera(device: &Path, json: bool) -> Result<(), Error> {
+    let camera = source::describe_camera(device).map_err(Error::Failed)?;
+    if json {
+        return print_line(&serde_json::json!(camera).to_string());
+    }
+    print_line(&format!("camera   {} (driver {})", camera.card, camera.driver))?;
+    for format in &camera.formats {
+        let taken = format.name.map_or_else(|| "not taken".into(), |name| format!("format={name}"));
+        print_line(&format!("format   {} {taken}", format.fourcc))?;
+        for size in &format.sizes {
+            print_line(&format!("size     {} {} at {}", format.fourcc, size.pixels, size.frames_per_second))?;
+        }
+    }
+    for control in &camera.controls {
+        let now = control.value.map(|value| format!(", now {value}")).unwrap_or_default();
+        let fixed = control.fixed.map(|why| format!("; {why}")).unwrap_or_default();
+        print_line(&format!(
+            "control  {}: {}, default {}{now}{fixed}",
+            control.name,
+            control.range(),
+            control.default
+        ))?;
+    }
+    Ok(())
 }
 
 /// How far is looked for the plan of a model.

@@ -17,6 +17,7 @@ use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Feed, Parts, Pipeline, Telemetry};
+use crate::rules::{Camera, Rules};
 use crate::sink::{Sink, Snapshot};
 use crate::source::{self, Paced};
 
@@ -120,6 +121,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let feeds = settings.feeds(model.orientation(&request))?;
+    let rules = settings.rules(model.labels(), &feeds)?;
     telemetry.set_facts(facts(&model, sha256, &chosen));
     announce(&model, &chosen, &feeds);
     if let Some(url) = port.as_ref().and_then(|port| port.url.as_ref()) {
@@ -132,6 +134,7 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         feeds,
         model,
         request,
+        rules,
         sinks,
         frames_waiting: settings.config.buffer.frames,
         frames_max: settings.frames,
@@ -173,6 +176,18 @@ impl Settings {
             Ok(Feed { source, discipline })
         };
         self.sources.iter().map(open).collect()
+    }
+
+    /// The rules, if there are any, for a model that sees these classes.
+    fn rules(&self, labels: &Labels, feeds: &[Feed]) -> Result<Option<Rules>, Error> {
+        let camera = |(feed, config)| {
+            let (feed, config): (&Feed, &SourceConfig) = (feed, config);
+            Camera { id: config.id.as_deref(), live: feed.source.live() }
+        };
+        let cameras: Vec<Camera<'_>> = feeds.iter().zip(&self.sources).map(camera).collect();
+        let (tracker, rules) = (self.config.tracker.as_ref(), &self.config.rules);
+        Rules::new(tracker, rules, labels, &cameras, &device::boot_id())
+            .map_err(|error| Error::Usage(format!("config: {error}")))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::run::Settings;
+use crate::config::RuleKind;
 use crate::device;
 use crate::model::Labels;
 use crate::pipeline::Telemetry;
@@ -33,7 +34,7 @@ pub(super) fn open(
         let device = mqtt::Device {
             name: &name,
             boot_id: device::boot_id(),
-            rules: Vec::new(),
+            rules: settings.config.rules.iter().map(|rule| mqtt::Rule::new(&rule.name, rule.kind == RuleKind::Line)).collect(),
             report: Box::new(move || {
                 let mut buffer = [0; RENDERED_BYTES_MAX];
                 serde_json::from_slice(telemetry.status().render(&mut buffer)).ok()

@@ -78,6 +78,12 @@ impl Capture {
                 shared.buffer.put_free(slot);
                 return Went::On;
             }
+            Ok(Next::Idle) => {
+                shared.buffer.put_free(slot);
+                self.cell(shared).set_idle();
+                self.pause = REOPEN_FIRST;
+                return Went::On;
+            }
             Ok(Next::End) => {
                 shared.buffer.put_free(slot);
                 return Went::End;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
@@ -20,6 +21,8 @@ pub struct SourceCell {
     dropped: AtomicU64,
     /// How often it was lost.
     lost: AtomicU64,
+    /// When it last said that there is nothing to do.
+    idle_at: ArcSwapOption<Instant>,
     problem: ArcSwapOption<String>,
 }
 
@@ -33,6 +36,7 @@ impl SourceCell {
             captured: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            idle_at: ArcSwapOption::empty(),
             problem: ArcSwapOption::empty(),
         }
     }
@@ -41,6 +45,18 @@ impl SourceCell {
     pub fn frame_captured(&self) -> bool {
         self.captured.fetch_add(1, Relaxed);
         self.problem.load().is_some() && self.problem.swap(None).is_some()
+    }
+
+    /// Says that it is in order, and has nothing to do.
+    pub fn set_idle(&self) {
+        self.idle_at.store(Some(Arc::new(Instant::now())));
+        self.problem.store(None);
+    }
+
+    /// How long ago it last had nothing to do; `None` for one that never said so.
+    #[must_use]
+    pub fn idle_age(&self) -> Option<Duration> {
+        self.idle_at.load().as_deref().map(Instant::elapsed)
     }
 
     pub fn frames_dropped(&self, count: u64) {

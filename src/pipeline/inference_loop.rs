@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::buffer::{Buffer, Slot, Taken};
+use super::buffer::{Buffer, Taken};
 use super::capture::Capture;
 use super::cells::{SinkCell, SourceCell};
+use super::deliver::Delivery;
 use super::telemetry::{Part, Stage, Telemetry};
 use crate::config::Discipline;
 use crate::model::{self, Model, Request};
-use crate::sink::{self, Outcome, Sink};
+use crate::rules::Rules;
+use crate::sink::Sink;
 use crate::source::Source;
 
 /// Step in which a pause looks whether to stop.
@@ -35,6 +37,8 @@ pub struct Parts {
     pub feeds: Vec<Feed>,
     pub model: Model,
     pub request: Request,
+    /// What is tracked and worth an event, if anything.
+    pub rules: Option<Rules>,
     pub sinks: Vec<Box<dyn Sink>>,
     /// Frames of each source that may wait for the network.
     pub frames_waiting: usize,
@@ -63,7 +67,7 @@ impl Pipeline {
     /// # Errors
     /// The system gives no thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { feeds, model, request, sinks, frames_waiting, frames_max, telemetry } = parts;
+        let Parts { mut feeds, model, request, rules, sinks, frames_waiting, frames_max, telemetry } = parts;
         telemetry.set_ends(
             feeds.iter().map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live())).collect(),
             sinks.iter().map(|sink| SinkCell::new(sink.name(), sink.gauge())).collect(),
@@ -81,8 +85,10 @@ impl Pipeline {
                 }
             })
         };
+        let receipts = feeds.iter_mut().map(|feed| feed.source.receipts()).collect();
+        let delivery = Delivery { rules, sinks, receipts };
         let mut threads = vec![
-            spawn("deliver", Box::new(move |shared| deliver(shared, sinks)))?,
+            spawn("deliver", Box::new(move |shared| delivery.run(shared)))?,
             spawn("infer", Box::new(move |shared| infer(shared, model, &request, frames_max)))?,
         ];
         for (lane, Feed { source, discipline }) in feeds.into_iter().enumerate() {
@@ -115,6 +121,11 @@ impl Pipeline {
 impl Shared {
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks every thread to end after the frame in its hands.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Ends everything after a thread has died of a bug, so that nobody waits for it.
@@ -179,37 +190,4 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
     shared.buffer.end_inference();
     // Capture may wait for room that nobody will make any more.
     shared.stop.store(true, Ordering::Relaxed);
-}
-
-fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>) {
-    loop {
-        let slot = match shared.buffer.take_done() {
-            Taken::Slot(slot) => slot,
-            Taken::Nothing => continue,
-            Taken::Closed => break,
-        };
-        let started = Instant::now();
-        let read = hand_over(&slot, &mut sinks, shared.telemetry.sinks());
-        shared.telemetry.stage_done(Stage::Deliver, started.elapsed());
-        shared.buffer.put_free(slot);
-        if !read {
-            shared.stop.store(true, Ordering::Relaxed);
-            break;
-        }
-    }
-    shared.buffer.end_delivery();
-}
-
-/// Gives a slot to every sink, also after one has failed. Returns whether anybody still reads.
-fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>], cells: &[SinkCell]) -> bool {
-    let result = if slot.error.is_empty() { Ok(&slot.predictions) } else { Err(slot.error.as_str()) };
-    let outcome = Outcome::new(&slot.frame, &slot.origin, result, slot.latency);
-    let mut read = true;
-    for (sink, cell) in sinks.iter_mut().zip(cells) {
-        match sink.deliver(&outcome) {
-            Err(sink::Error::Closed { .. }) => read = false,
-            delivered => cell.set_problem(delivered.as_ref().err().map(|error| error as &dyn std::fmt::Display)),
-        }
-    }
-    read
 }

@@ -267,10 +267,8 @@ impl Telemetry {
     /// first is still within its grace.
     #[must_use]
     pub fn alive(&self, frame_age_max: Duration) -> bool {
-        match self.last_frame_age() {
-            Some(age) => age <= frame_age_max,
-            None => self.started_at.elapsed() <= self.start_max(),
-        }
+        let (silent_for, limit) = self.silence(frame_age_max);
+        silent_for <= limit
     }
 
     /// Stores what the board monitor read.
@@ -291,7 +289,6 @@ impl Telemetry {
     /// State and reasons at this moment, without the rest of the document.
     #[must_use]
     pub fn health(&self) -> Health {
-        let uptime = self.started_at.elapsed();
         let mut reasons = heapless::Vec::new();
         // A full list keeps the first reasons: they are pushed in order of weight.
         if let Some(fatal) = self.fatal.load().as_deref() {
@@ -311,11 +308,7 @@ impl Telemetry {
                 let _ = reasons.push(text(&format!("sink: {problem}")));
             }
         }
-        let age = self.last_frame_age();
-        let (silent_for, limit) = match age {
-            Some(age) => (age, self.limits.frame_age_max),
-            None => (uptime, self.start_max()),
-        };
+        let (silent_for, limit) = self.silence(self.limits.frame_age_max);
         if silent_for > limit {
             let (silent_s, limit_s) = (silent_for.as_secs_f32(), limit.as_secs_f32());
             let _ = reasons.push(text(&format!("loop: no frame for {silent_s:.1} s (limit {limit_s:.1} s)")));
@@ -324,10 +317,11 @@ impl Telemetry {
         if let Some(device) = self.device.load().as_deref() {
             reasons.extend(device.reasons.iter().take(super::status::DEVICE_REASONS_MAX).cloned());
         }
-        let state = match (reasons.is_empty(), age) {
+        let seen = self.last_frame_age().is_some() || self.idle_age().is_some();
+        let state = match (reasons.is_empty(), seen) {
             (false, _) => State::Degraded,
-            (true, None) => State::Starting,
-            (true, Some(_)) => State::Running,
+            (true, false) => State::Starting,
+            (true, true) => State::Running,
         };
         Health { state, flowing, reasons }
     }
@@ -427,6 +421,21 @@ impl Telemetry {
             THROTTLED_UNKNOWN => None,
             flag => Some(flag == 1),
         }
+    }
+
+    /// For how long no frame has come though one could have, and how long that may be.
+    fn silence(&self, frame_age_max: Duration) -> (Duration, Duration) {
+        let idle = self.idle_age().unwrap_or(Duration::MAX);
+        match self.last_frame_age() {
+            Some(age) => (age.min(idle), frame_age_max),
+            None => (self.started_at.elapsed().min(idle), self.start_max()),
+        }
+    }
+
+    /// How long ago no source had anything to do; `None` where one of them always has.
+    fn idle_age(&self) -> Option<Duration> {
+        let ages: Option<Vec<Duration>> = self.sources().iter().map(SourceCell::idle_age).collect();
+        ages?.into_iter().max()
     }
 
     fn last_frame_age(&self) -> Option<Duration> {

@@ -117,10 +117,7 @@ pub fn find(name: &str) -> Result<Vec<PathBuf>, String> {
     let path = Path::new(name);
     if path.is_dir() {
         let entries = std::fs::read_dir(path).map_err(|error| format!("cannot list the directory: {error}"))?;
-        let is_image = |path: &PathBuf| {
-            let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-            path.is_file() && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-        };
+        let is_image = |path: &PathBuf| path.is_file() && ends_as_image(path);
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_image).take(FILES_MAX + 1).collect();
         return checked(paths, &format!("no image in the directory (looked for {})", EXTENSIONS.join(", ")));
     }
@@ -133,6 +130,12 @@ pub fn find(name: &str) -> Result<Vec<PathBuf>, String> {
     let matches = glob::glob(name).map_err(|error| format!("not a valid pattern: {error}"))?;
     let paths = matches.filter_map(Result::ok).filter(|path| path.is_file()).take(FILES_MAX + 1).collect();
     checked(paths, "no file matches the pattern")
+}
+
+/// Whether a name ends as those of images do.
+pub(super) fn ends_as_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
 fn checked(mut paths: Vec<PathBuf>, when_empty: &str) -> Result<Vec<PathBuf>, String> {

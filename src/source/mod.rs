@@ -6,6 +6,7 @@ pub mod demo;
 mod file;
 mod paced;
 mod v4l2;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -14,7 +15,8 @@ use crate::frame::{self, Frame, Orientation};
 
 pub use file::{FileSource, find};
 pub use paced::{Pace, Paced};
-pub use v4l2::V4l2Source;
+pub use v4l2::{V4l2Source, describe as describe_camera};
+pub use watch::WatchSource;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
@@ -22,7 +24,9 @@ pub const ORIGIN_BYTES_MAX: usize = 4096;
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("source `{uri}`: unknown kind; expected demo:, file:PATH, file:DIR, file:GLOB or v4l2:DEVICE{hint}")]
+    #[error(
+        "source `{uri}`: unknown kind; expected demo:, file:PATH, file:DIR, file:GLOB, watch:DIR or v4l2:DEVICE{hint}"
+    )]
     UnknownKind { uri: String, hint: String },
     #[error("source `{uri}`: unknown option `{option}`; valid here: {valid}")]
     UnknownOption { uri: String, option: String, valid: &'static str },
@@ -47,8 +51,28 @@ pub enum Next {
     Frame,
     /// Nothing came in time; ask again. The frame's pixels are those from before.
     Nothing,
+    /// Nothing is there, nothing given out is unanswered, and that may last: no reason to call anything late.
+    Idle,
     /// There will be no more.
     End,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate<'a> {
+    /// Its answer was handed to every output.
+    Answered,
+    /// So was the reason why it has none.
+    Failed(&'a str),
+    /// An output did not take either.
+    NotTaken,
+}
+
+/// Where a source hears what became of its frames.
+pub trait Receipts: Send {
+    /// Says it of one frame, right after it was handed over, in the order of frame ids. A frame that was dropped on the
+    /// way is never said. Waits at most a fraction of a second.
+    fn settle(&mut self, frame_id: u64, fate: Fate<'_>);
 }
 
 /// A source of frames.
@@ -79,6 +103,11 @@ pub trait Source: Send {
     fn reopen(&mut self) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Who is to be told what became of each frame, where the source wants to know. Asked for once, before the first.
+    fn receipts(&mut self) -> Option<Box<dyn Receipts>> {
+        None
+    }
 }
 
 impl std::fmt::Debug for dyn Source {
@@ -96,10 +125,11 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
     match uri.split_once(':') {
         Some(("demo", _)) => Ok(Box::new(demo::DemoSource::open(uri)?)),
         Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
+        Some(("watch", _)) => Ok(Box::new(WatchSource::open(uri, orientation)?)),
         Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
             let kind = kind.map_or(uri, |(kind, _)| kind);
-            let hint = match nearest(kind, ["demo", "file", "v4l2"], 1).first() {
+            let hint = match nearest(kind, ["demo", "file", "v4l2", "watch"], 1).first() {
                 Some(near) => format!("; did you mean `{near}:`?"),
                 None if std::path::Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
                 None => String::new(),

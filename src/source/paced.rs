@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Error, Next, Source};
+use super::{Error, Next, Receipts, Source};
 use crate::frame::Frame;
 
 /// How long a frame is waited for at once: after it, the loop looks whether it should stop.
@@ -87,6 +87,10 @@ impl Source for Paced {
 
     fn reopen(&mut self) -> Result<(), Error> {
         self.source.reopen()
+    }
+
+    fn receipts(&mut self) -> Option<Box<dyn Receipts>> {
+        self.source.receipts()
     }
 }
 

@@ -137,7 +137,7 @@ impl Source for Valve {
                 let passes = admitted && !(live && self.control.is_old(frame.captured_at));
                 Ok(if passes { Next::Frame } else { Next::Nothing })
             }
-            Ok(Next::Nothing) => Ok(Next::Nothing),
+            Ok(still @ (Next::Nothing | Next::Idle)) => Ok(still),
             Ok(Next::End) => {
                 self.end();
                 Ok(Next::End)

@@ -4,11 +4,15 @@
 
 use serde_json::{Value, json};
 
+use super::Rule;
 use super::packets::Message;
 use super::topics::{Topics, objects, plain};
 
 /// Most classes that have a sensor each; of more only the total has one: eighty entities nobody asked for are no help.
 const CLASSES_MAX: usize = 32;
+
+/// How long Home Assistant shows what is over when it begins, seconds: long enough to be seen.
+const MOMENT_S: u32 = 2;
 
 /// What there is to tell of.
 #[derive(Debug)]
@@ -16,7 +20,7 @@ pub struct Catalogue<'a> {
     /// First part of the topics where Home Assistant looks.
     pub prefix: &'a str,
     pub topics: &'a Topics,
-    pub rules: &'a [String],
+    pub rules: &'a [Rule],
     pub classes: &'a [String],
     /// Version of this program.
     pub version: &'a str,
@@ -42,13 +46,16 @@ impl Catalogue<'_> {
             sensor("fps", "Frames a second", "{{ value_json.fps }}", "mdi:speedometer"),
         ];
         let classes = if self.classes.len() <= CLASSES_MAX { self.classes } else { &[] };
-        for (object, class) in objects(classes).iter().zip(classes) {
+        for (object, class) in objects(classes.iter().map(String::as_str)).iter().zip(classes) {
             let quoted = class.replace('\\', "\\\\").replace('\'', "\\'");
             let template = format!("{{{{ value_json.counts.classes['{quoted}'] }}}}");
             messages.push(sensor(&format!("count_{object}"), &format!("Objects: {class}"), &template, "mdi:counter"));
         }
-        for (object, rule) in objects(self.rules).iter().zip(self.rules) {
-            let own = json!({ "name": rule, "state_topic": self.topics.rule(object), "icon": "mdi:eye" });
+        for (object, rule) in objects(self.rules.iter().map(|rule| &*rule.name)).iter().zip(self.rules) {
+            let mut own = json!({ "name": rule.name, "state_topic": self.topics.rule(object), "icon": "mdi:eye" });
+            if rule.momentary {
+                own["off_delay"] = MOMENT_S.into();
+            }
             messages.push(self.entity("binary_sensor", &format!("rule_{object}"), own));
         }
         messages
@@ -76,7 +83,7 @@ mod tests {
     #[test]
     fn every_entity_has_what_home_assistant_requires() {
         let topics = Topics::new("firstlight", "cam-1");
-        let rules = ["Nut on the left".to_owned()];
+        let rules = [Rule::new("Nut on the left", false), Rule::new("Crossed", true)];
         let classes = ["M8 nut".to_owned(), "o'ring".to_owned()];
         let catalogue = Catalogue { prefix: "ha", topics: &topics, rules: &rules, classes: &classes, version: "1" };
         let messages = catalogue.messages();
@@ -87,6 +94,7 @@ mod tests {
             "ha/sensor/firstlight-cam-1/count_m8_nut/config",
             "ha/sensor/firstlight-cam-1/count_o_ring/config",
             "ha/binary_sensor/firstlight-cam-1/rule_nut_on_the_left/config",
+            "ha/binary_sensor/firstlight-cam-1/rule_crossed/config",
         ]);
         for message in &messages {
             let config: Value = serde_json::from_slice(&message.payload).unwrap();
@@ -98,7 +106,9 @@ mod tests {
         }
         let config: Value = serde_json::from_slice(&messages[3].payload).unwrap();
         assert_eq!(config["value_template"], "{{ value_json.counts.classes['o\\'ring'] }}");
+        let delays = [4, 5].map(|at| serde_json::from_slice::<Value>(&messages[at].payload).unwrap()["off_delay"].clone());
+        assert_eq!(delays, [Value::Null, 2.into()]);
         let many: Vec<String> = (0..80).map(|n| format!("class {n}")).collect();
-        assert_eq!(Catalogue { classes: &many, ..catalogue }.messages().len(), 3);
+        assert_eq!(Catalogue { classes: &many, ..catalogue }.messages().len(), 4);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::Rule;
 use crate::clock::Stamp;
 use crate::model::Labels;
 use crate::rules::Phase;
@@ -26,14 +27,17 @@ struct Now {
     /// Objects in the last frame, by class.
     counts: Vec<u32>,
     latency_ms: f64,
-    rules: Vec<Rule>,
+    /// By name.
+    rules: Vec<(String, RuleState)>,
 }
 
-#[derive(Debug)]
-struct Rule {
-    name: String,
+/// What has become of a rule's events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleState {
     /// Events that have begun and not ended.
-    lasting: u32,
+    pub lasting: u32,
+    /// Events that were over when they began.
+    pub moments: u64,
 }
 
 /// Frames a second, between two looks.
@@ -50,8 +54,8 @@ impl Default for Rate {
 }
 
 impl Live {
-    pub fn new(labels: Arc<Labels>, rules: &[String]) -> Self {
-        let rule = |name: &String| Rule { name: name.clone(), lasting: 0 };
+    pub fn new(labels: Arc<Labels>, rules: &[Rule]) -> Self {
+        let rule = |rule: &Rule| (rule.name.clone(), RuleState::default());
         let counts = vec![0; labels.class_names.len()];
         let rules = rules.iter().map(rule).collect();
         Self { labels, now: Arc::new(Mutex::new(Now { frames: 0, failed: 0, counts, latency_ms: 0.0, rules })) }
@@ -74,18 +78,19 @@ impl Live {
             }
         }
         for event in outcome.events {
-            let Some(rule) = now.rules.iter_mut().find(|rule| *rule.name == *event.rule) else { continue };
-            rule.lasting = match event.phase {
-                Phase::Start if event.ended.is_none() => rule.lasting.saturating_add(1),
-                Phase::Start => rule.lasting,
-                Phase::End => rule.lasting.saturating_sub(1),
-            };
+            let found = now.rules.iter_mut().find(|(name, _)| **name == *event.rule);
+            let Some((_, state)) = found else { continue };
+            match event.phase {
+                Phase::Start => state.lasting = state.lasting.saturating_add(1),
+                Phase::End => state.lasting = state.lasting.saturating_sub(1),
+                Phase::Once => state.moments += 1,
+            }
         }
     }
 
-    /// Which rules see something now, in their order.
-    pub fn rules(&self) -> Vec<bool> {
-        self.lock().rules.iter().map(|rule| rule.lasting > 0).collect()
+    /// Of each rule, in their order.
+    pub fn rules(&self) -> Vec<RuleState> {
+        self.lock().rules.iter().map(|(_, state)| *state).collect()
     }
 
     /// The status as JSON; `device` is what else is known of it.

@@ -6,7 +6,7 @@
 //! | `availability` | yes | `online`; `offline` is the last will |
 //! | `event` | no | a rule's event began or ended, with its `id` and `number` |
 //! | `answer` | no | a frame with its answer, likewise |
-//! | `rule/NAME` | yes | `ON` while the rule sees something, else `OFF` |
+//! | `rule/NAME` | yes | `ON` while the rule sees something, else `OFF`; of a line only the `ON`, and not retained |
 //! | `status` | yes | counts, rates, and the status document of the device |
 //!
 //! May not know: the loop, or the status document.
@@ -36,13 +36,28 @@ use topics::{Topics, plain};
 
 pub use session::Report;
 
+/// A rule as its topic tells of it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub name: String,
+    /// Whether its events are over when they begin.
+    pub momentary: bool,
+}
+
+impl Rule {
+    #[must_use]
+    pub fn new(name: &str, momentary: bool) -> Self {
+        Self { name: name.into(), momentary }
+    }
+}
+
 /// What the sink needs to know of the device.
 pub struct Device<'a> {
     /// Its host name; the configuration may name it otherwise.
     pub name: &'a str,
     pub boot_id: String,
-    /// Names of its rules, in their order.
-    pub rules: Vec<String>,
+    /// Its rules, in their order.
+    pub rules: Vec<Rule>,
     /// What else the status says.
     pub report: Report,
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use mqtt_protocol_core::mqtt::Version;
 use serde_json::Value;
 
+use super::Rule;
 use super::discovery::Catalogue;
-use super::live::{Live, Rate};
+use super::live::{Live, Rate, RuleState};
 use super::packets::{Fate, Login, Message};
 use super::topics::{Topics, objects};
 use super::wire::{WINDOW, Wire};
@@ -30,7 +31,7 @@ pub struct Session {
     pub config: MqttConfig,
     pub address: MqttAddress,
     pub topics: Topics,
-    pub rules: Vec<String>,
+    pub rules: Vec<Rule>,
     pub classes: Vec<String>,
     pub live: Live,
     pub gauge: Arc<std::sync::OnceLock<Arc<Gauge>>>,
@@ -46,7 +47,7 @@ pub struct Connected {
     /// When it was last told what there is.
     told_at: Instant,
     /// As the rules' topics have it.
-    rules: Option<Vec<bool>>,
+    rules: Option<Vec<RuleState>>,
 }
 
 impl Deliver for Session {
@@ -167,15 +168,15 @@ impl Session {
             self.tell(connected)?;
         }
         let retains = connected.wire.terms.retains;
-        let rules = self.live.rules();
-        let told = connected.rules.as_ref();
-        for (index, object) in objects(&self.rules).iter().enumerate() {
-            if told.is_none_or(|told| told[index] != rules[index]) {
-                let text = if rules[index] { "ON" } else { "OFF" };
-                connected.wire.tell(&Message { retain: retains, ..retained(self.topics.rule(object), text) })?;
+        let states = self.live.rules();
+        for (index, object) in objects(self.rules.iter().map(|rule| &*rule.name)).iter().enumerate() {
+            let told = connected.rules.as_ref().map(|told| told[index]);
+            if let Some((text, keeps)) = change(self.rules[index].momentary, told, states[index]) {
+                let retain = keeps && retains;
+                connected.wire.tell(&Message { retain, ..retained(self.topics.rule(object), text) })?;
             }
         }
-        connected.rules = Some(rules);
+        connected.rules = Some(states);
         if Instant::now() >= connected.status_at {
             connected.status_at = Instant::now() + seconds(self.config.status_interval_s);
             let none = Gauge::default();
@@ -207,6 +208,16 @@ impl Session {
 fn message(topics: &Topics, record: &Record) -> Option<Message> {
     let topic = topics.record(record.kind()?);
     Some(Message { topic, payload: record.payload(&topics.device), retain: false })
+}
+
+/// What a rule's topic has to say when it was told one state and now has another; and whether the broker keeps it.
+fn change(momentary: bool, told: Option<RuleState>, now: RuleState) -> Option<(&'static str, bool)> {
+    match told {
+        None => Some((if now.lasting > 0 { "ON" } else { "OFF" }, true)),
+        Some(told) if momentary => (told.moments != now.moments).then_some(("ON", false)),
+        Some(told) if (told.lasting > 0) == (now.lasting > 0) => None,
+        Some(_) => Some((if now.lasting > 0 { "ON" } else { "OFF" }, true)),
+    }
 }
 
 fn retained(topic: String, text: &str) -> Message {

@@ -8,7 +8,7 @@ use mqtt_protocol_core::mqtt::{Connection, Version, role};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Device, start};
+use super::{Device, Rule, start};
 use crate::clock::Stamp;
 use crate::config::{MqttConfig, MqttVersion, Secret};
 use crate::frame::Frame;
@@ -25,6 +25,7 @@ mod broker;
 use broker::{Broker, Heard, distinct};
 
 const RULE: &str = "Nut on the left";
+const LINE: &str = "Crossed";
 
 fn config(broker: &Broker, spool: Option<&Path>) -> MqttConfig {
     MqttConfig {
@@ -40,7 +41,7 @@ fn config(broker: &Broker, spool: Option<&Path>) -> MqttConfig {
 
 fn open(config: &MqttConfig) -> Forward {
     let report = Box::new(|| Some(serde_json::json!({ "state": "running" })));
-    let device = Device { name: "host", boot_id: "b00".into(), rules: vec![RULE.into()], report };
+    let device = Device { name: "host", boot_id: "b00".into(), rules: vec![Rule::new(RULE, false), Rule::new(LINE, true)], report };
     start(config, device, labels()).unwrap()
 }
 
@@ -49,7 +50,7 @@ fn deliver(sink: &mut Forward, n: u64, phase: Phase) -> Result<(), String> {
     let now = Stamp::now();
     let event = Event {
         event_id: format!("b00-{n}").into(),
-        rule: RULE.into(),
+        rule: if phase == Phase::Once { LINE } else { RULE }.into(),
         phase,
         source_id: 0,
         frame_id: n,
@@ -108,15 +109,20 @@ fn events_arrive_in_order_and_the_device_appears_by_itself() {
         listener.wait(rule, "ON", |heard| heard.last().is_some_and(|heard| heard.payload == "ON"));
         let _ = deliver(&mut sink, 200, Phase::End);
         listener.wait(rule, "OFF", |heard| heard.last().is_some_and(|heard| heard.payload == "OFF"));
+        let _ = deliver(&mut sink, 201, Phase::Once);
+        let line = listener.wait("firstlight/cam-1/rule/crossed", "ON", |heard| {
+            heard.last().is_some_and(|heard| heard.payload == "ON")
+        });
+        assert_eq!(line.len(), 2, "it was OFF");
         let status = listener.wait("firstlight/cam-1/status", "counted", |heard| {
-            heard.last().is_some_and(|heard| heard.json()["records"]["delivered"] == 202)
+            heard.last().is_some_and(|heard| heard.json()["records"]["delivered"] == 203)
         });
         let status = status.last().unwrap().json();
         assert_eq!(status["device"]["state"], "running");
         assert!(status["counts"]["total"].is_u64() && status["fps"].is_f64());
 
         let told = listener.on("/config");
-        assert_eq!(told.len(), 3 + labels().class_names.len());
+        assert_eq!(told.len(), 4 + labels().class_names.len());
         for entity in told.iter().map(Heard::json) {
             assert_eq!(entity["availability_topic"], "firstlight/cam-1/availability");
             assert!(["unique_id", "state_topic", "name"].iter().all(|key| entity[key].is_string()), "{entity}");
@@ -255,7 +261,7 @@ fn no_bytes_of_a_broker_make_it_panic() {
 
 #[test]
 fn a_status_is_json() {
-    let live = super::live::Live::new(labels(), &[RULE.to_owned()]);
+    let live = super::live::Live::new(labels(), &[]);
     let text = live.status(&mut super::live::Rate::default(), &crate::sink::Gauge::default(), None);
     let status: Value = serde_json::from_slice(&text).unwrap();
     assert_eq!(status["counts"]["total"], 0);

@@ -44,9 +44,9 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Plain texts of names, each of which no other has.
-pub fn objects(names: &[String]) -> Vec<String> {
-    let mut objects: Vec<String> = Vec::with_capacity(names.len());
-    for (index, name) in names.iter().enumerate() {
+pub fn objects<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut objects: Vec<String> = Vec::new();
+    for (index, name) in names.into_iter().enumerate() {
         let object = plain(name).to_lowercase();
         let taken = object.is_empty() || objects.contains(&object);
         objects.push(if taken { format!("{object}_{index}") } else { object });
@@ -60,8 +60,8 @@ mod tests {
 
     #[test]
     fn names_become_parts_of_topics_that_differ() {
-        let names = ["M8 nut", "m8_nut", "", "a/b+#", "Ä"].map(str::to_owned);
-        assert_eq!(objects(&names), ["m8_nut", "m8_nut_1", "_2", "a_b__", "_"]);
+        let names = ["M8 nut", "m8_nut", "", "a/b+#", "Ä"];
+        assert_eq!(objects(names), ["m8_nut", "m8_nut_1", "_2", "a_b__", "_"]);
         let topics = Topics::new("plant/", "cam-1");
         assert_eq!(topics.availability(), "plant/cam-1/availability");
         assert_eq!(topics.record(Kind::Event), "plant/cam-1/event");

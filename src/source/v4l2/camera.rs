@@ -14,8 +14,10 @@ use memmap2::{Mmap, MmapOptions};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use super::abi::{self, Buffer};
+use super::abi::{self, Buffer, Device, RawControl};
+use super::control::{self, Panel};
 use super::format::{Agreement, Picture, PixelFormat, Wanted, field_text, rate};
+use super::modes::{rates, rates_text, sizes, sizes_text};
 use super::queue::Queue;
 
 /// Buffers to ask for: one being read, one being filled, one filled and waiting, and one in hand so that a camera does
@@ -41,7 +43,7 @@ pub enum Fault {
 
 impl Fault {
     /// A call that failed; the errors in `unfit` say something about the device for good, all others may pass.
-    fn of(what: &str, errno: Errno, unfit: &[Errno]) -> Self {
+    pub fn of(what: &str, errno: Errno, unfit: &[Errno]) -> Self {
         let hint = match errno {
             Errno::EBUSY => "; another program has it",
             Errno::EACCES | Errno::EPERM => "; whoever runs this needs the right to, often by the group `video`",
@@ -56,7 +58,7 @@ impl Fault {
 /// A camera that streams.
 #[derive(Debug)]
 pub struct Camera {
-    device: File,
+    device: Device,
     buffers: Vec<Mmap>,
     picture: Picture,
     agreement: Agreement,
@@ -65,10 +67,10 @@ pub struct Camera {
 impl Camera {
     /// Opens the device at `path` and starts it.
     pub fn open(path: &Path, wanted: &Wanted) -> Result<Self, Fault> {
-        let device = open(path)?;
-        let card = identify(&device)?;
-        let (picture, mut agreement) = agree(&device, wanted, card)?;
-        agreement.frames_per_second = agree_on_rate(&device, wanted.frames_per_second);
+        let mut device = Device::new(open(path)?);
+        let Identity { card, planes, .. } = identify(&device)?;
+        device.speaks_of_planes(planes);
+        let (picture, agreement) = agree(&device, wanted, card)?;
         let buffers = map_buffers(&device, picture.bytes_min())?;
         for index in (0..).take(buffers.len()) {
             abi::queue_buffer(&device, index).map_err(|errno| Fault::of("giving it a buffer", errno, &[]))?;
@@ -93,7 +95,7 @@ impl Camera {
     /// Waits until there is something to dequeue, at most `bound`; whether there is.
     pub fn wait(&self, bound: Duration) -> Result<bool, Fault> {
         let timeout = PollTimeout::try_from(bound).unwrap_or(PollTimeout::MAX);
-        let mut ready = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(self.device.file().as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut ready, timeout) {
             Ok(0) | Err(Errno::EINTR) => return Ok(false),
             Ok(_) => {}
@@ -109,7 +111,8 @@ impl Camera {
     /// What the driver has put into a buffer; empty where its numbers cannot be.
     pub fn bytes(&self, filled: &Buffer) -> &[u8] {
         let buffer = self.buffers.get(filled.index as usize);
-        buffer.and_then(|buffer| buffer.get(..filled.bytes_used as usize)).unwrap_or_default()
+        let picture = filled.starts_at as usize..filled.bytes_used as usize;
+        buffer.and_then(|buffer| buffer.get(picture)).unwrap_or_default()
     }
 }
 
@@ -135,7 +138,7 @@ impl Drop for Camera {
 }
 
 /// Opens a character device for reading and writing, which V4L2 asks of whoever streams.
-fn open(path: &Path) -> Result<File, Fault> {
+pub fn open(path: &Path) -> Result<File, Fault> {
     let fault = |what: &str, error: &io::Error| {
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         Fault::of(what, errno, &[Errno::EACCES, Errno::EPERM, Errno::ENOTDIR, Errno::ELOOP])
@@ -157,46 +160,91 @@ fn open(path: &Path) -> Result<File, Fault> {
         .map_err(|error| fault("opening it", &error))
 }
 
-/// The name of the camera, if it is one.
-fn identify(device: &File) -> Result<String, Fault> {
+/// Who a camera is.
+#[derive(Debug)]
+pub struct Identity {
+    pub card: String,
+    pub driver: String,
+    /// Its driver speaks of pictures in several planes.
+    pub planes: bool,
+}
+
+/// Who the camera is, if it is one.
+pub fn identify(device: &Device) -> Result<Identity, Fault> {
     let capability = abi::query_capability(device).map_err(|errno| match errno {
         Errno::ENOTTY | Errno::EINVAL => Fault::Unfit("is no video device".into()),
         errno => Fault::of("asking what it is", errno, &[]),
     })?;
-    let card = field_text(&capability.card);
+    let (card, driver) = (field_text(&capability.card), field_text(&capability.driver));
     let of_node = capability.capabilities & abi::CAP_DEVICE_CAPS != 0;
     let can = if of_node { capability.device_caps } else { capability.capabilities };
-    let why = if can & abi::CAP_VIDEO_CAPTURE == 0 {
-        if can & abi::CAP_VIDEO_CAPTURE_MPLANE != 0 {
-            "captures into several planes only, which is not supported"
-        } else {
-            "does not capture video; a camera has several nodes, often the first of them does"
-        }
+    let why = if can & (abi::CAP_VIDEO_CAPTURE | abi::CAP_VIDEO_CAPTURE_MPLANE) == 0 {
+        "does not capture video; a camera has several nodes, often the first of them does"
     } else if can & abi::CAP_STREAMING == 0 {
         "cannot stream into memory"
     } else {
-        return Ok(card);
+        return Ok(Identity { card, driver, planes: can & abi::CAP_VIDEO_CAPTURE == 0 });
     };
-    Err(Fault::Unfit(format!("{card} (driver {}) {why}", field_text(&capability.driver))))
+    Err(Fault::Unfit(format!("{card} (driver {driver}) {why}")))
 }
 
-/// Sets the format that suits `wanted` best, and takes what the driver makes of it.
-fn agree(device: &File, wanted: &Wanted, card: String) -> Result<(Picture, Agreement), Fault> {
+/// The pixel formats that a camera has.
+pub fn offered(device: &Device) -> Vec<u32> {
+    (0..FORMATS_MAX).map_while(|index| abi::enum_format(device, index).ok()).collect()
+}
+
+impl Panel for Device {
+    fn next(&self, id: u32) -> nix::Result<RawControl> {
+        abi::next_control(self, id)
+    }
+
+    fn entry(&self, id: u32, index: u32) -> nix::Result<[u8; 32]> {
+        abi::menu_entry(self, id, index)
+    }
+
+    fn get(&self, control: &RawControl) -> nix::Result<i64> {
+        abi::control_value(self, control)
+    }
+
+    fn set(&self, control: &RawControl, value: i64) -> nix::Result<i64> {
+        abi::set_control(self, control, value)
+    }
+}
+
+/// Sets the format that suits `wanted` best, the rate and the controls, and takes what the driver makes of it.
+fn agree(device: &Device, wanted: &Wanted, card: String) -> Result<(Picture, Agreement), Fault> {
     let current =
         abi::get_format(device).map_err(|errno| Fault::of("asking for its format", errno, &[Errno::EINVAL]))?;
-    let offered: Vec<u32> = (0..FORMATS_MAX).map_while(|index| abi::enum_format(device, index).ok()).collect();
-    let asked = wanted.choose(&current, &offered).map_err(Fault::Unfit)?;
-    let got =
-        abi::set_format(device, asked).map_err(|errno| Fault::of("setting its format", errno, &[Errno::EINVAL]))?;
+    let asked = wanted.choose(&current, &offered(device)).map_err(Fault::Unfit)?;
+    let got = abi::set_format(device, asked).map_err(|errno| match errno {
+        abi::SEVERAL_PLANES => Fault::Unfit(format!(
+            "gives {} in several buffers, which is not supported: try another format",
+            abi::fourcc_text(asked.pixel_format)
+        )),
+        errno => Fault::of("setting its format", errno, &[Errno::EINVAL]),
+    })?;
     let picture = Picture::of(&got).map_err(Fault::Unfit)?;
     let format = PixelFormat::of_fourcc(got.pixel_format).map_or("unknown", PixelFormat::name);
-    let agreement = Agreement { card, width: got.width, height: got.height, format, frames_per_second: None };
+    let frames_per_second = agree_on_rate(device, wanted.frames_per_second);
+    // Last, because what exposure may be hangs on the format and the rate of many a sensor.
+    let controls = control::apply(device, &wanted.controls)?;
+    let size = [got.width, got.height];
+    let agreement = Agreement {
+        card,
+        width: got.width,
+        height: got.height,
+        format,
+        frames_per_second,
+        sizes: sizes_text(&sizes(device, got.pixel_format)),
+        rates: rates_text(&rates(device, got.pixel_format, size)),
+        controls,
+    };
     Ok((picture, agreement))
 }
 
 /// Sets the rate where it can be set, and says which there is. Another rate is no reason to refuse a camera: many
 /// sensors have one alone.
-fn agree_on_rate(device: &File, wanted: Option<u32>) -> Option<f64> {
+fn agree_on_rate(device: &Device, wanted: Option<u32>) -> Option<f64> {
     let current = abi::get_parameters(device).ok()?;
     let settable = current.capability & abi::PARM_TIME_PER_FRAME != 0;
     let set = wanted.filter(|_| settable).and_then(|rate| abi::set_parameters(device, [1, rate]).ok());
@@ -204,7 +252,7 @@ fn agree_on_rate(device: &File, wanted: Option<u32>) -> Option<f64> {
 }
 
 /// Asks for buffers and maps them, each with room for a picture.
-fn map_buffers(device: &File, bytes_min: usize) -> Result<Vec<Mmap>, Fault> {
+fn map_buffers(device: &Device, bytes_min: usize) -> Result<Vec<Mmap>, Fault> {
     let count = abi::request_buffers(device, BUFFERS)
         .map_err(|errno| Fault::of("asking for buffers", errno, &[Errno::EINVAL]))?;
     if !(1..=BUFFERS_MAX).contains(&count) {
@@ -220,7 +268,7 @@ fn map_buffers(device: &File, bytes_min: usize) -> Result<Vec<Mmap>, Fault> {
         let place = MmapOptions::new().offset(buffer.offset.into()).len(length).clone();
         // SAFETY: the memory is the driver's, which writes to it only while it holds the buffer, that is from `give` to
         // `take`; it is read only between `take` and `give`. No length of a file stands behind it that could shrink.
-        unsafe { place.map(device) }.map_err(|error| Fault::Gone(format!("mapping a buffer: {error}")))
+        unsafe { place.map(device.file()) }.map_err(|error| Fault::Gone(format!("mapping a buffer: {error}")))
     };
     (0..count).map(map).collect()
 }

@@ -3,6 +3,7 @@
 //! May not know: devices. Everything here is a function of what a driver said, which is not trusted.
 
 use super::abi::{PictureFormat, fourcc, fourcc_text};
+use super::control::Setting;
 use crate::frame::{self, Frame, Limits, Orientation, RawFormat, RawLayout, Size, decode_into};
 
 /// What `?format=` may say.
@@ -63,12 +64,14 @@ impl PixelFormat {
 }
 
 /// What a URI asks for; what it leaves out is the driver's choice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     pub width: Option<u32>,
     pub height: Option<u32>,
     pub frames_per_second: Option<u32>,
     pub format: Option<PixelFormat>,
+    /// In the order of the URI.
+    pub controls: Vec<Setting>,
 }
 
 impl Wanted {
@@ -161,27 +164,47 @@ pub struct Agreement {
     pub format: &'static str,
     /// `None` where the driver does not say.
     pub frames_per_second: Option<f64>,
+    /// What the driver offers in this format, and at this size; empty where it does not say.
+    pub sizes: String,
+    pub rates: String,
+    /// Each control that was set, with the value that it has.
+    pub controls: Vec<String>,
 }
 
 impl Agreement {
-    /// One line: what there is and, where it differs, what was asked for.
+    /// One line: what there is and, where it differs, what was asked for and what is offered.
     pub fn describe(&self, wanted: &Wanted) -> String {
-        let Self { card, width, height, format, frames_per_second } = self;
+        let Self { card, width, height, format, frames_per_second, sizes, rates, controls } = self;
         let rate = match frames_per_second {
             // Two digits tell 29.97 from 30.
             Some(rate) => format!("{} frames a second", (rate * 100.0).round() / 100.0),
             None => "a rate that the driver does not say".into(),
         };
         let mut line = format!("{card}: {width}x{height} {format} at {rate}");
-        let mut asked = Vec::new();
+        let (mut asked, mut offers) = (Vec::new(), Vec::new());
         asked.extend(wanted.width.filter(|asked| asked != width).map(|asked| format!("width {asked}")));
         asked.extend(wanted.height.filter(|asked| asked != height).map(|asked| format!("height {asked}")));
         let other = wanted.format.map(PixelFormat::name).filter(|asked| asked != format);
         asked.extend(other.map(|asked| format!("format {asked}")));
+        if asked.iter().any(|asked: &String| !asked.starts_with("format")) && !sizes.is_empty() {
+            offers.push(format!("{format} in {sizes}"));
+        }
         let off = |asked: &u32| frames_per_second.is_none_or(|rate| (rate - f64::from(*asked)).abs() > 0.5);
-        asked.extend(wanted.frames_per_second.filter(off).map(|asked| format!("{asked} frames a second")));
+        if let Some(rate) = wanted.frames_per_second.filter(off) {
+            asked.push(format!("{rate} frames a second"));
+            if !rates.is_empty() {
+                offers.push(format!("{rates} frames a second at this size"));
+            }
+        }
         if !asked.is_empty() {
-            line.push_str(&format!(" (asked for {})", asked.join(", ")));
+            line.push_str(&format!(" (asked for {}", asked.join(", ")));
+            if !offers.is_empty() {
+                line.push_str(&format!("; it offers {}", offers.join(", and ")));
+            }
+            line.push(')');
+        }
+        if !controls.is_empty() {
+            line.push_str(&format!("; {}", controls.join(", ")));
         }
         line
     }
@@ -231,7 +254,7 @@ mod tests {
     fn what_is_set_stays_when_nothing_is_asked_and_it_can_be_used() {
         let webcam: [&[u8; 4]; 2] = [b"MJPG", b"YUYV"];
         let nothing = Wanted::default();
-        assert_eq!(chosen(nothing, current(*b"MJPG", 320, 240), &webcam).unwrap(), (320, 240, "MJPG".into()));
+        assert_eq!(chosen(nothing.clone(), current(*b"MJPG", 320, 240), &webcam).unwrap(), (320, 240, "MJPG".into()));
         assert_eq!(chosen(nothing, current(*b"H264", 320, 240), &webcam).unwrap().2, "YUYV");
         let jpeg = Wanted { format: Some(PixelFormat::Mjpeg), ..Wanted::default() };
         assert_eq!(chosen(jpeg, current(*b"YUYV", 320, 240), &webcam).unwrap().2, "MJPG");
@@ -315,18 +338,23 @@ mod tests {
             height: 480,
             format: "yuyv",
             frames_per_second: rate([1001, 30_000]),
+            sizes: "320x240, 640x480".into(),
+            rates: "15, 29.97".into(),
+            controls: vec!["gain 5".into()],
         };
         let line = "Cam: 640x480 yuyv at 29.97 frames a second";
         let same = Wanted { width: Some(640), frames_per_second: Some(30), ..Wanted::default() };
-        assert_eq!(agreement.describe(&same), line);
+        assert_eq!(agreement.describe(&same), format!("{line}; gain 5"));
         let other = Wanted {
             width: Some(650),
             height: Some(480),
             frames_per_second: Some(60),
             format: Some(PixelFormat::Mjpeg),
+            ..Wanted::default()
         };
-        let asked = " (asked for width 650, format mjpeg, 60 frames a second)";
-        assert_eq!(agreement.describe(&other), format!("{line}{asked}"));
+        let asked = " (asked for width 650, format mjpeg, 60 frames a second; \
+            it offers yuyv in 320x240, 640x480, and 15, 29.97 frames a second at this size)";
+        assert_eq!(agreement.describe(&other), format!("{line}{asked}; gain 5"));
         assert_eq!(rate([0, 30]), None);
     }
 

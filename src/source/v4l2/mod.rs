@@ -5,13 +5,19 @@
 //! keeps the conversions, to the bit, because models were trained and tuned behind it.
 //!
 //! Files: `abi` the kernel's structs and calls, `camera` one open device, `queue` the newest buffer, `format` what is
-//! asked for and what the answers mean, `options` the URI. Only `abi` and `camera` touch the system.
+//! asked for and what the answers mean, `control` exposure and its like, `modes` sizes and rates on offer, `options` the
+//! URI, `describe` what `probe` tells. Only `abi` and `camera` touch the system.
 
 mod abi;
 mod camera;
+mod control;
+mod describe;
 mod format;
+mod modes;
 mod options;
 mod queue;
+
+pub use describe::describe;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -50,8 +56,8 @@ pub struct V4l2Source {
 }
 
 impl V4l2Source {
-    /// Opens `v4l2:DEVICE` with any of `width`, `height` (pixels), `fps` (frames a second) and `format`; what is left
-    /// out is the driver's. A camera that is not there yet is no error: [`Source::next`] says that it is lost.
+    /// Opens `v4l2:DEVICE` with any of `width`, `height` (pixels), `fps` (frames a second), `format` and controls; what is
+    /// left out is the driver's. A camera that is not there yet is no error: [`Source::next`] says that it is lost.
     ///
     /// # Errors
     /// A wrong option, or something at the path that is no capture device or cannot give what is asked for.
@@ -114,7 +120,7 @@ impl V4l2Source {
                 self.silence_max = SILENCE_MAX;
                 self.damaged = 0;
                 frame.id = self.numbering.number(filled.sequence);
-                frame.captured_at = filled.monotonic().map_or(self.silent_since, since_boot);
+                frame.captured_at = filled.taken_at.map_or(self.silent_since, since_boot);
                 let read = camera.picture().read(camera.bytes(&filled), frame);
                 queue::Queue::give(camera, filled.index)?;
                 return read.map(|()| Next::Frame).map_err(Failure::Frame);

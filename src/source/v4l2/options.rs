@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::control::Setting;
 use super::format::{NAMES, PixelFormat, Wanted};
 use crate::source::{Error, options};
 
@@ -9,6 +10,9 @@ use crate::source::{Error, options};
 const SIDE_MAX: u32 = 32_768;
 /// Highest rate that can be asked for, as of the other sources.
 const FPS_MAX: u32 = 1000;
+
+const VALID: &str = "width, height, fps, format, exposure, gain, brightness, contrast, saturation, white_balance, \
+    focus, power_line, ctrl.NAME";
 
 /// The device that a URI names, and what it asks of it.
 ///
@@ -33,10 +37,12 @@ pub fn parse(uri: &str) -> Result<(PathBuf, Wanted), Error> {
                 wanted.frames_per_second = Some(rate);
             }
             "format" => wanted.format = Some(PixelFormat::named(value).ok_or_else(|| fail("format", NAMES))?),
-            _ => {
-                let valid = "width, height, fps, format";
-                return Err(Error::UnknownOption { uri: uri.into(), option: option.into(), valid });
-            }
+            _ => match Setting::parse(option, value) {
+                Some(setting) => {
+                    wanted.controls.push(setting.map_err(|(option, expected)| fail(option, expected))?);
+                }
+                None => return Err(Error::UnknownOption { uri: uri.into(), option: option.into(), valid: VALID }),
+            },
         }
     }
     Ok((device.into(), wanted))
@@ -56,8 +62,11 @@ mod tests {
             height: Some(720),
             frames_per_second: Some(25),
             format: Some(PixelFormat::Mjpeg),
+            ..Wanted::default()
         };
         assert_eq!((device, wanted), ("/dev/video2".into(), expected));
+        let (_, wanted) = parse("v4l2:/dev/video2?exposure=auto&gain=-3&power_line=50&ctrl.Hue=0x10").unwrap();
+        assert_eq!(wanted.controls.len(), 4);
     }
 
     #[test]
@@ -70,7 +79,11 @@ mod tests {
             ("v4l2:/dev/video0?height=99999999999", "1 to 32768"),
             ("v4l2:/dev/video0?fps=29.97", "option fps=29.97: expected a whole number"),
             ("v4l2:/dev/video0?format=h264", "option format=h264: expected yuyv, mjpeg, nv12, grey or rgb"),
-            ("v4l2:/dev/video0?speed=3", "unknown option `speed`; valid here: width, height, fps, format"),
+            ("v4l2:/dev/video0?speed=3", "unknown option `speed`; valid here: width, height, fps, format, exposure"),
+            ("v4l2:/dev/video0?exposure=1.5", "option exposure=1.5: expected a whole number of 100 µs, or auto"),
+            ("v4l2:/dev/video0?contrast=auto", "option contrast=auto: expected a whole number"),
+            ("v4l2:/dev/video0?power_line=55", "option power_line=55: expected 50, 60, auto or off"),
+            ("v4l2:/dev/video0?ctrl.=5", "option ctrl.NAME=5: expected the name of a control"),
         ] {
             let message = parse(uri).unwrap_err().to_string();
             assert!(message.contains(word), "{uri}: {message}");
