@@ -228,6 +228,13 @@ impl Config {
         if let Some((key, found, expected)) = faults.or_else(tracker).or_else(mqtt).or_else(webhooks) {
             return value(key, found, expected);
         }
+        let mut spools: Vec<&PathBuf> = self.output.spool.iter().collect();
+        spools.extend(self.mqtt.iter().filter_map(|mqtt| mqtt.spool.as_ref()));
+        spools.extend(self.webhook.iter().filter_map(|webhook| webhook.spool.as_ref()));
+        spools.sort_unstable();
+        if let Some(twice) = spools.windows(2).find(|pair| pair[0] == pair[1]) {
+            return value("spool", twice[0].display().to_string(), "a directory of its own for each spool");
+        }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
             let share = self.inference.get(name).and_then(toml::Value::as_float);
             if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
@@ -291,6 +298,9 @@ mod tests {
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),
             ("[output]\nspool_per_s = inf", "output.spool_per_s"),
+            ("[mqtt]\nurl = \"mqtt://a\"\nkeep_alive_s = 0", "mqtt.keep_alive_s"),
+            ("[[webhook]]\nurl = \"http://a/\"\ntimeout_s = 0.0", "webhook.timeout_s"),
+            ("[output]\nspool = \"/a\"\n[mqtt]\nurl = \"mqtt://a\"\nspool = \"/a\"", "spool = /a"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("expected"), "{message}");

@@ -24,6 +24,9 @@ need zstd zstd
 need minisign minisign
 need file file
 need valgrind valgrind
+# A broker for the tests of MQTT, and who listens there.
+need mosquitto mosquitto
+need mosquitto_sub mosquitto-clients
 ((${#missing[@]})) || exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   echo "tests/packages.sh: install these Debian packages: ${missing[*]}" >&2

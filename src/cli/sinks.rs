@@ -34,7 +34,12 @@ pub(super) fn open(
         let device = mqtt::Device {
             name: &name,
             boot_id: device::boot_id(),
-            rules: settings.config.rules.iter().map(|rule| mqtt::Rule::new(&rule.name, rule.kind == RuleKind::Line)).collect(),
+            rules: settings
+                .config
+                .rules
+                .iter()
+                .map(|rule| mqtt::Rule::new(&rule.name, rule.kind == RuleKind::Line))
+                .collect(),
             report: Box::new(move || {
                 let mut buffer = [0; RENDERED_BYTES_MAX];
                 serde_json::from_slice(telemetry.status().render(&mut buffer)).ok()

@@ -122,7 +122,13 @@ impl MqttConfig {
         };
         let port = match port.strip_prefix(':') {
             Some(port) => port.parse().ok().filter(|&port| port > 0)?,
-            None if port.is_empty() => if tls { 8883 } else { 1883 },
+            None if port.is_empty() => {
+                if tls {
+                    8883
+                } else {
+                    1883
+                }
+            }
             None => return None,
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:%".contains(c);
@@ -135,7 +141,11 @@ impl MqttConfig {
         let Some(address) = self.address() else {
             // What stands before an `@` may be a password.
             let shown = self.url.rsplit_once('@').map_or(self.url.clone(), |(_, host)| format!("…@{host}"));
-            return Some(("mqtt.url", shown, "mqtt://HOST:PORT or mqtts://HOST:PORT; user name and password have keys of their own"));
+            return Some((
+                "mqtt.url",
+                shown,
+                "mqtt://HOST:PORT or mqtts://HOST:PORT; user name and password have keys of their own",
+            ));
         };
         let files = [("mqtt.ca", &self.ca), ("mqtt.certificate", &self.certificate), ("mqtt.key", &self.key)];
         if let Some((key, Some(path))) = files.into_iter().find(|(_, path)| !address.tls && path.is_some()) {
@@ -151,7 +161,11 @@ impl MqttConfig {
             return Some(("mqtt.username", "none".into(), "a user name with the password"));
         }
         for (key, topic) in [("mqtt.prefix", &self.prefix), ("mqtt.discovery_prefix", &self.discovery_prefix)] {
-            if topic.is_empty() || topic.len() > TEXT_BYTES_MAX / 2 || topic.contains(['+', '#', '\0']) || topic.starts_with('$') {
+            if topic.is_empty()
+                || topic.len() > TEXT_BYTES_MAX / 2
+                || topic.contains(['+', '#', '\0'])
+                || topic.starts_with('$')
+            {
                 return Some((key, topic.clone(), "the first part of a topic, without + and #"));
             }
         }
@@ -198,8 +212,20 @@ mod tests {
         assert_eq!(of("mqtts://broker.example/"), address("broker.example", 8883, true));
         assert_eq!(of("mqtt://10.0.0.1:1884"), address("10.0.0.1", 1884, false));
         assert_eq!(of("mqtts://[fe80::1%eth0]:99"), address("fe80::1%eth0", 99, true));
-        for wrong in ["", "broker", "http://broker", "mqtt://", "mqtt://a:b", "mqtt://a:0", "mqtt://a:70000", "mqtt://u:p@a",
-            "mqtt://[::1", "mqtt://[::1]x", "mqtt://a/b", "mqtt://a:"] {
+        for wrong in [
+            "",
+            "broker",
+            "http://broker",
+            "mqtt://",
+            "mqtt://a:b",
+            "mqtt://a:0",
+            "mqtt://a:70000",
+            "mqtt://u:p@a",
+            "mqtt://[::1",
+            "mqtt://[::1]x",
+            "mqtt://a/b",
+            "mqtt://a:",
+        ] {
             assert_eq!(of(wrong), None, "{wrong}");
         }
     }

@@ -81,7 +81,8 @@ impl WebhookConfig {
         if self.ca.is_some() && self.url.starts_with("http://") {
             return Some(("webhook.ca", "http://".into(), "none with http://; https:// is encrypted"));
         }
-        let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let token =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         let set = ["content-type", "content-length", "host", "idempotency-key", "transfer-encoding"];
         let ours = |name: &String| set.contains(&name.to_ascii_lowercase().as_str());
         if self.headers.len() > HEADERS_MAX {
@@ -126,7 +127,9 @@ mod tests {
         let of = |url: &str| WebhookConfig { url: url.into(), ..WebhookConfig::default() };
         assert_eq!(of("https://example.com/hook?a=1").host(), Some("example.com"));
         assert_eq!(of("http://[::1]:8080").host(), Some("[::1]:8080"));
-        for wrong in ["", "example.com", "ftp://a/", "http:///x", "http://:80/", "http://u:p@a/", "http://a b/", "http://a/\n"] {
+        for wrong in
+            ["", "example.com", "ftp://a/", "http:///x", "http://:80/", "http://u:p@a/", "http://a b/", "http://a/\n"]
+        {
             assert_eq!(of(wrong).host(), None, "{wrong}");
         }
         assert!(!of("http://u:hunter2@a/").fault().unwrap().1.contains("hunter2"));

@@ -56,7 +56,9 @@ impl Forward {
         watch: Option<Watch>,
     ) -> Result<Self, Error> {
         if settings.dir.is_none() {
-            log::say(&format!("{name}: no spool is configured: what waits is kept in memory and is lost with the power"));
+            log::say(&format!(
+                "{name}: no spool is configured: what waits is kept in memory and is lost with the power"
+            ));
         }
         let outbox = Outbox::start(name.split(' ').next().unwrap_or(name), settings, peer)
             .map_err(|cause| Error::Trouble { target: name.into(), why: format!("no thread: {cause}") })?;

@@ -27,6 +27,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Of a refusal's body that is told.
 const TOLD_CHARS_MAX: usize = 120;
 
+/// How long a connection is kept for the next record: less than any server does, or it would be closed under it.
+const IDLE_MAX: Duration = Duration::from_secs(3);
+
 struct Server {
     config: WebhookConfig,
     host: String,
@@ -146,6 +149,7 @@ impl Server {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
+            .max_idle_age(IDLE_MAX)
             .max_response_header_size(HEAD_BYTES_MAX)
             // The configuration names every peer; the environment names none.
             .proxy(None)

@@ -254,7 +254,9 @@ fn make_certificates(dir: &Path) {
     let certificate = params.self_signed(&key).unwrap();
     write("ca.pem", pem("CERTIFICATE", certificate.der()));
     let issuer = Issuer::from_params(&params, &key);
-    for (file, name, hosts) in [("server", "broker", &["localhost", "127.0.0.1"][..]), ("client", "device", &["device"])] {
+    for (file, name, hosts) in
+        [("server", "broker", &["localhost", "127.0.0.1"][..]), ("client", "device", &["device"])]
+    {
         let key = KeyPair::generate().unwrap();
         let certificate = named(name, hosts).signed_by(&key, &issuer).unwrap();
         write(&format!("{file}.pem"), pem("CERTIFICATE", certificate.der()));

@@ -88,14 +88,17 @@ mod tests {
         let catalogue = Catalogue { prefix: "ha", topics: &topics, rules: &rules, classes: &classes, version: "1" };
         let messages = catalogue.messages();
         let names: Vec<&str> = messages.iter().map(|message| message.topic.as_str()).collect();
-        assert_eq!(names, [
-            "ha/sensor/firstlight-cam-1/count/config",
-            "ha/sensor/firstlight-cam-1/fps/config",
-            "ha/sensor/firstlight-cam-1/count_m8_nut/config",
-            "ha/sensor/firstlight-cam-1/count_o_ring/config",
-            "ha/binary_sensor/firstlight-cam-1/rule_nut_on_the_left/config",
-            "ha/binary_sensor/firstlight-cam-1/rule_crossed/config",
-        ]);
+        assert_eq!(
+            names,
+            [
+                "ha/sensor/firstlight-cam-1/count/config",
+                "ha/sensor/firstlight-cam-1/fps/config",
+                "ha/sensor/firstlight-cam-1/count_m8_nut/config",
+                "ha/sensor/firstlight-cam-1/count_o_ring/config",
+                "ha/binary_sensor/firstlight-cam-1/rule_nut_on_the_left/config",
+                "ha/binary_sensor/firstlight-cam-1/rule_crossed/config",
+            ]
+        );
         for message in &messages {
             let config: Value = serde_json::from_slice(&message.payload).unwrap();
             for key in ["name", "unique_id", "state_topic", "availability_topic"] {
@@ -106,7 +109,8 @@ mod tests {
         }
         let config: Value = serde_json::from_slice(&messages[3].payload).unwrap();
         assert_eq!(config["value_template"], "{{ value_json.counts.classes['o\\'ring'] }}");
-        let delays = [4, 5].map(|at| serde_json::from_slice::<Value>(&messages[at].payload).unwrap()["off_delay"].clone());
+        let delays =
+            [4, 5].map(|at| serde_json::from_slice::<Value>(&messages[at].payload).unwrap()["off_delay"].clone());
         assert_eq!(delays, [Value::Null, 2.into()]);
         let many: Vec<String> = (0..80).map(|n| format!("class {n}")).collect();
         assert_eq!(Catalogue { classes: &many, ..catalogue }.messages().len(), 4);

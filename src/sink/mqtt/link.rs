@@ -34,7 +34,8 @@ impl Link {
     pub fn connect(address: &MqttAddress, tls: Option<Arc<ClientConfig>>) -> Result<Self, String> {
         let socket = open(address)?;
         let Some(config) = tls else { return Ok(Self { stream: Stream::Plain(socket) }) };
-        let name = ServerName::try_from(address.host.clone()).map_err(|_| format!("{} is no name of a host", address.host))?;
+        let name =
+            ServerName::try_from(address.host.clone()).map_err(|_| format!("{} is no name of a host", address.host))?;
         let connection = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
         let mut stream = StreamOwned::new(connection, socket);
         while stream.conn.is_handshaking() {
@@ -75,7 +76,11 @@ impl Link {
         match read {
             Ok(0) => Err("it has closed the connection".into()),
             Ok(count) => Ok(count),
-            Err(cause) if matches!(cause.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => Ok(0),
+            Err(cause)
+                if matches!(cause.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+            {
+                Ok(0)
+            }
             Err(cause) => Err(said(&cause)),
         }
     }

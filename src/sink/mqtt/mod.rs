@@ -62,6 +62,12 @@ pub struct Device<'a> {
     pub report: Report,
 }
 
+impl std::fmt::Debug for Device<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").field("name", &self.name).field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
 /// Starts the sink. The broker need not be there.
 ///
 /// # Errors

@@ -93,21 +93,19 @@ pub fn connect(version: Version, login: &Login) -> Result<Packet, MqttError> {
     })
 }
 
-/// With an id it is to be acknowledged.
-pub fn publish(version: Version, message: &Message, id: Option<u16>) -> Result<Packet, MqttError> {
+/// To be acknowledged under this id.
+pub fn publish(version: Version, message: &Message, id: u16) -> Result<Packet, MqttError> {
     macro_rules! build {
-        ($builder:expr) => {{
-            let builder = $builder
+        ($builder:expr) => {
+            $builder
                 .topic_name(message.topic.as_str())?
                 .payload(message.payload.as_slice())
-                .retain(message.retain);
-            match id {
-                Some(id) => builder.qos(Qos::AtLeastOnce).packet_id(id),
-                None => builder.qos(Qos::AtMostOnce),
-            }
-            .build()?
-            .into()
-        }};
+                .retain(message.retain)
+                .qos(Qos::AtLeastOnce)
+                .packet_id(id)
+                .build()?
+                .into()
+        };
     }
     Ok(match version {
         Version::V5_0 => build!(v5_0::Publish::builder()),
@@ -169,14 +167,12 @@ pub fn understand(packet: &Packet) -> Heard {
             };
             Heard::Acknowledged(puback.packet_id(), fate)
         }
-        Packet::V3_1_1Publish(publish) => Heard::Message {
-            topic: publish.topic_name().into(),
-            payload: publish.payload().as_slice().to_vec(),
-        },
-        Packet::V5_0Publish(publish) => Heard::Message {
-            topic: publish.topic_name().into(),
-            payload: publish.payload().as_slice().to_vec(),
-        },
+        Packet::V3_1_1Publish(publish) => {
+            Heard::Message { topic: publish.topic_name().into(), payload: publish.payload().as_slice().to_vec() }
+        }
+        Packet::V5_0Publish(publish) => {
+            Heard::Message { topic: publish.topic_name().into(), payload: publish.payload().as_slice().to_vec() }
+        }
         Packet::V5_0Disconnect(disconnect) => {
             let code = disconnect.reason_code().map_or(0, |code| code as u8);
             Heard::Left(told(code, disconnect.props().as_deref().unwrap_or_default()))

@@ -48,6 +48,8 @@ pub struct Connected {
     told_at: Instant,
     /// As the rules' topics have it.
     rules: Option<Vec<RuleState>>,
+    /// What the log has said last of messages that were refused.
+    refusal: Option<String>,
 }
 
 impl Deliver for Session {
@@ -123,7 +125,8 @@ impl Session {
             wire.subscribe(&Catalogue::birth(&config.discovery_prefix))?;
         }
         let now = Instant::now();
-        let mut connected = Connected { wire, rate: Rate::default(), status_at: now, told_at: now, rules: None };
+        let mut connected =
+            Connected { wire, rate: Rate::default(), status_at: now, told_at: now, rules: None, refusal: None };
         self.tell(&mut connected)?;
         Ok(connected)
     }
@@ -141,17 +144,7 @@ impl Session {
             };
             messages.extend(catalogue.messages());
         }
-        for message in &mut messages {
-            message.retain &= connected.wire.terms.retains;
-        }
-        let (fates, published) = connected.wire.publish(&messages);
-        published?;
-        for (fate, message) in fates.iter().zip(&messages) {
-            if let Some(Fate::Never(why) | Fate::Later(why)) = fate {
-                log::say(&self.said(&format!("it refuses {}: {why}", message.topic)));
-                break;
-            }
-        }
+        self.publish(connected, messages)?;
         connected.told_at = Instant::now();
         connected.rules = None;
         Ok(())
@@ -167,13 +160,12 @@ impl Session {
         if born && connected.told_at.elapsed() >= BIRTH_GAP {
             self.tell(connected)?;
         }
-        let retains = connected.wire.terms.retains;
+        let mut messages = Vec::new();
         let states = self.live.rules();
         for (index, object) in objects(self.rules.iter().map(|rule| &*rule.name)).iter().enumerate() {
             let told = connected.rules.as_ref().map(|told| told[index]);
-            if let Some((text, keeps)) = change(self.rules[index].momentary, told, states[index]) {
-                let retain = keeps && retains;
-                connected.wire.tell(&Message { retain, ..retained(self.topics.rule(object), text) })?;
+            if let Some((text, retain)) = change(self.rules[index].momentary, told, states[index]) {
+                messages.push(Message { retain, ..retained(self.topics.rule(object), text) });
             }
         }
         connected.rules = Some(states);
@@ -182,7 +174,26 @@ impl Session {
             let none = Gauge::default();
             let gauge = self.gauge.get().map_or(&none, |gauge| gauge);
             let payload = self.live.status(&mut connected.rate, gauge, (self.report)());
-            connected.wire.tell(&Message { topic: self.topics.status(), payload, retain: retains })?;
+            messages.push(Message { topic: self.topics.status(), payload, retain: true });
+        }
+        self.publish(connected, messages)
+    }
+
+    /// Publishes what is no record; what the broker refuses of it is only logged.
+    fn publish(&self, connected: &mut Connected, mut messages: Vec<Message>) -> Result<(), String> {
+        for message in &mut messages {
+            message.retain &= connected.wire.terms.retains;
+        }
+        let (fates, published) = connected.wire.publish(&messages);
+        published?;
+        for (fate, message) in fates.iter().zip(&messages) {
+            let Some(Fate::Never(why) | Fate::Later(why)) = fate else { continue };
+            let said = self.said(&format!("it refuses {}: {why}", message.topic));
+            if connected.refusal.as_ref() != Some(&said) {
+                log::say(&said);
+                connected.refusal = Some(said);
+            }
+            break;
         }
         Ok(())
     }

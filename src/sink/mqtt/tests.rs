@@ -41,7 +41,12 @@ fn config(broker: &Broker, spool: Option<&Path>) -> MqttConfig {
 
 fn open(config: &MqttConfig) -> Forward {
     let report = Box::new(|| Some(serde_json::json!({ "state": "running" })));
-    let device = Device { name: "host", boot_id: "b00".into(), rules: vec![Rule::new(RULE, false), Rule::new(LINE, true)], report };
+    let device = Device {
+        name: "host",
+        boot_id: "b00".into(),
+        rules: vec![Rule::new(RULE, false), Rule::new(LINE, true)],
+        report,
+    };
     start(config, device, labels()).unwrap()
 }
 
@@ -101,7 +106,11 @@ fn events_arrive_in_order_and_the_device_appears_by_itself() {
         }
         let heard = listener.wait("firstlight/cam-1/event", "all", |heard| heard.len() >= 200);
         assert_eq!(events(&heard), (0..200).collect::<Vec<_>>());
-        assert!(heard.iter().all(|heard| !heard.retained && heard.json()["kind"] == "event" && heard.json()["rule"] == RULE));
+        assert!(
+            heard
+                .iter()
+                .all(|heard| !heard.retained && heard.json()["kind"] == "event" && heard.json()["rule"] == RULE)
+        );
         assert_eq!(heard[1].json()["phase"], "end");
 
         let _ = deliver(&mut sink, 200, Phase::Start);
@@ -146,7 +155,9 @@ fn a_broker_that_comes_late_leaves_and_freezes_misses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut broker = Broker::new();
     let mut sink = open(&config(&broker, Some(dir.path())));
-    wait_said(&mut sink, |said| said.is_some_and(|said| said.starts_with("mqtt: broker 127.0.0.1:") && said.contains("refused")));
+    wait_said(&mut sink, |said| {
+        said.is_some_and(|said| said.starts_with("mqtt: broker 127.0.0.1:") && said.contains("refused"))
+    });
     broker.start();
     let listener = broker.listen();
     let mut next = 0;
@@ -177,7 +188,10 @@ fn a_broker_that_comes_late_leaves_and_freezes_misses_nothing() {
     wait_said(&mut sink, |said| said.is_none());
     let gauge = sink.gauge().unwrap();
     use std::sync::atomic::Ordering::Relaxed;
-    assert_eq!((gauge.delivered.load(Relaxed), gauge.waiting.load(Relaxed), gauge.dropped.load(Relaxed)), (count, 0, 0));
+    assert_eq!(
+        (gauge.delivered.load(Relaxed), gauge.waiting.load(Relaxed), gauge.dropped.load(Relaxed)),
+        (count, 0, 0)
+    );
 }
 
 #[test]
@@ -191,7 +205,9 @@ fn a_wrong_password_is_said_in_words_and_a_right_one_opens() {
         let plain = MqttConfig { version, username: Some("cam".into()), ..config(&broker, None) };
         let mut wrong = open(&MqttConfig { password: Some(Secret::from("nonsense".to_owned())), ..plain.clone() });
         wait_said(&mut wrong, |said| {
-            said.is_some_and(|said| said.contains("refuses the connection") && said.contains("mqtt.password") && !said.contains("nonsense"))
+            said.is_some_and(|said| {
+                said.contains("refuses the connection") && said.contains("mqtt.password") && !said.contains("nonsense")
+            })
         });
         let mut from_file = open(&MqttConfig { password_file: Some(file.clone()), ..plain });
         wait_said(&mut from_file, |said| said.is_some_and(|said| said.contains("mqtt.password")));
@@ -233,7 +249,8 @@ fn no_bytes_of_a_broker_make_it_panic() {
         let version = if random.chance(0.5) { Version::V3_1_1 } else { Version::V5_0 };
         let mut mqtt = Connection::<role::Client>::new(version);
         let will = ("a/b".to_owned(), "offline");
-        let login = super::packets::Login { client_id: "c".into(), username: None, password: None, keep_alive_s: 30, will };
+        let login =
+            super::packets::Login { client_id: "c".into(), username: None, password: None, keep_alive_s: 30, will };
         mqtt.send(super::packets::connect(version, &login).unwrap());
         let mut bytes = vec![0x20, 2, 0, 0];
         if version == Version::V5_0 {

@@ -91,7 +91,8 @@ impl Wire {
             if waiting.is_empty() && next == messages.len() {
                 break;
             }
-            if let Err(why) = self.flush().and_then(|()| self.pump(deadline.saturating_duration_since(Instant::now()))) {
+            if let Err(why) = self.flush().and_then(|()| self.pump(deadline.saturating_duration_since(Instant::now())))
+            {
                 return (fates, Err(why));
             }
             let progress = self.settle(&mut waiting, &mut fates);
@@ -133,16 +134,6 @@ impl Wire {
         None
     }
 
-    /// Publishes without an acknowledgement.
-    ///
-    /// # Errors
-    /// In words.
-    pub fn tell(&mut self, message: &Message) -> Result<(), String> {
-        let packet = packets::publish(self.version, message, None).map_err(|error| format!("{}: {error}", message.topic))?;
-        self.send(packet)?.map_err(|error| format!("{}: {error}", message.topic))?;
-        self.flush()
-    }
-
     /// Says goodbye: no will is published.
     pub fn close(mut self) {
         if let Ok(packet) = packets::disconnect(self.version) {
@@ -158,7 +149,7 @@ impl Wire {
 
     fn publish_one(&mut self, message: &Message) -> Result<Result<u16, MqttError>, String> {
         let id = self.mqtt.acquire_packet_id().map_err(|error| error.to_string())?;
-        let sent = match packets::publish(self.version, message, Some(id)) {
+        let sent = match packets::publish(self.version, message, id) {
             Ok(packet) => self.send(packet)?,
             Err(error) => Err(error),
         };

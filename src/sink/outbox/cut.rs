@@ -115,9 +115,9 @@ fn cut_everywhere(bytes_max: u64, forgets_files: bool, forgets_directories: bool
             disk.lose_power(dir.path());
             let judged = judge(dir.path(), &place, &said, bytes_max == u64::MAX);
             faults.extend(judged.err().map(|fault| format!("cut at operation {n}, seed {seed}: {fault}")));
-            let leftover = fs::read_dir(dir.path()).unwrap().any(|entry| {
-                entry.unwrap().file_name().to_string_lossy().ends_with("tmp")
-            });
+            let leftover = fs::read_dir(dir.path())
+                .unwrap()
+                .any(|entry| entry.unwrap().file_name().to_string_lossy().ends_with("tmp"));
             assert!(!leftover, "cut at operation {n}, seed {seed}: left over");
         }
         if !reached {

@@ -25,6 +25,8 @@ pub struct Reader {
     next: u64,
     /// The stream of records that never were on the disk, and the number of the next.
     memory: (Arc<str>, u64),
+    /// Whether a segment could not be read when it was last tried.
+    stuck: bool,
 }
 
 /// Records of one stream, in memory.
@@ -59,7 +61,7 @@ impl Reader {
     pub fn new(shared: Arc<Shared>) -> Self {
         let memory: Arc<str> = new_stream().into();
         let chunk = Chunk { stream: Arc::clone(&memory), number: 1, records: Vec::new(), taken: 0 };
-        Self { shared, taken: VecDeque::new(), chunk, stream: None, next: 1, memory: (memory, 1) }
+        Self { shared, taken: VecDeque::new(), chunk, stream: None, next: 1, memory: (memory, 1), stuck: false }
     }
 
     /// The oldest records that are not acknowledged, at most `count`; waits at most `wait` for the first.
@@ -76,7 +78,7 @@ impl Reader {
             if state.stop {
                 break;
             }
-            if self.place(&state).is_none() {
+            if self.stuck || self.place(&state).is_none() {
                 drop(shared.wait(state, left));
             }
         }
@@ -146,6 +148,7 @@ impl Reader {
     fn read(&mut self, range: &RangeInclusive<u64>) -> bool {
         let (Some(dir), Some(stream)) = (self.shared.dir.clone(), self.stream.clone()) else { return false };
         let path = dir.join(file_name(*range.start()));
+        self.stuck = false;
         let why = match segment::read(&path, *range.start()) {
             Ok((header, records)) => {
                 let skipped = self.next.saturating_sub(header.first);
@@ -171,6 +174,7 @@ impl Reader {
             }
             Err(Fault::Unreadable(cause)) => {
                 self.shared.lock().damage = Some(format!("{}: cannot be read: {cause}", path.display()));
+                self.stuck = true;
                 return false;
             }
         };

@@ -154,9 +154,9 @@ fn an_absent_peer_is_said_and_what_waits_outlives_the_process() {
     wait_for("delivered", || peer.lines().len() == 61);
     drop(outbox);
     assert_eq!(peer.lines(), lines(0..61));
-    let segments = fs::read_dir(dir.path()).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().path().extension() == Some("jsonl".as_ref())
-    });
+    let segments = fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension() == Some("jsonl".as_ref()));
     assert_eq!(segments.count(), 1);
 }
 
@@ -242,7 +242,9 @@ fn a_full_disk_is_passed_by_and_used_again() {
     full.store(true, Relaxed);
     push(&outbox, 20..40);
     wait_for("delivered past the disk", || peer.lines().len() == 40);
-    wait_for("said", || outbox.trouble().is_some_and(|why| why.contains("in memory only") && why.contains("cannot be created")));
+    wait_for("said", || {
+        outbox.trouble().is_some_and(|why| why.contains("in memory only") && why.contains("cannot be created"))
+    });
     full.store(false, Relaxed);
     wait_for("cleared", || outbox.trouble().is_none());
     push(&outbox, 40..60);
