@@ -7,11 +7,14 @@ mod device;
 mod display;
 mod gpio;
 mod http;
+mod mqtt;
 mod recording;
 mod rules;
+mod secret;
 mod serving;
 mod source;
 pub mod text;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,10 +25,13 @@ pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButt
 pub use display::DisplayConfig;
 pub use gpio::{GpioConfig, LineName};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
+pub use mqtt::{MqttAddress, MqttConfig, MqttVersion};
 pub use recording::{ClipsConfig, Keep, PicturesConfig, RecordingConfig, VideoConfig};
 pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units};
+pub use secret::Secret;
 pub use serving::{ImagesConfig, ServingConfig};
 pub use source::{BufferConfig, BufferPolicy, Consumption, Discipline, Overflow, SOURCES_MAX, SourceConfig, Sources};
+pub use webhook::WebhookConfig;
 
 /// A configuration larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -67,6 +73,10 @@ pub struct Config {
     pub rules: Vec<RuleConfig>,
     pub gpio: Vec<GpioConfig>,
     pub output: OutputConfig,
+    /// Absent: no broker is told anything.
+    pub mqtt: Option<MqttConfig>,
+    /// Servers that records are posted to.
+    pub webhook: Vec<WebhookConfig>,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
     pub display: DisplayConfig,
@@ -230,9 +240,18 @@ impl Config {
             self.display.fault(),
             self.recording.fault(),
             gpio::fault(&self.gpio, &self.rules),
+            self.mqtt.as_ref().and_then(MqttConfig::fault),
+            self.webhook.iter().find_map(WebhookConfig::fault),
         ];
         if let Some((key, found, expected)) = faults.into_iter().flatten().next() {
             return value(key, found, expected);
+        }
+        let mut spools: Vec<&PathBuf> = self.output.spool.iter().collect();
+        spools.extend(self.mqtt.iter().filter_map(|mqtt| mqtt.spool.as_ref()));
+        spools.extend(self.webhook.iter().filter_map(|webhook| webhook.spool.as_ref()));
+        spools.sort_unstable();
+        if let Some(twice) = spools.windows(2).find(|pair| pair[0] == pair[1]) {
+            return value("spool", twice[0].display().to_string(), "a directory of its own for each spool");
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
             let share = self.inference.get(name).and_then(toml::Value::as_float);
@@ -327,6 +346,9 @@ mod tests {
             ("[recording.clips]\nlongest_s = 9", "recording.clips.longest_s"),
             ("[recording.clips]\nmemory_mb = 0", "recording.clips.memory_mb"),
             ("[recording]\nclips.dir = \"/data/a\"\nvideo.dir = \"/data/a\"", "a directory of its own"),
+            ("[mqtt]\nurl = \"mqtt://a\"\nkeep_alive_s = 0", "mqtt.keep_alive_s"),
+            ("[[webhook]]\nurl = \"http://a/\"\ntimeout_s = 0.0", "webhook.timeout_s"),
+            ("[output]\nspool = \"/a\"\n[mqtt]\nurl = \"mqtt://a\"\nspool = \"/a\"", "spool = /a"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("expected"), "{message}");

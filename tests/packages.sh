@@ -30,6 +30,9 @@ need valgrind valgrind
 for package in python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly}; do
   need "/usr/share/doc/$package/copyright" "$package"
 done
+# A broker for the tests of MQTT, and who listens there.
+need mosquitto mosquitto
+need mosquitto_sub mosquitto-clients
 ((${#missing[@]})) || exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   echo "tests/packages.sh: install these Debian packages: ${missing[*]}" >&2

@@ -2,13 +2,18 @@
 //!
 //! May not know: the loop that calls them. A sink that fails says so; the loop goes on and calls it again.
 
+mod forward;
 mod gpio;
 mod json_lines;
 mod line;
+pub mod mqtt;
+pub mod outbox;
 mod outlet;
 pub mod recording;
 mod snapshot;
 pub mod spool;
+mod tls;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
