@@ -183,14 +183,12 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     // As much as may be kept, so that segments are written and removed meanwhile.
     // By size, not by time: how many segments there are must not depend on how fast the machine is.
     let output = OutputConfig { spool_mb: 1, spool_per_s: 1000.0, spool_interval_s: 3600.0, ..OutputConfig::default() };
-    // A file, and a socket on which nobody ever listens.
-    let [file, socket] = ["lines", "socket"].map(|name| dir.path().join(name).display().to_string());
-    let targets = Target::parse_all(&[file, format!("unix:{socket}")], 115_200).unwrap();
+    let file = dir.path().join("lines").display().to_string();
+    let targets = Target::parse_all(&[file], 115_200).unwrap();
     let sinks: Vec<Box<dyn Sink>> = vec![
         Box::new(Stall { seen: false }),
         Box::new(Snapshot::new(labels(), 80)),
         Box::new(JsonLines::open(&targets[0], labels(), true).unwrap()),
-        Box::new(JsonLines::open(&targets[1], labels(), true).unwrap()),
         Box::new(Spool::start(&dir.path().join("spool"), &output, String::new(), labels()).unwrap()),
     ];
     let limits = HealthLimits { frame_age_max: Duration::from_secs(60), start_grace: Duration::from_secs(60) };

@@ -27,7 +27,7 @@ pub struct GpioConfig {
 
 /// A line of a chip.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the name or the number of a line")]
 pub enum LineName {
     Number(u32),
     Name(String),

@@ -105,7 +105,7 @@ pub const HOLD_DEFAULT_S: f64 = 0.5;
 
 /// A source by the id or the number that the configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the id or the number of a source")]
 pub enum SourceName {
     Number(u32),
     Id(String),

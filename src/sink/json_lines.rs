@@ -177,7 +177,7 @@ mod tests {
         ];
         assert_eq!(places.into_iter().map(|target| target.place).collect::<Vec<_>>(), expected);
         for (names, words) in [
-            (&["tcp:1.2.3.4:5"][..], "did you mean `udp:`?"),
+            (&["unx:/run/lines"][..], "did you mean `unix:`?"),
             (&["http://x/y"], "for the file write `./http://x/y`"),
             (&["udp:9000"], "expected unix:PATH or udp:HOST:PORT"),
             (&["udp:host:0"], "expected unix:PATH or udp:HOST:PORT"),

@@ -182,8 +182,7 @@ impl Sender {
     /// Sends a line, however long that takes; false when it was not done before the end.
     fn bring(&mut self, line: &[u8]) -> bool {
         let (mut left, mut pause) = (line, RETRY_FIRST);
-        loop {
-            let Err(error) = self.try_once(&mut left) else { break };
+        while let Err(error) = self.try_once(&mut left) {
             let slow = error.kind() == ErrorKind::TimedOut;
             let mut state = self.shared.lock();
             state.trouble = Some(if slow { "nobody takes what is written".into() } else { error.to_string() });
