@@ -1,5 +1,6 @@
 //! A real broker for tests: `mosquitto` on a free port, with its configuration and its memory in a temporary directory;
 //! and `mosquitto_sub` as whoever listens.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
