@@ -60,6 +60,11 @@ impl Broker {
         Self::with(|_| "allow_anonymous true\n".into(), &[])
     }
 
+    /// One that takes everybody, but only so many messages at once.
+    pub fn narrow(at_once: u32) -> Self {
+        Self::with(|_| format!("allow_anonymous true\nmax_inflight_messages {at_once}\n"), &[])
+    }
+
     /// One that knows only this user, who may do everything.
     pub fn with_user(name: &str, password: &str) -> Self {
         let users = |dir: &Path| {

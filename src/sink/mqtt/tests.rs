@@ -152,6 +152,20 @@ fn events_arrive_in_order_and_the_device_appears_by_itself() {
 }
 
 #[test]
+fn no_more_is_sent_at_once_than_the_broker_takes() {
+    let mut broker = Broker::narrow(2);
+    broker.start();
+    let listener = broker.listen();
+    let mut sink = open(&MqttConfig { version: MqttVersion::V5, ..config(&broker, None) });
+    for n in 0..100 {
+        let _ = deliver(&mut sink, n, Phase::Start);
+    }
+    let heard = listener.wait("/event", "all", |heard| events(heard).len() == 100);
+    // A broker that was sent more would have ended the connection, and some would have come twice.
+    assert_eq!(heard.len(), 100);
+}
+
+#[test]
 fn a_broker_that_comes_late_leaves_and_freezes_misses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut broker = Broker::new();
