@@ -200,6 +200,8 @@ fn a_broker_that_comes_late_leaves_and_freezes_misses_nothing() {
     let count = some(&mut sink);
     let heard = listener.wait("/event", "all after the broker stood still", all(count));
     assert_eq!(events(&heard), (0..count).collect::<Vec<_>>());
+    let rates = listener.on("/status").iter().map(|heard| heard.json()["fps"].as_f64().unwrap()).collect::<Vec<_>>();
+    assert!(rates.len() > 3 && rates.iter().all(|fps| *fps < 1000.0), "{rates:?}");
     let gauge = sink.gauge().unwrap();
     let figures = || [&gauge.delivered, &gauge.waiting, &gauge.dropped].map(|cell| cell.load(Relaxed));
     wait_said(&mut sink, |said| said.is_none() && figures() == [count, 0, 0]);
