@@ -1,5 +1,6 @@
 //! A real broker for tests: `mosquitto` on a free port, with its configuration and its memory in a temporary directory;
 //! and `mosquitto_sub` as whoever listens.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -57,6 +58,11 @@ impl Broker {
     /// One that takes everybody, not started yet.
     pub fn new() -> Self {
         Self::with(|_| "allow_anonymous true\n".into(), &[])
+    }
+
+    /// One that takes everybody, but only so many messages at once.
+    pub fn narrow(at_once: u32) -> Self {
+        Self::with(|_| format!("allow_anonymous true\nmax_inflight_messages {at_once}\n"), &[])
     }
 
     /// One that knows only this user, who may do everything.

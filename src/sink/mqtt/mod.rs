@@ -30,7 +30,7 @@ use super::outbox::Settings;
 use super::{Error, Sink};
 use crate::config::{MqttConfig, seconds};
 use crate::model::Labels;
-use live::Live;
+use live::{Live, Rate};
 use session::Session;
 use topics::{Topics, plain};
 
@@ -86,6 +86,7 @@ pub fn start(config: &MqttConfig, device: Device<'_>, labels: Arc<Labels>) -> Re
         live: live.clone(),
         gauge: Arc::clone(&gauge),
         report: device.report,
+        rate: Rate::default(),
         connected: None,
     };
     let settings = Settings {

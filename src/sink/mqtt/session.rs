@@ -36,13 +36,14 @@ pub struct Session {
     pub live: Live,
     pub gauge: Arc<std::sync::OnceLock<Arc<Gauge>>>,
     pub report: Report,
+    /// Of frames, since the last status.
+    pub rate: Rate,
     pub connected: Option<Connected>,
 }
 
 /// A connection, and what was told on it.
 pub struct Connected {
     wire: Wire,
-    rate: Rate,
     status_at: Instant,
     /// When it was last told what there is.
     told_at: Instant,
@@ -125,8 +126,7 @@ impl Session {
             wire.subscribe(&Catalogue::birth(&config.discovery_prefix))?;
         }
         let now = Instant::now();
-        let mut connected =
-            Connected { wire, rate: Rate::default(), status_at: now, told_at: now, rules: None, refusal: None };
+        let mut connected = Connected { wire, status_at: now, told_at: now, rules: None, refusal: None };
         self.tell(&mut connected)?;
         Ok(connected)
     }
@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// Hears what has come, and tells what has changed.
-    fn keep(&self, connected: &mut Connected) -> Result<(), String> {
+    fn keep(&mut self, connected: &mut Connected) -> Result<(), String> {
         connected.wire.look()?;
         let mut born = false;
         while let Some((topic, payload)) = connected.wire.message() {
@@ -173,7 +173,7 @@ impl Session {
             connected.status_at = Instant::now() + seconds(self.config.status_interval_s);
             let none = Gauge::default();
             let gauge = self.gauge.get().map_or(&none, |gauge| gauge);
-            let payload = self.live.status(&mut connected.rate, gauge, (self.report)());
+            let payload = self.live.status(&mut self.rate, gauge, (self.report)());
             messages.push(Message { topic: self.topics.status(), payload, retain: true });
         }
         self.publish(connected, messages)

@@ -81,6 +81,9 @@ struct State {
     /// Whether something in the queue is to be committed at once.
     urgent: bool,
     stop: bool,
+    /// Whether the writer has committed what it could before the end, and whether the sender has then sent what it could.
+    last_commit_done: bool,
+    last_sent: bool,
     /// Whether the writer holds a copy of the oldest in the queue.
     writing: bool,
     /// Since when the writer has been working.
@@ -126,6 +129,8 @@ impl Outbox {
             queue: Queue::new(),
             urgent: false,
             stop: false,
+            last_commit_done: settings.dir.is_none(),
+            last_sent: false,
             writing: false,
             busy_since: None,
             stored: None,

@@ -18,7 +18,7 @@ const AFTER_MAX: Duration = Duration::from_secs(300);
 /// How often a peer that nothing is sent to is looked after.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long the end goes on delivering what waits; a hand-over that is under way may take longer.
-const STOP_MAX: Duration = Duration::from_secs(1);
+pub const STOP_MAX: Duration = Duration::from_secs(1);
 /// Between two lines of the log about refused records.
 const SAY_GAP: Duration = Duration::from_secs(10);
 
@@ -104,10 +104,13 @@ pub fn run(mut reader: Reader, mut peer: Box<dyn Deliver>) {
                     refusal = Some(said);
                 }
                 pauses.reset();
-                reader.shared.lock().peer_trouble.clone_from(&refusal);
-                // What is not committed yet is sent after the next start.
+                let mut state = reader.shared.lock();
+                state.peer_trouble.clone_from(&refusal);
                 if stopping && idle {
-                    break;
+                    if state.last_commit_done {
+                        break;
+                    }
+                    drop(reader.shared.wait(state, LOOK));
                 }
             }
             Err(Refused { why, after }) => {
@@ -119,6 +122,8 @@ pub fn run(mut reader: Reader, mut peer: Box<dyn Deliver>) {
             }
         }
     }
+    reader.shared.lock().last_sent = true;
+    reader.shared.changed.notify_all();
     peer.close();
 }
 

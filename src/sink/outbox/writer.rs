@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::store::Store;
-use super::{Shared, State, Stored};
+use super::{Shared, State, Stored, sender};
 use crate::durable::Disk;
 use crate::log;
 use crate::sink::spool::ring::{Error, Place};
@@ -58,6 +58,7 @@ impl Writer {
             // Whoever reads may have to pass the disk by from now on.
             self.shared.changed.notify_all();
             if stopping {
+                self.end(&mut work);
                 return;
             }
             if worked.is_ok() {
@@ -67,6 +68,21 @@ impl Writer {
                 self.shared.wait_for_stop(pause);
                 pause = (pause * 2).min(RETRY_LONGEST);
             }
+        }
+    }
+
+    /// Lets the sender send what was committed last, and remembers what came of it.
+    fn end<'a>(&'a self, work: &mut Work<'a>) {
+        let deadline = Instant::now() + sender::STOP_MAX;
+        let mut state = self.shared.lock();
+        state.last_commit_done = true;
+        self.shared.changed.notify_all();
+        while !state.last_sent && Instant::now() < deadline {
+            state = self.shared.wait(state, deadline.saturating_duration_since(Instant::now()));
+        }
+        drop(state);
+        if let Err(error) = self.work(work, true) {
+            log::say(&format!("outbox {error}"));
         }
     }
 
