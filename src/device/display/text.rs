@@ -62,7 +62,7 @@ mod tests {
         let lines = |text, columns| wrap(text, columns).collect::<Vec<_>>();
         assert_eq!(lines("no frame for 3.2 s", 9), ["no frame", "for 3.2 s"]);
         assert_eq!(lines("no frame for 3.2 s", 8), ["no frame", "for 3.2", "s"]);
-        assert_eq!(lines("/dev/video99: gone", 6), ["/dev/v", "ideo99", ":", "gone"]);
+        assert_eq!(lines("/dev/video99: gone", 6), ["/dev/v", "ideo99", ": gone"]);
         assert_eq!(lines("  äöü  ÄÖÜ ", 3), ["äöü", "ÄÖÜ"]);
         assert_eq!(lines("", 3), [""; 0]);
         assert_eq!(lines("ab", 0), ["a", "b"]);
