@@ -95,7 +95,7 @@ const FOOTER: [Changing; 1] = [Changing { left: 0, top: 366, right: 640, bottom:
 
 #[test]
 fn the_live_picture_with_what_is_seen_in_it() {
-    shows("file:src/demo/golden.png?loop=true&fps=10", "running.png", &FIGURES, |status| {
+    shows("file:src/demo/golden.png?loop=true", "running.png", &FIGURES, |status| {
         status["state"] == "running" && status["loop"]["frames"].as_u64().unwrap() > 20
     });
 }

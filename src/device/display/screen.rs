@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::layout::{Area, Layout, Unit};
-use super::text::{cut, plain_source, uptime, wrap};
+use super::text::{cut, plain_source, tail, uptime, wrap};
 use crate::frame::draw::{Colour, draw_text, text_width};
 use crate::frame::{CHANNELS, Frame, Resizer, Size};
 use crate::pipeline::status::{State, Status};
@@ -281,7 +281,7 @@ impl Screen {
                 bottom -= line;
                 self.write([area.left, bottom], fact.name(), height, DIM);
                 let room = columns.saturating_sub(fact.name().len() + 1);
-                self.write_before(area.right(), bottom, cut(&value, room), height, BRIGHT);
+                self.write_before(area.right(), bottom, tail(&value, room), height, BRIGHT);
             }
             self.text = value;
         }

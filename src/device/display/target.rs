@@ -119,7 +119,7 @@ mod tests {
         for (name, word) in [
             ("", "expected fb:DEVICE, drm:DEVICE, png:FILE or off"),
             ("hdmi", "unknown kind"),
-            ("pgn:/tmp/x", "did you mean `png`?"),
+            ("drn:/dev/dri/card0", "did you mean `drm`?"),
             ("/dev/fb0", "expected fb:DEVICE"),
             ("fb:", "names no device"),
             ("fb", "names no device"),

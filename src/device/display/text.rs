@@ -7,6 +7,12 @@ pub fn cut(text: &str, columns: usize) -> &str {
     text.char_indices().nth(columns).map_or(text, |(end, _)| &text[..end])
 }
 
+/// The last `columns` characters of a text: of a path its end says most.
+pub fn tail(text: &str, columns: usize) -> &str {
+    let start = text.char_indices().rev().take(columns).last().map_or(text.len(), |(start, _)| start);
+    &text[start..]
+}
+
 /// A text in lines of at most `columns` characters, broken at spaces, and within words that are longer than a line.
 pub fn wrap(text: &str, columns: usize) -> impl Iterator<Item = &str> {
     let columns = columns.max(1);
@@ -56,10 +62,18 @@ mod tests {
         let lines = |text, columns| wrap(text, columns).collect::<Vec<_>>();
         assert_eq!(lines("no frame for 3.2 s", 9), ["no frame", "for 3.2 s"]);
         assert_eq!(lines("no frame for 3.2 s", 8), ["no frame", "for 3.2", "s"]);
-        assert_eq!(lines("/dev/video99: gone", 6), ["/dev/v", "ideo99", ":", "gone"]);
+        assert_eq!(lines("/dev/video99: gone", 6), ["/dev/v", "ideo99", ": gone"]);
         assert_eq!(lines("  äöü  ÄÖÜ ", 3), ["äöü", "ÄÖÜ"]);
         assert_eq!(lines("", 3), [""; 0]);
         assert_eq!(lines("ab", 0), ["a", "b"]);
+    }
+
+    #[test]
+    fn texts_are_cut_at_either_end() {
+        for (columns, front, back) in [(0, "", ""), (2, "äb", "cö"), (4, "äbcö", "äbcö"), (9, "äbcö", "äbcö")]
+        {
+            assert_eq!((cut("äbcö", columns), tail("äbcö", columns)), (front, back));
+        }
     }
 
     #[test]

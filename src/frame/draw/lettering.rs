@@ -143,7 +143,7 @@ mod tests {
     fn what_lies_outside_is_left_out() {
         let mut frame = Frame::new(30, 10);
         for (place, height) in
-            [([0, 0], 5000), ([29, 9], 20), ([30, 10], 20), ([500, 500], 20), ([5, 5], 0), ([3, 3], 1)]
+            [([0, 0], 5000), ([29, 9], 20), ([30, 10], 20), ([500, 500], 20), ([5, 5], 0), ([3, 3], 1), ([20, 2], 14)]
         {
             draw_text(&mut frame, place, "ÄW€\u{1F980}", height, WHITE);
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::film::Film;
 use super::lane::{Shot, begins};
 use super::ring::Ring;
-use super::{Keeper, Pen};
+use super::{Keeper, Pen, told};
 use crate::clock::Stamp;
 use crate::config::ClipsConfig;
 use crate::durable::write_durably;
@@ -152,7 +152,7 @@ impl Clip {
         self.note.events.extend(events.iter().take(room).cloned());
         let mut bytes = serde_json::to_vec_pretty(&self.note).expect("numbers and text always serialise");
         bytes.push(b'\n');
-        write_durably(&ring.path(&self.name), &bytes).map_err(|error| error.to_string())?;
+        write_durably(&ring.path(&self.name), &bytes).map_err(told)?;
         ring.note(&self.name, bytes.len() as u64)
     }
 }

@@ -25,7 +25,8 @@ pub struct Film {
 impl Film {
     /// A new file called `name` in the ring; `moment` is that of its first picture.
     pub fn create(ring: &mut Ring, name: String, size: Size, fps: u32, moment: u64) -> Result<Self, String> {
-        let avi = Avi::create(&ring.path(&name), size, fps).map_err(|cause| format!("{name}: {cause}"))?;
+        let avi =
+            Avi::create(&ring.path(&name), size, fps).map_err(|cause| format!("a video cannot be made: {cause}"))?;
         ring.note(&name, avi.bytes())?;
         Ok(Self { avi, name, first: moment, next: moment, synced_at: Instant::now() })
     }
@@ -58,7 +59,7 @@ impl Film {
         if moment < self.next {
             return Ok(true);
         }
-        let fault = |cause: std::io::Error| format!("{}: cannot be written: {cause}", self.name);
+        let fault = |cause: std::io::Error| format!("a video cannot be written: {cause}");
         while self.next < moment {
             if !self.avi.push(&[]).map_err(fault)? {
                 return Ok(false);
@@ -79,7 +80,7 @@ impl Film {
 
     /// Ends the file.
     pub fn close(self, ring: &mut Ring) -> Result<(), String> {
-        let bytes = self.avi.close().map_err(|cause| format!("{}: cannot be ended: {cause}", self.name))?;
+        let bytes = self.avi.close().map_err(|cause| format!("a video cannot be ended: {cause}"))?;
         ring.note(&self.name, bytes)
     }
 }

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use super::{Error, Sink};
 use crate::config::RecordingConfig;
+use crate::durable;
 use crate::frame::encode_jpeg;
 use crate::model::{Annotator, Labels};
 use clips::Clips;
@@ -74,6 +75,14 @@ impl Pen {
         }
         encode_jpeg(&shot.frame, self.quality, &mut self.jpeg).map_err(|error| error.to_string())?;
         Ok(&self.jpeg)
+    }
+}
+
+/// What went wrong with a file, without its name: that of the directory is told already, and a reason has little room.
+fn told(error: durable::Error) -> String {
+    match error {
+        durable::Error::Io { step, cause, .. } => format!("a file cannot be {step}: {cause}"),
+        other => other.to_string(),
     }
 }
 

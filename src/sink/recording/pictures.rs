@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::lane::{Shot, Wanted, begins};
 use super::ring::Ring;
-use super::{Keeper, Pen};
+use super::{Keeper, Pen, told};
 use crate::config::{PicturesConfig, seconds};
 use crate::durable::write_durably;
 
@@ -43,7 +43,7 @@ impl Keeper for Pictures {
     fn keep(&mut self, ring: &mut Ring, shot: &mut Shot) -> Result<u64, String> {
         let name = ring.name(shot.stamp, shot.frame.source_id, shot.frame.id) + ".jpg";
         let jpeg = self.pen.jpeg(shot)?;
-        write_durably(&ring.path(&name), jpeg).map_err(|error| error.to_string())?;
+        write_durably(&ring.path(&name), jpeg).map_err(told)?;
         ring.note(&name, jpeg.len() as u64)?;
         Ok(1)
     }

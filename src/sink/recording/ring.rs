@@ -140,7 +140,7 @@ impl Ring {
             Err(TryLockError::Error(cause)) => return Err(format!("cannot be locked: {cause}")),
             Ok(()) => {}
         }
-        durable::remove_leftovers(dir).map_err(|error| error.to_string())?;
+        durable::remove_leftovers(dir).map_err(super::told)?;
         let mut ring = Self { place: place.clone(), handle, kept: VecDeque::new(), bytes: 0, next: 1 };
         ring.index()?;
         ring.prune()?;
