@@ -259,3 +259,6 @@ fn exponential_golomb(bytes: &[u8]) -> Option<u32> {
     let zeros = bits.leading_zeros();
     (zeros < 16).then(|| (bits >> (31 - 2 * zeros)) - 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,45 @@ fn append(annex_b: &mut Vec<u8>, unit: &[u8]) {
     annex_b.extend_from_slice(&START_CODE);
     annex_b.extend_from_slice(unit);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_cut_before_what_opens_a_picture() {
+        // Parameter sets, a picture of two slices, a delimiter, a picture, the first of another.
+        let stream = [
+            &[0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x68, 2, 0, 0, 1, 0x65, 0x80, 3, 0, 0, 1, 0x65, 0x40, 4][..],
+            &[0, 0, 0, 1, 9, 0x10, 0, 0, 1, 0x41, 0x80, 5],
+            &[0, 0, 1, 0x41, 0x80],
+        ];
+        let whole = stream.concat();
+        let first = access_unit_end(&whole).unwrap();
+        assert_eq!(first, stream[0].len());
+        assert_eq!(access_unit_end(&whole[first..]), Some(stream[1].len()));
+        assert_eq!(access_unit_end(stream[2]), None);
+        assert_eq!(access_unit_end(&[0, 0, 1]), None);
+    }
+
+    #[test]
+    fn avcc_gives_its_parameter_sets_and_ends_nowhere_else() {
+        let record = [1, 100, 0, 10, 0xff, 0xe1, 0, 2, 0x67, 7, 1, 0, 1, 0x68, 0xfd, 0xf8];
+        let parsed = AvcConfig::parse(&record).unwrap();
+        assert_eq!(parsed, AvcConfig { length_bytes: 4, parameter_sets: vec![0, 0, 0, 1, 0x67, 7, 0, 0, 0, 1, 0x68] });
+        for length in 0..14 {
+            AvcConfig::parse(&record[..length]).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn lengths_become_start_codes() {
+        let mut annex_b = vec![9];
+        length_prefixed_to_annex_b(&[0, 2, 0x65, 1, 0, 1, 0x41], 2, &mut annex_b).unwrap();
+        assert_eq!(annex_b, [0, 0, 0, 1, 0x65, 1, 0, 0, 0, 1, 0x41]);
+        for odd in [&[0, 3, 0x65, 1][..], &[0], &[0xff, 0xff, 0xff]] {
+            let error = length_prefixed_to_annex_b(odd, 2, &mut annex_b).unwrap_err().to_string();
+            assert!(error.contains("beyond"), "{error}");
+        }
+    }
+}

@@ -46,12 +46,38 @@ fn of(head: &[u8], ending: &str) -> Option<Kind> {
         [b'O', b'g', b'g', b'S', ..] => Some(Kind::Other("Ogg")),
         [0x47, ..] if matches!(ending, "ts" | "m2ts" | "mts") => Some(Kind::Other("MPEG transport stream")),
         [0, 0, 1, 0xb3 | 0xba, ..] => Some(Kind::Other("MPEG-1 or MPEG-2")),
-        _ => match after_start_code? {
-            // The types of NAL units that a stream begins with: slices, SEI, parameter sets, a delimiter.
-            header if matches!(header & 0x9f, 1 | 5..=9) && !matches!(ending, "h265" | "265" | "hevc") => {
-                Some(Kind::H264)
-            }
-            _ => Some(Kind::Other("H.265 or another raw stream")),
+        _ => match after_start_code? & 0x9f {
+            // A video parameter set, with which H.265 begins.
+            0 if matches!(ending, "h265" | "265" | "hevc") => Some(Kind::Other("H.265")),
+            // Slices, SEI, parameter sets, a delimiter.
+            1 | 5..=9 => Some(Kind::H264),
+            _ => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_tell_and_images_are_no_videos() {
+        for (head, ending, kind) in [
+            (&b"\0\0\0\x20ftypisom"[..], "mp4", Some(Kind::Mp4)),
+            (b"\0\0\0\x08wide\0\0\0\0mdat", "mov", Some(Kind::Mp4)),
+            (b"RIFF\0\0\0\0AVI LIST", "", Some(Kind::Avi)),
+            (b"RIFF\0\0\0\0WEBPVP8 ", "webp", None),
+            (b"YUV4MPEG2 W1", "y4m", Some(Kind::Y4m)),
+            (b"\0\0\0\x01\x67\x64", "h264", Some(Kind::H264)),
+            (b"\0\0\x01\x09\x10", "", Some(Kind::H264)),
+            (b"\0\0\0\x01\x40\x01", "h265", Some(Kind::Other("H.265"))),
+            (b"\0\0\x01\0\x01\0", "ico", None),
+            (b"\xff\xd8\xff\xe0", "jpg", None),
+            (b"\xff\xd8\xff\xe0", "mjpeg", Some(Kind::Mjpeg)),
+            (b"\x89PNG\r\n", "png", None),
+            (b"", "mp4", None),
+        ] {
+            assert_eq!(of(head, ending), kind, "{}", head.escape_ascii());
+        }
     }
 }

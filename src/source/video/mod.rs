@@ -232,3 +232,6 @@ fn open_container(path: &Path) -> Result<(Box<dyn Container>, Track), String> {
     }
     .map_err(|why| format!("{why}: {CONVERT}"))
 }
+
+#[cfg(test)]
+mod tests;
