@@ -11,7 +11,7 @@ use firstlight::demo;
 use firstlight::engine::{InputShape, LoadOptions, Network, by_name};
 use firstlight::frame::Frame;
 use firstlight::model::{Model, Predictions, Request};
-use firstlight::sink::{JsonLines, Outcome, Sink, Snapshot};
+use firstlight::sink::{JsonLines, Outcome, Sink, Snapshot, Target};
 use firstlight::source::demo::Conveyor;
 
 const FRAMES: usize = 300;
@@ -25,9 +25,10 @@ fn main() {
     let shape = |_: &_| InputShape { batch: 1, channels: 3, height: 320, width: 320 };
     let network = Network { bytes: demo::PARTS_ONNX, origin: "parts.onnx".into(), shape: &shape, picture: None };
     let mut bare = engine.load(&network, options).expect("the demo model");
+    let lines = Target::parse_all(&["/dev/null".into()], 115_200).expect("a path");
     let mut sinks: [Box<dyn Sink>; 2] = [
         Box::new(Snapshot::new(Arc::clone(model.labels()), 80)),
-        Box::new(JsonLines::open("/dev/null", Arc::clone(model.labels())).expect("/dev/null")),
+        Box::new(JsonLines::open(&lines[0], Arc::clone(model.labels()), true).expect("/dev/null")),
     ];
     let (mut conveyor, mut frame, mut predictions) = (Conveyor::new(1), Frame::empty(), Predictions::default());
     let request = Request::default();

@@ -1,6 +1,6 @@
 //! Time. Since the machine started, which every board knows; and the wall clock, which one without a battery does not.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -22,8 +22,18 @@ impl Stamp {
     /// This moment, to the millisecond.
     #[must_use]
     pub fn now() -> Self {
+        Self::ago(Duration::ZERO)
+    }
+
+    /// A moment of the past, as the clocks now go.
+    #[must_use]
+    pub fn at(moment: Instant) -> Self {
+        Self::ago(moment.elapsed())
+    }
+
+    fn ago(passed: Duration) -> Self {
         let unix = unix();
-        let rounded = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
+        let rounded = |time: Duration| (time.saturating_sub(passed).as_secs_f64() * 1e3).round() / 1e3;
         Self { monotonic_s: rounded(since_boot()), unix_s: rounded(unix), clock_set: plausible(unix) }
     }
 }
@@ -38,6 +48,12 @@ pub fn since_boot() -> Duration {
 #[must_use]
 pub fn is_set() -> bool {
     plausible(unix())
+}
+
+/// Whether a moment was taken by a wall clock that was set.
+#[must_use]
+pub fn is_plausible(at: SystemTime) -> bool {
+    plausible(at.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A moment of the wall clock as Python's `datetime.isoformat` writes it, in UTC, to the microsecond.

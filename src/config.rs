@@ -4,10 +4,17 @@
 //! judged where they are used.
 
 mod device;
+mod display;
+mod gpio;
 mod http;
+mod mqtt;
+mod recording;
+mod rules;
+mod secret;
 mod serving;
 mod source;
 pub mod text;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,9 +22,16 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use display::DisplayConfig;
+pub use gpio::{GpioConfig, LineName};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
+pub use mqtt::{MqttAddress, MqttConfig, MqttVersion};
+pub use recording::{ClipsConfig, Keep, PicturesConfig, RecordingConfig, VideoConfig};
+pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceName, TrackerConfig, Units};
+pub use secret::Secret;
 pub use serving::{ImagesConfig, ServingConfig};
 pub use source::{BufferConfig, BufferPolicy, Consumption, Discipline, Overflow, SOURCES_MAX, SourceConfig, Sources};
+pub use webhook::WebhookConfig;
 
 /// A configuration larger than this is not one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -54,9 +68,19 @@ pub struct Config {
     pub inference: toml::Table,
     pub buffer: BufferConfig,
     pub health: HealthConfig,
+    /// Absent: nothing is tracked unless a rule needs it.
+    pub tracker: Option<TrackerConfig>,
+    pub rules: Vec<RuleConfig>,
+    pub gpio: Vec<GpioConfig>,
     pub output: OutputConfig,
+    /// Absent: no broker is told anything.
+    pub mqtt: Option<MqttConfig>,
+    /// Servers that records are posted to.
+    pub webhook: Vec<WebhookConfig>,
     pub serial: SerialConfig,
     pub snapshot: SnapshotConfig,
+    pub display: DisplayConfig,
+    pub recording: RecordingConfig,
     pub serving: ServingConfig,
     pub device: DeviceConfig,
 }
@@ -95,8 +119,10 @@ impl Default for HealthConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputConfig {
-    /// JSON lines: `stdout`, `none`, or a path such as a serial device.
-    pub json: String,
+    /// JSON lines, to one target or a list of them: `stdout`, `none`, `unix:PATH`, `udp:HOST:PORT`, or a path such as a
+    /// file, a named pipe or a serial device.
+    #[serde(deserialize_with = "one_or_many")]
+    pub json: Vec<String>,
     /// Directory on the data partition that keeps the newest answers over power cuts; absent: none are kept. It is made
     /// if only its last part is missing.
     pub spool: Option<PathBuf>,
@@ -114,7 +140,7 @@ impl Default for OutputConfig {
         // Ten seconds: an SD card takes 8,640 small commits a day for years. One a second: ten lines of a kilobyte fill
         // three blocks, and 16 MB of those are more than three hours. All of 30 a second would cost the card 2 GB a day
         // and keep ten minutes; and which change is worth keeping, only who reads the answers knows.
-        Self { json: "stdout".into(), spool: None, spool_mb: 16, spool_interval_s: 10.0, spool_per_s: 1.0 }
+        Self { json: vec!["stdout".into()], spool: None, spool_mb: 16, spool_interval_s: 10.0, spool_per_s: 1.0 }
     }
 }
 
@@ -205,11 +231,27 @@ impl Config {
                 return value(key, seconds.to_string(), "0.1 to 86400 seconds");
             }
         }
-        let http = || self.http.fault(self.device.token_sha256.is_some());
-        if let Some((key, found, expected)) =
-            self.device.fault().or_else(http).or_else(|| self.serving.fault()).or_else(|| self.source.fault())
-        {
+        let faults = [
+            self.device.fault(),
+            self.http.fault(self.device.token_sha256.is_some()),
+            self.serving.fault(),
+            self.source.fault(),
+            self.tracker.as_ref().and_then(TrackerConfig::fault),
+            self.display.fault(),
+            self.recording.fault(),
+            gpio::fault(&self.gpio, &self.rules),
+            self.mqtt.as_ref().and_then(MqttConfig::fault),
+            self.webhook.iter().find_map(WebhookConfig::fault),
+        ];
+        if let Some((key, found, expected)) = faults.into_iter().flatten().next() {
             return value(key, found, expected);
+        }
+        let mut spools: Vec<&PathBuf> = self.output.spool.iter().collect();
+        spools.extend(self.mqtt.iter().filter_map(|mqtt| mqtt.spool.as_ref()));
+        spools.extend(self.webhook.iter().filter_map(|webhook| webhook.spool.as_ref()));
+        spools.sort_unstable();
+        if let Some(twice) = spools.windows(2).find(|pair| pair[0] == pair[1]) {
+            return value("spool", twice[0].display().to_string(), "a directory of its own for each spool");
         }
         for (key, name) in [("inference.confidence", "confidence"), ("inference.iou_threshold", "iou_threshold")] {
             let share = self.inference.get(name).and_then(toml::Value::as_float);
@@ -219,6 +261,19 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a text or a list of texts")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
 }
 
 /// A number of seconds that [`Config::check`] has passed.
@@ -239,7 +294,9 @@ mod tests {
     fn an_empty_file_is_the_default() {
         let config = parse("").unwrap();
         assert_eq!(config.serial.baud, 115_200);
-        assert_eq!(config.output.json, "stdout");
+        assert_eq!(config.output.json, ["stdout"]);
+        let both = parse("output.json = [\"stdout\", \"unix:/run/lines\"]").unwrap();
+        assert_eq!(both.output.json, ["stdout", "unix:/run/lines"]);
     }
 
     #[test]
@@ -252,6 +309,7 @@ mod tests {
 
     #[test]
     fn values_out_of_range_name_key_found_and_expected() {
+        let line_rule = "[[rules]]\nname = \"r\"\nkind = \"line\"\n";
         for (text, key) in [
             ("[buffer]\nframes = 0", "buffer.frames"),
             ("[snapshot]\nquality = 0", "snapshot.quality"),
@@ -267,10 +325,30 @@ mod tests {
             ("[serving]\nmemory_mb = 1", "serving.memory_mb"),
             ("[serving]\nsessions = 0", "serving.sessions"),
             ("[serving.images]\ndirs = [\"pictures\"]", "serving.images.dirs"),
+            ("[tracker]\nframe_rate = nan", "tracker.frame_rate"),
+            ("[tracker]\ntrack_activation_threshold = 25", "tracker.track_activation_threshold"),
+            ("[tracker]\nminimum_consecutive_frames = 0", "tracker.minimum_consecutive_frames"),
+            ("[[gpio]]\nchip = \"a\"\nline = 1\nrule = \"r\"", "gpio.rule"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"a\"\nline = \"L\"\nrule = \"r\""), "gpio.pulse_s"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"a\"\nline = 1\nrule = \"r\"\npulse_s = 0"), "gpio.pulse_s"),
+            (&*format!("{line_rule}[[gpio]]\nchip = \"\"\nline = 1\nrule = \"r\"\npulse_s = 1"), "gpio.chip"),
             ("[output]\nspool = \"\"", "output.spool"),
             ("[output]\nspool_mb = 0", "output.spool_mb"),
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),
             ("[output]\nspool_per_s = inf", "output.spool_per_s"),
+            ("[display]\nfps = 0", "display.fps"),
+            ("[recording]\nquality = 0", "recording.quality"),
+            ("[recording.pictures]\nevery_s = 0.01", "recording.pictures.every_s"),
+            ("[recording.video]\ndir = \"\"", "recording.video"),
+            ("[recording.video]\nsize_mb = 1", "size_mb"),
+            ("[recording.video]\nage_h = 0.0", "age_h"),
+            ("[recording.video]\nfps = 0", "recording.video.fps"),
+            ("[recording.clips]\nlongest_s = 9", "recording.clips.longest_s"),
+            ("[recording.clips]\nmemory_mb = 0", "recording.clips.memory_mb"),
+            ("[recording]\nclips.dir = \"/data/a\"\nvideo.dir = \"/data/a\"", "a directory of its own"),
+            ("[mqtt]\nurl = \"mqtt://a\"\nkeep_alive_s = 0", "mqtt.keep_alive_s"),
+            ("[[webhook]]\nurl = \"http://a/\"\ntimeout_s = 0.0", "webhook.timeout_s"),
+            ("[output]\nspool = \"/a\"\n[mqtt]\nurl = \"mqtt://a\"\nspool = \"/a\"", "spool = /a"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("expected"), "{message}");

@@ -167,7 +167,7 @@ pub(crate) fn is_leftover(name: &str) -> bool {
 }
 
 /// Hidden and fixed: a pattern such as `*.jsonl` does not find it, and the next write of the same file takes it over.
-fn temporary_name(path: &Path) -> PathBuf {
+pub(crate) fn temporary_name(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(TEMPORARY);

@@ -27,6 +27,7 @@ import urllib.request
 from pathlib import Path
 
 import guest
+import screendump
 from cameras import cameras
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,7 +83,7 @@ def expect(condition, words):
 class Machine:
     """One run of QEMU over a disk image."""
 
-    def __init__(self, image, *, snapshot=False):
+    def __init__(self, image, *, snapshot=False, devices=()):
         self.scheme = "http"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -94,7 +95,7 @@ class Machine:
              "-nographic", "-serial", "stdio", "-monitor", f"unix:{self.monitor},server,nowait",
              "-drive", drive, "-device", "virtio-blk-pci,drive=disk",
              "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:9001",
-             "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "i6300esb", "-action", "watchdog=reset"],
+             "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "i6300esb", "-action", "watchdog=reset", *devices],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.lines = []
         threading.Thread(target=self._read, daemon=True).start()
@@ -285,6 +286,24 @@ def camera(bench):
         expect(code == 200 and later != picture, "the camera's picture stands still")
 
 
+def screen(bench):
+    """A screen behind the kernel's DRM: the state in its colour, the live picture, and the console back at the end."""
+    config = CONFIG.replace("[device]\n", '[device]\nmodules = ["virtio-gpu"]\n')
+    config += '[display]\ntarget = "drm:/dev/dri/card0?mode=1024x768"\nfps = 2.0\n'
+    green, ground, bar = (74, 208, 116), (10, 13, 18), (21, 26, 34)
+    with Machine(bench.image("screen", config), devices=["-device", "virtio-gpu-pci"]) as device:
+        device.running(2)
+        # The word in its pill, the bar behind it, the panel beside the picture.
+        fits = lambda dump: (dump.share(green, 0.01, 0.02, 0.15, 0.09) > 0.4 and dump.share(bar, 0.3, 0.02, 0.6, 0.09) > 0.8)
+        dump = screendump.wait(device.command, bench.folder, fits)
+        expect(dump and (dump.width, dump.height) == (1024, 768), f"the screen has another mode: {dump and dump.width}")
+        expect(fits(dump), "the screen does not show a running loop")
+        # The conveyor is grey, neither the ground of the screen nor black.
+        dark = dump.share(ground, 0.1, 0.3, 0.5, 0.8) + dump.share((0, 0, 0), 0.1, 0.3, 0.5, 0.8)
+        expect(dark < 0.2, f"{dark:.0%} of the picture is dark")
+        expect(not [r for r in device.running()["reasons"] if r.startswith("display")], "the display is in trouble")
+
+
 def secret(bench):
     """A certificate of the device's own: its fingerprint stands on the console, and is the same after a restart."""
     fingerprint = r"certificate's SHA-256 fingerprint is ([0-9A-F:]{95})$"
@@ -441,7 +460,7 @@ def quietly(act):
         pass
 
 
-CHECKS = {check.__name__: check for check in (boots, camera, cameras, secret, watchdog, slots, power_cuts, quiet)}
+CHECKS = {check.__name__: check for check in (boots, camera, cameras, screen, secret, watchdog, slots, power_cuts, quiet)}
 
 
 def main():

@@ -150,6 +150,7 @@ impl Rig {
             feeds: vec![Feed { source: Box::new(Camera { pulled: Arc::clone(&pulled) }), discipline }],
             model: Model::load(&demo_package(), &engine, LoadOptions { threads: 1 }).unwrap(),
             request: Request::default(),
+            rules: None,
             sinks: vec![Box::new(Disk { full: Arc::clone(&full) })],
             frames_waiting: 2,
             frames_max: None,

@@ -6,11 +6,12 @@
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use firstlight::config::{Discipline, OutputConfig, Overflow};
+use firstlight::config::{Config, Discipline, OutputConfig, Overflow};
 use firstlight::engine::{
     self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
 };
@@ -18,7 +19,8 @@ use firstlight::frame::Orientation;
 use firstlight::model::{Model, Request};
 use firstlight::pipeline::telemetry::HealthLimits;
 use firstlight::pipeline::{Feed, Parts, Pipeline, Telemetry};
-use firstlight::sink::{self, JsonLines, Outcome, Sink, Snapshot, Spool};
+use firstlight::rules::{Camera, Rules};
+use firstlight::sink::{self, JsonLines, Outcome, Sink, Snapshot, Spool, Target};
 use firstlight::source;
 use support::still::{Still, demo_package};
 
@@ -167,13 +169,28 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
     let gauge = Gauge { engine, readings: Arc::clone(&readings), starts: [warm_up, warm_up + frames] };
     let model = Model::load(&package, &gauge, LoadOptions { threads: 1 }).unwrap();
     let labels = || Arc::clone(model.labels());
+    // Every kind that allocates nothing but its events, of which a still picture makes one at the start.
+    let config = Config::parse(
+        "[tracker]\n\
+        [[rules]]\nname = \"in\"\nkind = \"zone\"\nzone = [[0, 0], [1, 0], [1, 1]]\n\
+        [[rules]]\nname = \"many\"\nkind = \"count\"\nabove = 1\n\
+        [[rules]]\nname = \"over\"\nkind = \"line\"\nline = [[0.5, 0], [0.5, 1]]\n",
+        Path::new("heap.toml"),
+    )
+    .unwrap();
+    let cameras = [Camera { id: None, live: false }];
+    let rules = Rules::new(config.tracker.as_ref(), &config.rules, model.labels(), &cameras, "").unwrap();
     // As much as may be kept, so that segments are written and removed meanwhile.
     // By size, not by time: how many segments there are must not depend on how fast the machine is.
     let output = OutputConfig { spool_mb: 1, spool_per_s: 1000.0, spool_interval_s: 3600.0, ..OutputConfig::default() };
+    // A file, and a socket on which nobody ever listens.
+    let [file, socket] = ["lines", "socket"].map(|name| dir.path().join(name).display().to_string());
+    let targets = Target::parse_all(&[file, format!("unix:{socket}")], 115_200).unwrap();
     let sinks: Vec<Box<dyn Sink>> = vec![
         Box::new(Stall { seen: false }),
         Box::new(Snapshot::new(labels(), 80)),
-        Box::new(JsonLines::open(dir.path().join("lines").to_str().unwrap(), labels()).unwrap()),
+        Box::new(JsonLines::open(&targets[0], labels(), true).unwrap()),
+        Box::new(JsonLines::open(&targets[1], labels(), true).unwrap()),
         Box::new(Spool::start(&dir.path().join("spool"), &output, String::new(), labels()).unwrap()),
     ];
     let limits = HealthLimits { frame_age_max: Duration::from_secs(60), start_grace: Duration::from_secs(60) };
@@ -183,6 +200,7 @@ fn measure(engine: &dyn Engine, warm_up: u64, frames: u64) -> (isize, u64) {
         feeds: vec![Feed { source: source::open("demo:?fps=0", Orientation::Apply).unwrap(), discipline }],
         model,
         request: Request::default(),
+        rules,
         sinks,
         frames_waiting: 2,
         frames_max: Some(warm_up + frames + TAIL),

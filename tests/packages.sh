@@ -5,8 +5,12 @@ set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
+# Those whose recommendations nobody needs: half a desktop.
+lean=()
+there() { command -v "$1" >/dev/null || [[ -f $1 ]]; }
 # A program or file, and the package that has it.
-need() { command -v "$1" >/dev/null || [[ -f $1 ]] || missing+=("$2"); }
+need() { there "$1" || missing+=("$2"); }
+need_lean() { there "$1" || lean+=("$2"); }
 need chromium chromium
 # Assembles the SIMD of the JPEG decoder; a build without it is as right, and slower.
 need nasm nasm
@@ -23,11 +27,22 @@ need depmod kmod
 need zstd zstd
 need minisign minisign
 need file file
+# Makes videos and counts their frames.
+need_lean ffmpeg ffmpeg
 need valgrind valgrind
-((${#missing[@]})) || exit 0
+# An RTSP server.
+for package in python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly}; do
+  need_lean "/usr/share/doc/$package/copyright" "$package"
+done
+# A broker for the tests of MQTT, and who listens there.
+need_lean mosquitto mosquitto
+need_lean mosquitto_sub mosquitto-clients
+((${#missing[@]} + ${#lean[@]})) || exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-  echo "tests/packages.sh: install these Debian packages: ${missing[*]}" >&2
+  echo "tests/packages.sh: install these Debian packages: ${missing[*]} ${lean[*]}" >&2
   exit 1
 fi
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+install() { (($# == 0)) || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null; }
+((${#missing[@]} == 0)) || install "${missing[@]}"
+((${#lean[@]} == 0)) || install --no-install-recommends "${lean[@]}"

@@ -115,6 +115,7 @@ fn write_annotated(
         names: std::sync::Arc::clone(model.labels()),
         labels: request.visualization_labels.unwrap_or(true),
         stroke_px: request.visualization_stroke_width.unwrap_or(2),
+        text_px: None,
     };
     annotator.draw(predictions, &mut frame);
     frame::write_file(&frame, target).map_err(|error| format!("{}: {error}", target.display()))

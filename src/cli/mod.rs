@@ -12,6 +12,7 @@ mod infer;
 mod models;
 mod port;
 mod probe;
+mod progress;
 mod run;
 mod selftest;
 mod serve;
@@ -109,6 +110,8 @@ enum Error {
     #[error(transparent)]
     Serial(#[from] device::Error),
     #[error(transparent)]
+    Display(#[from] device::display::Error),
+    #[error(transparent)]
     Slot(#[from] device::slot::Error),
     #[error(transparent)]
     Update(#[from] device::update::Error),
@@ -129,6 +132,7 @@ impl Error {
             Error::Source(
                 source::Error::UnknownKind { .. } | source::Error::UnknownOption { .. } | source::Error::Option { .. },
             ) => Exit::Usage,
+            Error::Sink(sink::Error::Target { .. }) => Exit::Usage,
             Error::Cache(_) | Error::Model(_) | Error::Engine(_) => Exit::ModelUnavailable,
             Error::Serving(error) => match error.kind() {
                 serving::Kind::Usage => Exit::Usage,
@@ -137,13 +141,16 @@ impl Error {
                     Exit::ModelUnavailable
                 }
             },
-            Error::Slot(device::slot::Error::NoAutoboot) => Exit::Usage,
+            Error::Slot(device::slot::Error::NoAutoboot) | Error::Display(device::display::Error::Target { .. }) => {
+                Exit::Usage
+            }
             Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
             Error::Verification(_) => Exit::VerificationFailed,
             Error::Source(_)
             | Error::Sink(_)
             | Error::Http(_)
             | Error::Serial(_)
+            | Error::Display(_)
             | Error::Slot(_)
             | Error::Update(_)
             | Error::Failed(_)

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::progress::Progress;
 use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, sinks, threads};
 use crate::config::{self, Config, Discipline, SOURCES_MAX, SourceConfig};
+use crate::device::display::{self, Display};
 use crate::device::notify::{Notifier, Supervisor};
 use crate::device::{self, Monitor, SerialLine};
 use crate::engine::{LoadOptions, Precision};
@@ -17,6 +19,7 @@ use crate::model::{self, Labels, Model, Request, Semantics};
 use crate::pipeline::status::{AccuracyFacts, EngineFacts, ModelFacts, Rejected, text};
 use crate::pipeline::telemetry::{Facts, HealthLimits, Part};
 use crate::pipeline::{Feed, Parts, Pipeline, Telemetry};
+use crate::rules::{Camera, Rules};
 use crate::sink::{Sink, Snapshot};
 use crate::source::{self, Paced};
 
@@ -48,12 +51,15 @@ pub struct Args {
     /// Address of the HTTP port, or `off` [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// JSON lines to `stdout`, `none`, or a file or serial device [default: stdout]
+    /// JSON lines to `stdout`, `none`, `unix:PATH`, `udp:HOST:PORT`, a file or a serial device; may be repeated [default: stdout]
     #[arg(long, value_name = "TARGET")]
-    json: Option<String>,
+    json: Vec<String>,
     /// Write the status line to this serial device
     #[arg(long, value_name = "DEVICE")]
     serial: Option<PathBuf>,
+    /// Show the live picture on `fb:DEVICE`, `drm:DEVICE`, `png:FILE` or nothing, `off` [default: off]
+    #[arg(long, value_name = "TARGET")]
+    display: Option<String>,
     /// Engine, instead of the best that works here
     #[arg(long, value_name = "NAME")]
     engine: Option<String>,
@@ -74,8 +80,10 @@ pub(super) struct Settings {
     pub frames: Option<u64>,
     /// `None`: no HTTP port.
     pub listen: Option<SocketAddr>,
-    pub json: String,
+    pub json: Vec<String>,
     pub serial: Option<PathBuf>,
+    /// `None`: no screen.
+    pub display: Option<display::Target>,
     pub engine: Option<String>,
     pub precision: Precision,
     pub options: LoadOptions,
@@ -105,6 +113,8 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let serial_device = settings.serial.as_ref();
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
+    let show = |target| Display::start(target, settings.config.display.fps, Arc::clone(&telemetry), &snapshot);
+    let display = settings.display.clone().map(show).transpose()?;
 
     telemetry.set_making(plans.making.clone());
     let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?;
@@ -120,18 +130,21 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let feeds = settings.feeds(model.orientation(&request))?;
+    let rules = settings.rules(model.labels(), &feeds)?;
     telemetry.set_facts(facts(&model, sha256, &chosen));
     announce(&model, &chosen, &feeds);
     if let Some(url) = port.as_ref().and_then(|port| port.url.as_ref()) {
         log::say(&format!("see {url}"));
     }
 
+    let patient = feeds.iter().all(|feed| !feed.source.live());
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(snapshot)];
-    sinks.extend(sinks::open(&settings, model.labels(), &telemetry)?);
+    sinks.extend(sinks::open(&settings, model.labels(), patient, &telemetry)?);
     let pipeline = Pipeline::start(Parts {
         feeds,
         model,
         request,
+        rules,
         sinks,
         frames_waiting: settings.config.buffer.frames,
         frames_max: settings.frames,
@@ -139,14 +152,20 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     })
     .map_err(|cause| Error::Io { what: "starting the loop".into(), cause })?;
     let monitor = Monitor::start(Arc::clone(&telemetry));
+    let progress = Progress::start(&telemetry, settings.json.iter().any(|target| target == "stdout"));
 
     while !pipeline.finished() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK);
+        progress.show(&telemetry);
     }
     pipeline.stop();
     pipeline.join(STOP_MAX);
-    drop((port, serial, monitor, notifier));
-    conclude(&telemetry)
+    drop((port, serial, display, monitor, notifier));
+    log::say(&progress.end(&telemetry));
+    match telemetry.failed() {
+        0 => Ok(()),
+        failed => Err(Error::Failed(format!("{failed} frames failed; their lines say why"))),
+    }
 }
 
 impl Settings {
@@ -174,6 +193,18 @@ impl Settings {
         };
         self.sources.iter().map(open).collect()
     }
+
+    /// The rules, if there are any, for a model that sees these classes.
+    fn rules(&self, labels: &Labels, feeds: &[Feed]) -> Result<Option<Rules>, Error> {
+        let camera = |(feed, config)| {
+            let (feed, config): (&Feed, &SourceConfig) = (feed, config);
+            Camera { id: config.id.as_deref(), live: feed.source.live() }
+        };
+        let cameras: Vec<Camera<'_>> = feeds.iter().zip(&self.sources).map(camera).collect();
+        let (tracker, rules) = (self.config.tracker.as_ref(), &self.config.rules);
+        Rules::new(tracker, rules, labels, &cameras, &device::boot_id())
+            .map_err(|error| Error::Usage(format!("config: {error}")))
+    }
 }
 
 fn settle(args: Args) -> Result<Settings, Error> {
@@ -186,7 +217,8 @@ fn settle(args: Args) -> Result<Settings, Error> {
         sources: sources(args.source, &config)?,
         frames: args.frames,
         listen,
-        json: args.json.unwrap_or_else(|| config.output.json.clone()),
+        json: if args.json.is_empty() { config.output.json.clone() } else { args.json },
+        display: display::parse(args.display.as_deref().unwrap_or(&config.display.target))?,
         serial: args.serial.or_else(|| config.serial.device.clone()),
         engine: args.engine.or_else(|| config.engine.name.clone()),
         options: threads(args.threads, config.engine.threads)?,
@@ -278,17 +310,4 @@ fn announce(model: &Model, chosen: &Chosen, feeds: &[Feed]) {
         model.session().threads(),
         sources.join(", ")
     ));
-}
-
-fn conclude(telemetry: &Telemetry) -> Result<(), Error> {
-    let flow = telemetry.status().flow;
-    log::say(&format!(
-        "{} frames, {} failed, {} dropped before their turn, {} answers not taken in time; \
-         latency p50 {} ms, p99 {} ms",
-        flow.frames, flow.failed, flow.dropped, flow.undelivered, flow.latency_ms.p50, flow.latency_ms.p99
-    ));
-    match flow.failed {
-        0 => Ok(()),
-        failed => Err(Error::Failed(format!("{failed} frames failed; their lines say why"))),
-    }
 }

@@ -13,7 +13,8 @@ use crate::http::Api;
 use crate::log;
 use crate::pipeline::Telemetry;
 use crate::pipeline::telemetry::Part;
-use crate::serving::{CLIENTS_NICE, Loader, Models, Pipelines, Workers, give_way};
+use crate::priority::give_way;
+use crate::serving::{CLIENTS_NICE, Loader, Models, Pipelines, Workers};
 
 /// Fewest workers: while one waits for a model to load, another answers for those that are there.
 const WORKERS_MIN: usize = 2;

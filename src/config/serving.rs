@@ -20,6 +20,9 @@ pub struct ServingConfig {
     pub threads: Option<usize>,
     /// Pipelines of `/inference_pipelines` at once, 0 to 64.
     pub pipelines_max: usize,
+    /// Streams that a client may have a pipeline read, as `rtsp://camera.local` or `http://10.0.0.7:8080`, of any path; a
+    /// `*` as the host is any. None: this device opens no connection because a client says so.
+    pub streams: Vec<String>,
     pub images: ImagesConfig,
 }
 
@@ -42,6 +45,7 @@ impl Default for ServingConfig {
             sessions: 2,
             threads: None,
             pipelines_max: 8,
+            streams: Vec::new(),
             images: ImagesConfig::default(),
         }
     }
@@ -61,6 +65,14 @@ impl ServingConfig {
         }
         if self.pipelines_max > 64 {
             return Some(("serving.pipelines_max", self.pipelines_max.to_string(), "0 to 64"));
+        }
+        let names_a_host = |stream: &&String| {
+            stream.split_once("://").is_some_and(|(kind, host)| {
+                ["rtsp", "http", "https"].contains(&kind) && !host.is_empty() && !host.contains(['/', '@', '?', '#'])
+            })
+        };
+        if let Some(found) = self.streams.iter().find(|stream| !names_a_host(stream)) {
+            return Some(("serving.streams", found.clone(), "such as `rtsp://camera.local`, without path or password"));
         }
         let relative = self.images.dirs.iter().find(|dir| !dir.is_absolute());
         relative.map(|dir| ("serving.images.dirs", dir.display().to_string(), "absolute directories"))

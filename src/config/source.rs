@@ -13,6 +13,8 @@ const FPS: std::ops::RangeInclusive<f64> = 0.001..=1000.0;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
+    /// By which rules may name it; absent: its number only.
+    pub id: Option<String>,
     /// Such as `v4l2:/dev/video0`, `rtsp://camera/stream` or `file:/data/video.mp4`; absent: the demo scene.
     pub uri: Option<String>,
     /// Frames a second at most: those of a live source in between are dropped, those of a file wait.

@@ -5,11 +5,11 @@
 
 mod board;
 mod board_file;
+pub mod display;
 pub mod gate;
 pub mod init;
 mod monitor;
 pub mod notify;
-mod port;
 mod process;
 mod prompt;
 mod serial;
@@ -20,6 +20,7 @@ mod watchdog;
 pub use board::{Board, boot_id, identify, rss_kb};
 pub use board_file::{BoardFile, Error as BoardFileError, Match, MatchedBy};
 pub use monitor::Monitor;
-pub use port::Error;
 pub use process::Process;
 pub use serial::SerialLine;
+
+pub use crate::tty::Error;

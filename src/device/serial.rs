@@ -14,12 +14,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::notify::{self, Ask};
-use super::port::{self, Error, write_within};
 use super::prompt::{self, Command, Prompt};
 use crate::config::{self, SerialConfig};
 use crate::log;
 use crate::pipeline::Telemetry;
 use crate::pipeline::status::{RENDERED_BYTES_MAX, State};
+use crate::tty::{self, Error, write_within};
 
 /// How often a change of state and a key are looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ impl SerialLine {
     /// # Errors
     /// The device cannot be opened or set up, or the system gives no thread.
     pub fn start(device: &Path, config: &SerialConfig, telemetry: Arc<Telemetry>) -> Result<Self, Error> {
-        let port = port::open(device, config.baud)?;
+        let port = tty::open(device, config.baud)?;
         let interval = config::seconds(config.interval_s);
         let (stop, stopped) = mpsc::sync_channel(1);
         let mut line = Line { port, telemetry, prompt: Prompt::default() };
@@ -89,7 +89,7 @@ struct Line {
 impl Line {
     fn write(&mut self, text: &str) {
         // Given up when nobody reads: the next line is fresher.
-        let _ = write_within(&mut self.port, text.as_bytes(), Instant::now() + WRITE_MAX);
+        let _ = write_within(&mut self.port, &mut text.as_bytes(), Instant::now() + WRITE_MAX);
     }
 
     /// One line, or as much of it as the port takes in time. Raw mode needs the carriage return.

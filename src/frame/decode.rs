@@ -117,7 +117,7 @@ fn check_file(bytes: &[u8], limits: Limits) -> Result<ImageFormat, Error> {
     }
     let format =
         image::guess_format(bytes).map_err(|_| Error::UnknownFormat { found: bytes[..bytes.len().min(8)].to_vec() })?;
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
+    if format == ImageFormat::Jpeg && jpeg_length(bytes).is_none() {
         return Err(Error::Truncated { format: "JPEG", found: bytes.len() });
     }
     Ok(format)
@@ -144,26 +144,34 @@ fn image_error(format: &'static str, found: usize, error: &ImageError) -> Error 
     Error::Damaged { format, why: error.to_string() }
 }
 
-/// Whether the end-of-image marker follows the picture's data. The decoder would silently paint what is missing grey,
-/// and a marker search from the end would find the one of a thumbnail in the header.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut rest = &bytes[bytes.len().min(2)..];
+/// Where the JPEG that `bytes` begin with ends, after its end-of-image marker; `None` if that is missing. The decoder would
+/// silently paint what is missing grey, and a marker search from the end would find the one of a thumbnail in the header.
+#[must_use]
+pub fn jpeg_length(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
     loop {
         // Entropy-coded data and padding lie between markers; 0xff within it is followed by 0 or is a restart.
-        let Some(at) = rest.iter().position(|&byte| byte == 0xff) else { return false };
-        let Some(&marker) = rest.get(at + 1) else { return false };
-        rest = match marker {
-            0xd9 => return true,
-            0xff => &rest[at + 1..],
-            0x00 | 0x01 | 0xd0..=0xd8 => &rest[at + 2..],
-            _ => {
-                let Some(&[high, low]) = rest.get(at + 2..at + 4) else { return false };
-                let length = usize::from(u16::from_be_bytes([high, low])).max(2);
-                let Some(after) = rest.get(at + 2 + length..) else { return false };
-                after
-            }
+        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
+        at += match *bytes.get(at + 1)? {
+            0xd9 => return Some(at + 2),
+            0xff => 1,
+            0x00 | 0x01 | 0xd0..=0xd8 => 2,
+            _ => 2 + usize::from(u16::from_be_bytes(*bytes.get(at + 2..)?.first_chunk()?)).max(2),
         };
     }
+}
+
+/// Writes `stored`, turned by an EXIF orientation from 1 to 8, to `frame`, whose id and time stay.
+///
+/// # Errors
+/// There is nothing to turn.
+pub fn turn(stored: &Frame, orientation: u32, frame: &mut Frame) -> Result<(), Error> {
+    let (width, height) = (stored.width(), stored.height());
+    if width == 0 || height == 0 {
+        return Err(Error::EmptyPicture { what: "the image", width, height });
+    }
+    Layout::RGB.unpack(stored.pixels(), (width, height), orientation, frame);
+    Ok(())
 }
 
 /// EXIF orientation 1: stored as seen.

@@ -3,6 +3,7 @@
 //! May not know: predictions. Everything is given in pixels, may lie partly or wholly outside the frame, and is then
 //! clipped.
 
+mod lettering;
 mod shape;
 
 use core::convert::Infallible;
@@ -15,6 +16,7 @@ use embedded_graphics::primitives::Rectangle;
 use embedded_graphics::text::{Baseline, Text};
 
 use super::{CHANNELS, Frame};
+pub use lettering::{draw_text, text_width};
 pub use shape::{Place, PolygonFiller, Tint, draw_disc, draw_line};
 
 /// Red, green, blue.
@@ -44,6 +46,8 @@ pub struct BoxStyle {
     pub colour: Colour,
     /// Thickness of the line in pixels, inwards from the edges. 0 draws no line.
     pub stroke: u32,
+    /// Height of the label's letters in pixels; `None`: one of three, by the size of the frame.
+    pub text_px: Option<usize>,
 }
 
 /// Draws the outline of a box, and above it (or within, at the top of the frame) a filled label when there is text.
@@ -61,27 +65,32 @@ pub fn draw_box(frame: &mut Frame, edges: Edges, label: Option<&str>, style: Box
         fill_outline(frame, outline, stroke, style.colour);
     }
     if let Some(text) = label.filter(|text| !text.is_empty()) {
-        draw_label(frame, left_top, text, style.colour);
+        draw_label(frame, left_top, text, style);
     }
 }
 
-/// Writes text on a ground of `colour`, so that it ends above `corner`, moved to where it can be seen.
-pub fn draw_label(frame: &mut Frame, corner: Point, text: &str, colour: Colour) {
-    Plate::new(frame, text, colour).draw(frame, |height| {
+/// Writes text on a ground of the style's colour, so that it ends above `corner`, moved to where it can be seen.
+pub fn draw_label(frame: &mut Frame, corner: Point, text: &str, style: BoxStyle) {
+    Plate::new(frame, text, style.colour, style.text_px).draw(frame, |height| {
         let top = if corner.y >= height { corner.y - height } else { corner.y.max(0) };
         Point::new(corner.x, top)
     });
 }
 
 /// Writes lines of text in the left top corner, each on a ground of its own colour, as many as there is room for.
-pub fn draw_captions<T: AsRef<str>>(frame: &mut Frame, lines: impl IntoIterator<Item = (T, Colour)>) {
+/// `text_px` is as that of [`BoxStyle`].
+pub fn draw_captions<T: AsRef<str>>(
+    frame: &mut Frame,
+    text_px: Option<usize>,
+    lines: impl IntoIterator<Item = (T, Colour)>,
+) {
     let (_, bottom) = dimensions(frame);
     let mut top = 0;
     for (text, colour) in lines {
         if top >= bottom {
             return;
         }
-        Plate::new(frame, text.as_ref(), colour).draw(frame, |height| {
+        Plate::new(frame, text.as_ref(), colour, text_px).draw(frame, |height| {
             let place = Point::new(0, top);
             top += height;
             place
@@ -91,21 +100,53 @@ pub fn draw_captions<T: AsRef<str>>(frame: &mut Frame, lines: impl IntoIterator<
 
 /// Text laid out on a filled ground.
 struct Plate<'a> {
-    text: Text<'a, MonoTextStyle<'static, Rgb888>>,
+    text: &'a str,
+    lettering: Lettering,
     size: Size,
     colour: Colour,
 }
 
+/// How letters are drawn: as a font has them, or enlarged.
+#[derive(Clone, Copy)]
+enum Lettering {
+    Font(&'static MonoFont<'static>),
+    Height(usize),
+}
+
+impl Lettering {
+    fn character_size(self) -> Size {
+        let side = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        match self {
+            Self::Font(font) => font.character_size,
+            Self::Height(height) => Size::new(side(text_width(1, height)), side(height)),
+        }
+    }
+
+    fn draw(self, frame: &mut Frame, text: &str, corner: Point, colour: Colour) {
+        match self {
+            Self::Font(font) => {
+                let style = MonoTextStyle::new(font, rgb(colour));
+                infallible(Text::with_baseline(text, corner, style, Baseline::Top).draw(&mut Canvas(frame)));
+            }
+            Self::Height(height) => {
+                let place = [corner.x, corner.y].map(|at| usize::try_from(at).unwrap_or(0));
+                draw_text(frame, place, text, height, colour);
+            }
+        }
+    }
+}
+
 impl<'a> Plate<'a> {
-    fn new(frame: &Frame, text: &'a str, colour: Colour) -> Self {
-        let font = font_for(frame);
-        let longest = frame.width() / font.character_size.width.max(1) as usize + 1;
+    fn new(frame: &Frame, text: &'a str, colour: Colour, text_px: Option<usize>) -> Self {
+        let lettering = text_px.map_or_else(|| Lettering::Font(font_for(frame)), Lettering::Height);
+        let Size { width, height } = lettering.character_size();
+        let longest = frame.width() / width.max(1) as usize + 1;
         // What does not fit on the frame need not be laid out.
         let text = text.char_indices().nth(longest).map_or(text, |(end, _)| &text[..end]);
-        let style = MonoTextStyle::new(font, rgb(text_colour(colour)));
-        let text = Text::with_baseline(text, Point::zero(), style, Baseline::Top);
-        let size = text.bounding_box().size + Size::new_equal(2 * LABEL_MARGIN.unsigned_abs());
-        Self { text, size, colour }
+        let characters = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        let size =
+            Size::new(width.saturating_mul(characters), height) + Size::new_equal(2 * LABEL_MARGIN.unsigned_abs());
+        Self { text, lettering, size, colour }
     }
 
     /// `place` says where its left top corner goes, given its height; it is moved left until its end can be seen.
@@ -115,8 +156,7 @@ impl<'a> Plate<'a> {
         let wanted = place(height);
         let corner = Point::new(wanted.x.min(frame_width - width).max(0), wanted.y);
         infallible(Canvas(frame).fill_solid(&Rectangle::new(corner, self.size), rgb(self.colour)));
-        let text = self.text.translate(corner + Point::new_equal(LABEL_MARGIN));
-        infallible(text.draw(&mut Canvas(frame)));
+        self.lettering.draw(frame, self.text, corner + Point::new_equal(LABEL_MARGIN), text_colour(self.colour));
     }
 }
 

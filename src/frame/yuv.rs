@@ -1,6 +1,7 @@
-//! Luma and chroma to RGB, as OpenCV's `cvtColor` does it: BT.601 of video range, in fixed point with 20 bits.
+//! Luma and chroma to RGB, as OpenCV does it: of cameras as `cvtColor`, BT.601 of video range in fixed point with 20 bits; of
+//! decoded video as `VideoCapture`, whose arithmetic is swscale's, with 16 bits.
 //!
-//! May not know: strides and sizes, which are `raw.rs`'s. Plain loops over pairs of pixels: the compiler makes vector
+//! May not know: strides and sizes, which are `raw.rs`'s and `planar.rs`'s. Plain loops over pairs of pixels: the compiler makes vector
 //! code of them (NEON always has the 32-bit products; x86-64 from AVX2 on, where it is as fast as OpenCV's own).
 
 use super::CHANNELS;
@@ -51,6 +52,67 @@ pub fn nv12_row(luma: &[u8], chroma: &[u8], rgb: &mut [u8]) {
     let pixels = rgb.as_chunks_mut::<{ 2 * CHANNELS }>().0;
     for ((&lumas, &[u, v]), pixels) in lumas.zip(chroma.as_chunks::<2>().0).zip(pixels) {
         *pixels = pair(lumas, u, v);
+    }
+}
+
+/// What `VideoCapture` multiplies with, each in 1/8192: swscale's `yuv420p` to `bgr24` in its vector code, which differs by
+/// up to three levels from its own plain code. It is BT.601 whatever matrix the stream declares.
+#[derive(Clone, Copy, Debug)]
+pub struct VideoWeights {
+    /// Luma of black, in 1/8.
+    black: i16,
+    luma: i16,
+    v_in_red: i16,
+    u_in_green: i16,
+    v_in_green: i16,
+    u_in_blue: i16,
+}
+
+impl VideoWeights {
+    /// Luma from 16 to 235, chroma from 16 to 240.
+    pub const VIDEO_RANGE: Self =
+        Self { black: 16 * 8, luma: 9539, v_in_red: 13_075, u_in_green: -3209, v_in_green: -6660, u_in_blue: 16_525 };
+    /// Luma and chroma from 0 to 255.
+    pub const FULL_RANGE: Self =
+        Self { black: 0, luma: 8192, v_in_red: 11_485, u_in_green: -2819, v_in_green: -5850, u_in_blue: 14_516 };
+
+    /// What the two values of chroma add to red, green and blue.
+    fn tint(self, u: u8, v: u8) -> [i16; CHANNELS] {
+        let [u, v] = [u, v].map(|value| (i16::from(value) - 128) * 8);
+        [
+            upper_half(v, self.v_in_red),
+            upper_half(u, self.u_in_green) + upper_half(v, self.v_in_green),
+            upper_half(u, self.u_in_blue),
+        ]
+    }
+
+    fn pixel(self, luma: u8, tint: [i16; CHANNELS]) -> [u8; CHANNELS] {
+        let light = upper_half(i16::from(luma) * 8 - self.black, self.luma);
+        // Between 0 and 255 the value is its first byte.
+        tint.map(|tint| (light + tint).clamp(0, 255).to_le_bytes()[0])
+    }
+}
+
+/// The upper 16 bits of a product, rounded down: what `pmulhw` gives, and of values times 8 with weights in 1/8192 a whole
+/// level.
+fn upper_half(value: i16, weight: i16) -> i16 {
+    let [_, _, low, high] = (i32::from(value) * i32::from(weight)).to_le_bytes();
+    i16::from_le_bytes([low, high])
+}
+
+/// A row of `I420`: of luma one byte a pixel, of U and V one each for two pixels of each of two rows. The shortest slice
+/// ends it.
+pub fn i420_row(luma: &[u8], u: &[u8], v: &[u8], weights: VideoWeights, rgb: &mut [u8]) {
+    let (pairs, single) = luma.as_chunks::<2>();
+    let (pixels, last) = rgb.as_chunks_mut::<{ 2 * CHANNELS }>();
+    for (((&lumas, &u), &v), pixels) in pairs.iter().zip(u).zip(v).zip(pixels) {
+        let tint = weights.tint(u, v);
+        let [[r0, g0, b0], [r1, g1, b1]] = lumas.map(|luma| weights.pixel(luma, tint));
+        *pixels = [r0, g0, b0, r1, g1, b1];
+    }
+    // The last column of an odd width.
+    if let (&[luma], Some((&u, &v))) = (single, u.get(pairs.len()).zip(v.get(pairs.len()))) {
+        last.copy_from_slice(&weights.pixel(luma, weights.tint(u, v)));
     }
 }
 

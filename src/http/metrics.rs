@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::exposition::{Exposition, Kind};
 use super::traffic::Traffic;
 use crate::device::Process;
+use crate::pipeline::cells::{SinkCell, SourceCell};
 use crate::pipeline::status::{State, Status};
 use crate::pipeline::telemetry::{LATENCY_BUCKETS_MS, Stage, Telemetry};
 use crate::serving::Usage;
@@ -32,6 +34,7 @@ pub(super) fn render(telemetry: &Telemetry, version: &str, served: Option<&Serve
     for stage in Stage::ALL {
         out.sample("stage_seconds_total", &[("stage", &stage.as_str())], telemetry.stage_seconds(stage));
     }
+    ends(&mut out, telemetry);
     spool(&mut out, &status);
     board(&mut out, &status, telemetry.rss_kb());
     device(&mut out, &status);
@@ -124,6 +127,44 @@ fn identity(out: &mut Exposition, status: &Status, version: &str) {
     out.family(Kind::Gauge, "state", "1 for the state the device is in, 0 for the others.");
     for state in State::ALL {
         out.sample("state", &[("state", &state.as_str())], u8::from(state == status.state));
+    }
+}
+
+/// Sources and outputs, each by itself.
+fn ends(out: &mut Exposition, telemetry: &Telemetry) {
+    type OfSource = fn(&SourceCell) -> u64;
+    let of_source: [(Kind, &str, &str, OfSource); 4] = [
+        (Kind::Counter, "source_frames_total", "Frames that a source gave.", SourceCell::captured),
+        (Kind::Counter, "source_dropped_total", "Of these, how many gave way to others.", SourceCell::dropped),
+        (Kind::Counter, "source_lost_total", "How often a source was lost.", SourceCell::lost),
+        (Kind::Gauge, "source_up", "1 unless a source is lost.", |source| u64::from(source.problem().is_none())),
+    ];
+    for (kind, name, help, read) in of_source {
+        out.family(kind, name, help);
+        for (id, source) in telemetry.sources().iter().enumerate() {
+            out.sample(name, &[("source_id", &id), ("source", &source.uri())], read(source));
+        }
+    }
+    type OfSink = fn(&SinkCell) -> Option<u64>;
+    let of_sink: [(Kind, &str, &str, OfSink); 4] = [
+        (Kind::Counter, "sink_delivered_total", "Records that an output's receiver has.", |sink| {
+            Some(sink.gauge()?.delivered.load(Relaxed))
+        }),
+        (Kind::Gauge, "sink_waiting", "Records that wait for an output.", |sink| {
+            Some(sink.gauge()?.waiting.load(Relaxed))
+        }),
+        (Kind::Counter, "sink_dropped_total", "Records that an output had to let go.", |sink| {
+            Some(sink.gauge()?.dropped.load(Relaxed))
+        }),
+        (Kind::Gauge, "sink_up", "1 unless an output is in trouble.", |sink| Some(u64::from(sink.problem().is_none()))),
+    ];
+    for (kind, name, help, read) in of_sink {
+        out.family(kind, name, help);
+        for (id, sink) in telemetry.sinks().iter().enumerate() {
+            if let Some(value) = read(sink) {
+                out.sample(name, &[("sink_id", &id), ("sink", &sink.name())], value);
+            }
+        }
     }
 }
 

@@ -21,7 +21,8 @@ use super::connection::{self, Meter, SWEEP_EVERY};
 use super::door::{self, Door, Kind};
 use super::routes::Routes;
 use crate::pipeline::telemetry::Part;
-use crate::serving::{PORT_NICE, give_way};
+use crate::priority::give_way;
+use crate::serving::PORT_NICE;
 
 /// Pause after a failed accept (no descriptors left, usually), so that trouble does not take a whole core.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(200);

@@ -25,10 +25,13 @@ pub struct Annotator {
     pub labels: bool,
     /// Width of lines, pixels.
     pub stroke_px: u32,
+    /// Height of labels, pixels; `None`: as it suits the size of the picture.
+    pub text_px: Option<usize>,
 }
 
 impl Annotator {
-    /// Draws everything, the weakest detection first, so that the strongest lies on top; boxes over masks.
+    /// Draws everything, the weakest detection first, so that the strongest lies on top; boxes over masks. The frame may be
+    /// the picture at another size.
     pub fn draw(&self, predictions: &Predictions, frame: &mut Frame) {
         self.draw_class_map(predictions, frame);
         let scale = scale(predictions, frame);
@@ -39,7 +42,7 @@ impl Annotator {
         for detection in predictions.detections.iter().rev() {
             self.draw_box(detection, scale, frame);
             if let Shape::Keypoints(span) = detection.shape {
-                self.draw_skeleton(detection.class_id, &predictions.keypoints[span.range()], frame);
+                self.draw_skeleton(detection.class_id, &predictions.keypoints[span.range()], scale, frame);
             }
         }
         self.draw_classes(predictions, frame);
@@ -50,7 +53,7 @@ impl Annotator {
         let label = self.labels.then(|| self.label(detection.class_id, detection.confidence));
         let [left, top, right, bottom] = detection.corners;
         let ([left, top], [right, bottom]) = (scaled([left, top], scale), scaled([right, bottom], scale));
-        let style = BoxStyle { colour: color, stroke: self.stroke_px };
+        let style = BoxStyle { colour: color, stroke: self.stroke_px, text_px: self.text_px };
         draw_box(frame, Edges { left, top, right, bottom }, label.as_deref(), style);
     }
 
@@ -69,13 +72,13 @@ impl Annotator {
     }
 
     /// Joined points of one object; those of confidence 0 were not found.
-    fn draw_skeleton(&self, class_id: u32, keypoints: &[Keypoint], frame: &mut Frame) {
+    fn draw_skeleton(&self, class_id: u32, keypoints: &[Keypoint], scale: [f64; 2], frame: &mut Frame) {
         let color = self.names.color(class_id);
         let found = |id: usize| {
             keypoints
                 .iter()
                 .find(|keypoint| keypoint.id as usize == id && keypoint.confidence > 0.0)
-                .map(|keypoint| scaled([keypoint.x, keypoint.y], [1.0; 2]))
+                .map(|keypoint| scaled([keypoint.x, keypoint.y], scale))
         };
         for &(from, to) in self.names.skeleton(class_id).map(|skeleton| &skeleton.edges[..]).unwrap_or_default() {
             if let (Some(from), Some(to)) = (found(from), found(to)) {
@@ -83,7 +86,7 @@ impl Annotator {
             }
         }
         for keypoint in keypoints.iter().filter(|keypoint| keypoint.confidence > 0.0) {
-            let centre = scaled([keypoint.x, keypoint.y], [1.0; 2]);
+            let centre = scaled([keypoint.x, keypoint.y], scale);
             draw_disc(frame, centre, self.stroke_px.saturating_add(2), text_colour(color));
             draw_disc(frame, centre, self.stroke_px.saturating_add(1), color);
         }
@@ -96,17 +99,19 @@ impl Annotator {
         let predicted = predictions.classes.iter().filter(|class| class.predicted).take(most);
         draw_captions(
             frame,
+            self.text_px,
             predicted.map(|class| (self.label(class.class_id, class.score), self.names.color(class.class_id))),
         );
     }
 
     fn draw_class_map(&self, predictions: &Predictions, frame: &mut Frame) {
         let ClassMap { class_ids, size: Size { width, height }, .. } = &predictions.class_map;
-        let (width, height) = (*width, *height);
-        let fits = width <= frame.width() && height <= frame.height();
+        let (width, height, image) = (*width, *height, predictions.image);
+        let fits = width <= image.width && height <= image.height;
         if class_ids.is_empty() || class_ids.len() != width * height || !fits {
             return;
         }
+        let (columns, rows) = (frame.width(), frame.height());
         let mut present = [false; 256];
         let background = |class: u8| {
             self.names.class_name(u32::from(class)).is_some_and(|name| name.eq_ignore_ascii_case(BACKGROUND))
@@ -114,20 +119,22 @@ impl Annotator {
         let clear: [bool; 256] = std::array::from_fn(|class| u8::try_from(class).is_ok_and(background));
         let colors: [Colour; 256] =
             std::array::from_fn(|class| u32::try_from(class).map_or([0; 3], |class| self.names.color(class)));
-        for (y, row) in class_ids.chunks_exact(width).enumerate() {
+        for y in 0..rows {
+            let Some(row) = class_ids.chunks_exact(width).nth(y * image.height / rows) else { break };
             let mut from = 0;
             for run in row.chunk_by(|a, b| a == b) {
                 let (class, to) = (usize::from(run[0]), from + run.len());
                 if !clear[class] {
                     present[class] = true;
-                    Tint { colour: colors[class], opacity: MASK_OPACITY }.row(frame, y, from, to);
+                    let [left, right] = [from, to].map(|x| x * columns / image.width);
+                    Tint { colour: colors[class], opacity: MASK_OPACITY }.row(frame, y, left, right);
                 }
                 from = to;
             }
         }
         if self.labels {
             let classes = (0_u32..).zip(present).filter(|&(_, present)| present);
-            draw_captions(frame, classes.map(|(class, _)| (self.name(class), self.names.color(class))));
+            draw_captions(frame, self.text_px, classes.map(|(class, _)| (self.name(class), self.names.color(class))));
         }
     }
 
@@ -162,9 +169,9 @@ impl Polygon {
 /// Pixels of the frame for a pixel of the predictions.
 #[expect(clippy::cast_precision_loss, reason = "sides of frames are far below 2^53")]
 fn scale(predictions: &Predictions, frame: &Frame) -> [f64; 2] {
-    match predictions.mask_grid {
-        Some(Size { width: 0, .. } | Size { height: 0, .. }) | None => [1.0; 2],
-        Some(grid) => [frame.width() as f64 / grid.width as f64, frame.height() as f64 / grid.height as f64],
+    match predictions.mask_grid.unwrap_or(predictions.image) {
+        Size { width: 0, .. } | Size { height: 0, .. } => [1.0; 2],
+        grid => [frame.width() as f64 / grid.width as f64, frame.height() as f64 / grid.height as f64],
     }
 }
 
@@ -216,7 +223,7 @@ mod tests {
         let names = vec!["nose".into(), "ear".into(), "tail".into()];
         labels.skeletons =
             vec![Skeleton::default(), Skeleton { class_id: 1, names, edges: vec![(0, 1), (1, 2), (2, 9)] }];
-        Annotator { names: Arc::new(labels), labels: false, stroke_px: 1 }
+        Annotator { names: Arc::new(labels), labels: false, stroke_px: 1, text_px: None }
     }
 
     fn detection(corners: [f64; 4], shape: Shape) -> Detection {
@@ -264,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn boxes_are_drawn_where_they_are_on_the_picture_at_another_size() {
+        let mut predictions = predictions();
+        predictions.detections = vec![detection([10.0, 10.0, 50.0, 30.0], Shape::Box)];
+        let mut frame = Frame::new(120, 20);
+        annotator(Task::ObjectDetection).draw(&predictions, &mut frame);
+        assert_eq!((at(&frame, 20, 5), at(&frame, 100, 15)), ([0, 0, 255], [0, 0, 255]));
+        assert_eq!((at(&frame, 10, 10), at(&frame, 60, 10)), ([0; 3], [0; 3]));
+    }
+
+    #[test]
     fn points_that_were_not_found_are_not_drawn() {
         let mut predictions = predictions();
         let point = |x, y, confidence, id| Keypoint { x, y, confidence, id };
@@ -289,7 +306,14 @@ mod tests {
         annotator.labels = true;
         annotator.draw(&predictions, &mut frame);
         assert_eq!(at(&frame, 0, 0), [0, 0, 255]);
-        // A map that is not the frame's size is not drawn.
+        // On the picture at twice its size the map is as well.
+        let mut larger = Frame::new(120, 80);
+        annotator.labels = false;
+        annotator.draw(&predictions, &mut larger);
+        assert_eq!((at(&larger, 59, 79), at(&larger, 0, 0)), ([0; 3], [0; 3]));
+        assert!(at(&larger, 60, 79)[2] > 100 && at(&larger, 119, 0)[2] > 100);
+        // One that is larger than its image is not drawn.
+        predictions.image = Size::new(40, 60);
         let mut other = Frame::new(40, 60);
         annotator.draw(&predictions, &mut other);
         assert!(other.pixels().iter().all(|&level| level == 0));

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Frames over which a pace is taken: half a second at 30 a second.
-const SAMPLES: usize = 16;
-/// Fewest of them that say anything, as Roboflow's.
-const SAMPLES_MIN: usize = 10;
+/// Frames over which a pace is taken: two seconds at 30 a second.
+const SAMPLES: usize = 64;
+/// Fewest of them that say anything: of fewer, one more or less used looks like five a second.
+const SAMPLES_MIN: usize = 32;
 /// By how many frames a second decoding may be ahead, as Roboflow's.
 const AHEAD_MAX: f64 = 5.0;
 /// Most frames skipped one after the other, as Roboflow's: a picture a second remains of any camera.

@@ -15,6 +15,8 @@ use crate::sink::Gauge;
 pub struct SourceCell {
     uri: String,
     live: bool,
+    /// Frames until its end, as it declares.
+    total: Option<u64>,
     /// Frames it gave, whatever became of them.
     captured: AtomicU64,
     /// Of these, how many others were preferred to.
@@ -27,12 +29,13 @@ pub struct SourceCell {
 }
 
 impl SourceCell {
-    /// Of the source that a URI names, `live` or not.
+    /// Of the source that a URI names, `live` or not, and of how many frames if it has an end.
     #[must_use]
-    pub fn new(uri: &str, live: bool) -> Self {
+    pub fn new(uri: &str, live: bool, total: Option<u64>) -> Self {
         Self {
             uri: uri.into(),
             live,
+            total,
             captured: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -86,8 +89,19 @@ impl SourceCell {
     }
 
     #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    #[must_use]
     pub fn uri(&self) -> &str {
         &self.uri
+    }
+
+    /// How often it was lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
     }
 
     #[must_use]
@@ -96,8 +110,9 @@ impl SourceCell {
             uri: text(&self.uri),
             live: self.live,
             captured: self.captured(),
+            total: self.total,
             dropped: self.dropped(),
-            lost: self.lost.load(Relaxed),
+            lost: self.lost(),
             problem: self.problem().map(|why| text(&why)),
         }
     }

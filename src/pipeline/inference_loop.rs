@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::buffer::{Buffer, Slot, Taken};
+use super::buffer::{Buffer, Taken};
 use super::capture::Capture;
 use super::cells::{SinkCell, SourceCell};
+use super::deliver::Delivery;
 use super::telemetry::{Part, Stage, Telemetry};
 use crate::config::Discipline;
 use crate::model::{self, Model, Request};
-use crate::sink::{self, Outcome, Sink};
-use crate::source::{Fate, Receipts, Source};
+use crate::rules::Rules;
+use crate::sink::Sink;
+use crate::source::Source;
 
 /// Step in which a pause looks whether to stop.
 const PAUSE_STEP: Duration = Duration::from_millis(50);
@@ -35,6 +37,8 @@ pub struct Parts {
     pub feeds: Vec<Feed>,
     pub model: Model,
     pub request: Request,
+    /// What is tracked and worth an event, if anything.
+    pub rules: Option<Rules>,
     pub sinks: Vec<Box<dyn Sink>>,
     /// Frames of each source that may wait for the network.
     pub frames_waiting: usize,
@@ -63,9 +67,12 @@ impl Pipeline {
     /// # Errors
     /// The system gives no thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { mut feeds, model, request, sinks, frames_waiting, frames_max, telemetry } = parts;
+        let Parts { mut feeds, model, request, rules, sinks, frames_waiting, frames_max, telemetry } = parts;
         telemetry.set_ends(
-            feeds.iter().map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live())).collect(),
+            feeds
+                .iter()
+                .map(|Feed { source, .. }| SourceCell::new(source.uri(), source.live(), source.facts().frames))
+                .collect(),
             sinks.iter().map(|sink| SinkCell::new(sink.name(), sink.gauge())).collect(),
         );
         let shared = Arc::new(Shared {
@@ -82,8 +89,9 @@ impl Pipeline {
             })
         };
         let receipts = feeds.iter_mut().map(|feed| feed.source.receipts()).collect();
+        let delivery = Delivery { rules, sinks, receipts };
         let mut threads = vec![
-            spawn("deliver", Box::new(move |shared| deliver(shared, sinks, receipts)))?,
+            spawn("deliver", Box::new(move |shared| delivery.run(shared)))?,
             spawn("infer", Box::new(move |shared| infer(shared, model, &request, frames_max)))?,
         ];
         for (lane, Feed { source, discipline }) in feeds.into_iter().enumerate() {
@@ -116,6 +124,11 @@ impl Pipeline {
 impl Shared {
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks every thread to end after the frame in its hands.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Ends everything after a thread has died of a bug, so that nobody waits for it.
@@ -180,56 +193,4 @@ fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Optio
     shared.buffer.end_inference();
     // Capture may wait for room that nobody will make any more.
     shared.stop.store(true, Ordering::Relaxed);
-}
-
-/// `receipts` of each source, by its lane.
-fn deliver(shared: &Shared, mut sinks: Vec<Box<dyn Sink>>, mut receipts: Vec<Option<Box<dyn Receipts>>>) {
-    loop {
-        let slot = match shared.buffer.take_done() {
-            Taken::Slot(slot) => slot,
-            Taken::Nothing => continue,
-            Taken::Closed => break,
-        };
-        let started = Instant::now();
-        let Handed { read, taken } = hand_over(&slot, &mut sinks, shared.telemetry.sinks());
-        if let Some(receipts) = &mut receipts[slot.lane] {
-            let fate = match slot.error.as_str() {
-                _ if !taken => Fate::NotTaken,
-                "" => Fate::Answered,
-                why => Fate::Failed(why),
-            };
-            receipts.settle(slot.frame.id, fate);
-        }
-        shared.telemetry.stage_done(Stage::Deliver, started.elapsed());
-        shared.buffer.put_free(slot);
-        if !read {
-            shared.stop.store(true, Ordering::Relaxed);
-            break;
-        }
-    }
-    shared.buffer.end_delivery();
-}
-
-/// How a slot was received.
-struct Handed {
-    /// Whether anybody still reads.
-    read: bool,
-    /// Whether every output has it, or holds it in a queue of its own.
-    taken: bool,
-}
-
-/// Gives a slot to every sink, also after one has failed.
-fn hand_over(slot: &Slot, sinks: &mut [Box<dyn Sink>], cells: &[SinkCell]) -> Handed {
-    let result = if slot.error.is_empty() { Ok(&slot.predictions) } else { Err(slot.error.as_str()) };
-    let outcome = Outcome::new(&slot.frame, &slot.origin, result, slot.latency);
-    let mut handed = Handed { read: true, taken: true };
-    for (sink, cell) in sinks.iter_mut().zip(cells) {
-        let delivered = sink.deliver(&outcome);
-        handed.taken &= !matches!(delivered, Err(sink::Error::Write { .. } | sink::Error::Closed { .. }));
-        match delivered {
-            Err(sink::Error::Closed { .. }) => handed.read = false,
-            delivered => cell.set_problem(delivered.as_ref().err().map(|error| error as &dyn std::fmt::Display)),
-        }
-    }
-    handed
 }

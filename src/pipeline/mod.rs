@@ -6,6 +6,7 @@ mod adaptive;
 pub mod buffer;
 mod capture;
 pub mod cells;
+mod deliver;
 pub mod inference_loop;
 pub mod status;
 pub mod telemetry;

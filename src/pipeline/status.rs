@@ -10,9 +10,9 @@ use crate::config::SOURCES_MAX;
 /// A bounded text; longer ones are cut at a character boundary by [`text`].
 pub type Text<const N: usize> = heapless::String<N>;
 
-/// Most reasons shown at once: one each for engine, precision, HTTP, TLS, serving and the late loop, some for sources and
+/// Most reasons shown at once: one each for engine, precision, display, HTTP, TLS, serving and the late loop, some for sources and
 /// outputs, and the device's own.
-pub const REASONS_MAX: usize = 16 + DEVICE_REASONS_MAX;
+pub const REASONS_MAX: usize = 17 + DEVICE_REASONS_MAX;
 /// Most troubles of the device shown at once: loop, configuration, root, modules, data partition, network, slots.
 pub const DEVICE_REASONS_MAX: usize = 7;
 /// Most resets remembered: enough to see whether they repeat.
@@ -117,6 +117,8 @@ pub struct SourceFacts {
     pub live: bool,
     /// Frames it gave.
     pub captured: u64,
+    /// Frames until its end, as it declares; null of one without an end.
+    pub total: Option<u64>,
     /// Of these, how many gave way to others before their turn.
     pub dropped: u64,
     /// How often it was lost.
@@ -278,6 +280,7 @@ mod tests {
                 uri: full(),
                 live: false,
                 captured: u64::MAX,
+                total: Some(u64::MAX),
                 dropped: u64::MAX,
                 lost: u64::MAX,
                 problem: Some(full()),

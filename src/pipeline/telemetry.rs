@@ -32,6 +32,7 @@ pub enum Part {
     Engine,
     /// Frames flow, in another precision than was asked for.
     Precision,
+    Display,
     Http,
     Tls,
     /// A model for clients cannot be served.
@@ -39,7 +40,7 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Part; 5] = [Part::Engine, Part::Precision, Part::Http, Part::Tls, Part::Serving];
+    const ALL: [Part; 6] = [Part::Engine, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -47,6 +48,7 @@ impl Part {
         match self {
             Part::Engine => "engine",
             Part::Precision => "precision",
+            Part::Display => "display",
             Part::Http => "http",
             Part::Tls => "tls",
             Part::Serving => "serving",
@@ -284,6 +286,12 @@ impl Telemetry {
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames.load(Relaxed)
+    }
+
+    /// Frames that have no answer so far.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed_frames.load(Relaxed)
     }
 
     /// State and reasons at this moment, without the rest of the document.

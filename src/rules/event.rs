@@ -6,31 +6,33 @@ use serde::Serialize;
 
 use crate::clock::Stamp;
 
-/// Whether an event begins with this frame or is over with it.
+/// Whether an event begins or is over, or both at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Start,
     End,
+    /// A line was crossed: there is one record, with the same moment for start and end.
+    Once,
 }
 
-/// One record of a rule. An event that lasts has two, with the same id.
+/// One record of a rule. An event that lasts has two, with the same id; the second is missing if the process ended first.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
-    /// Of start and end the same, and never of another event: the boot that saw it, and a number.
+    /// Of start and end the same, and never of another event: the boot and the process that saw it, and a number.
     pub event_id: Arc<str>,
     /// Name of the rule in the configuration.
     pub rule: Arc<str>,
     pub phase: Phase,
     pub source_id: u32,
-    /// Of the frame that began or ended it.
+    /// Of the frame with which it is told; the condition has then held for `hold_s`.
     pub frame_id: u64,
-    /// When it began.
+    /// When the first frame of it was taken (of a file: read).
     pub started: Stamp,
-    /// When it ended; absent while it lasts.
+    /// When the first frame after it was taken; absent while it lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Stamp>,
-    /// Objects that the rule counted in this frame.
+    /// Objects that the rule counts in this frame.
     pub count: u32,
     /// Track of the object it is about, where it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,7 @@ pub use loader::{Chosen, Engines, Loader};
 pub use models::{Cached, CachedState, Description, Lease, Models};
 pub use pipeline::Pipelines;
 pub use usage::Usage;
-pub use workers::{CLIENTS_NICE, PORT_NICE, QUEUE_MAX, Refused, Workers, give_way};
+pub use workers::{CLIENTS_NICE, PORT_NICE, QUEUE_MAX, Refused, Workers};
 
 use crate::{cache, engine, model};
 

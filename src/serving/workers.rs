@@ -8,6 +8,8 @@ use std::thread;
 
 use smol::channel::{Receiver, Sender, TrySendError};
 
+use crate::priority::give_way;
+
 /// Jobs that may wait. Twice the connections that a server has: a client waits for its answer before it asks again, so
 /// that a longer queue would never fill.
 pub const QUEUE_MAX: usize = 512;
@@ -79,13 +81,6 @@ fn work(jobs: &Receiver<Job>) {
         // Its caller hears of a panic by the result that never comes.
         let _ = catch_unwind(AssertUnwindSafe(job));
     }
-}
-
-/// Lowers the priority of the calling thread, and of threads that it will start. Best effort: a system that does not let
-/// us is one where nothing gives way.
-pub fn give_way(nice: i32) {
-    // SAFETY: no pointers; on Linux, process 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 #[cfg(test)]

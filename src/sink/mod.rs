@@ -2,10 +2,18 @@
 //!
 //! May not know: the loop that calls them. A sink that fails says so; the loop goes on and calls it again.
 
+mod forward;
+mod gpio;
 mod json_lines;
 mod line;
+pub mod mqtt;
+pub mod outbox;
+mod outlet;
+pub mod recording;
 mod snapshot;
 pub mod spool;
+mod tls;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -15,13 +23,16 @@ use crate::frame::Frame;
 use crate::model::Predictions;
 use crate::rules::Event;
 
-pub use json_lines::JsonLines;
-pub use snapshot::Snapshot;
+pub use gpio::Gpio;
+pub use json_lines::{JsonLines, Target};
+pub use snapshot::{Count, Glance, Snapshot};
 pub use spool::{Spool, SpoolGauge};
 
 /// What can go wrong with a sink.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("output.json = {found}: expected {expected}")]
+    Target { found: String, expected: String },
     #[error("{target}: cannot be opened: {cause}")]
     Open { target: String, cause: std::io::Error },
     #[error("{target}: cannot be written: {cause}")]

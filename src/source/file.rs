@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{Error, Next, Source, options};
+use super::{Error, Facts, Next, Source, flag, options};
 use crate::frame::{Frame, Limits, Orientation, decode_into, read_file};
 
 /// Most files of one directory or glob: names of a million images take 100 MB, which no small board has.
@@ -33,27 +33,14 @@ impl FileSource {
     /// # Errors
     /// Nothing is there, or an option is unknown.
     pub fn open(uri: &str, orientation: Orientation) -> Result<Self, Error> {
-        let (base, pairs) = options(uri);
         let mut repeat = false;
-        for (option, value) in pairs {
-            match (option, value) {
-                ("loop", "true" | "1" | "") => repeat = true,
-                ("loop", "false" | "0") => repeat = false,
-                ("loop", _) => {
-                    return Err(Error::Option {
-                        uri: uri.into(),
-                        option: "loop",
-                        found: value.into(),
-                        expected: "true or false",
-                    });
-                }
+        for (option, value) in options(uri).1 {
+            match option {
+                "loop" => repeat = flag(uri, "loop", value)?,
                 _ => return Err(Error::UnknownOption { uri: uri.into(), option: option.into(), valid: "loop" }),
             }
         }
-        // A name may itself hold a question mark: the whole of it counts when such a file is there.
-        let whole = uri.strip_prefix("file:").unwrap_or(uri);
-        let name = if Path::new(whole).exists() { whole } else { base.strip_prefix("file:").unwrap_or(base) };
-        let paths = find(name).map_err(|why| Error::Open { uri: uri.into(), why })?;
+        let paths = find(name(uri)).map_err(|why| Error::Open { uri: uri.into(), why })?;
         Ok(Self { uri: uri.into(), paths, position: 0, repeat, orientation, bytes: Vec::new(), frames: 0 })
     }
 
@@ -87,6 +74,10 @@ impl Source for FileSource {
         false
     }
 
+    fn facts(&self) -> Facts {
+        Facts { frames: self.count().map(|files| files as u64), ..Facts::default() }
+    }
+
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error> {
         if self.position == self.paths.len() {
             if !self.repeat {
@@ -107,6 +98,13 @@ impl Source for FileSource {
         frame.captured_at = Instant::now();
         Ok(Next::Frame)
     }
+}
+
+/// The path, directory or glob that a `file:` URI names.
+pub(super) fn name(uri: &str) -> &str {
+    // A name may itself hold a question mark: the whole of it counts when such a file is there.
+    let whole = uri.strip_prefix("file:").unwrap_or(uri);
+    if Path::new(whole).exists() { whole } else { whole.split_once('?').map_or(whole, |(name, _)| name) }
 }
 
 /// The image files that a path, a directory or a glob stands for, sorted.

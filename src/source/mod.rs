@@ -2,31 +2,44 @@
 //!
 //! May not know: models, sinks, the loop's buffer.
 
+mod address;
+pub mod codec;
 pub mod demo;
 mod file;
+mod http;
+mod jpeg_stream;
+mod live;
 mod paced;
+mod rtsp;
+mod shm;
+mod stdin;
 mod v4l2;
+mod video;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::nearest;
-use crate::frame::{self, Frame, Orientation};
+use crate::frame::{self, Frame, Orientation, Size};
 
 pub use file::{FileSource, find};
 pub use paced::{Pace, Paced};
+pub use shm::ShmSource;
+pub use stdin::StdinSource;
 pub use v4l2::{V4l2Source, describe as describe_camera};
+pub use video::{VideoSource, is_video};
 pub use watch::WatchSource;
 
 /// Longest origin kept with a frame; paths are cut beyond it in output, never in use.
 pub const ORIGIN_BYTES_MAX: usize = 4096;
 
+/// What a source's URI may begin with.
+const KINDS: [&str; 10] = ["demo", "file", "http", "https", "rtsp", "rtsps", "shm", "stdin", "v4l2", "watch"];
+
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(
-        "source `{uri}`: unknown kind; expected demo:, file:PATH, file:DIR, file:GLOB, watch:DIR or v4l2:DEVICE{hint}"
-    )]
+    #[error("source `{uri}`: unknown kind; expected one of {}:{hint}", KINDS.join(":, "))]
     UnknownKind { uri: String, hint: String },
     #[error("source `{uri}`: unknown option `{option}`; valid here: {valid}")]
     UnknownOption { uri: String, option: String, valid: &'static str },
@@ -75,6 +88,16 @@ pub trait Receipts: Send {
     fn settle(&mut self, frame_id: u64, fate: Fate<'_>);
 }
 
+/// What a source declares of itself; a file may be wrong about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Frames a second, as recorded.
+    pub fps: Option<f64>,
+    /// Frames until the end; `None` for a source without one.
+    pub frames: Option<u64>,
+    pub size: Option<Size>,
+}
+
 /// A source of frames.
 pub trait Source: Send {
     /// The URI it was opened by.
@@ -82,6 +105,11 @@ pub trait Source: Send {
 
     /// A live source goes on by itself, so a loop that is late must drop frames; any other waits.
     fn live(&self) -> bool;
+
+    /// What is known of it before the first frame.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
 
     /// Fills the next frame and says where it came from. Waits at most about a second, or until a paced frame is due.
     ///
@@ -124,17 +152,28 @@ impl std::fmt::Debug for dyn Source {
 pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Error> {
     match uri.split_once(':') {
         Some(("demo", _)) => Ok(Box::new(demo::DemoSource::open(uri)?)),
-        Some(("file", _)) => Ok(Box::new(FileSource::open(uri, orientation)?)),
+        Some(("file", _)) => {
+            let path = Path::new(file::name(uri));
+            Ok(if path.is_file() && is_video(path) {
+                Box::new(VideoSource::open(uri, path)?)
+            } else {
+                Box::new(FileSource::open(uri, orientation)?)
+            })
+        }
+        Some(("http" | "https", _)) => Ok(Box::new(http::open(uri, orientation)?)),
+        Some(("rtsp" | "rtsps", _)) => Ok(Box::new(rtsp::open(uri, orientation)?)),
+        Some(("shm", _)) => Ok(Box::new(ShmSource::open(uri)?)),
+        Some(("stdin", _)) => Ok(Box::new(StdinSource::open(uri, orientation)?)),
         Some(("watch", _)) => Ok(Box::new(WatchSource::open(uri, orientation)?)),
         Some(("v4l2", _)) => Ok(Box::new(V4l2Source::open(uri)?)),
         kind => {
             let kind = kind.map_or(uri, |(kind, _)| kind);
-            let hint = match nearest(kind, ["demo", "file", "v4l2", "watch"], 1).first() {
+            let hint = match nearest(kind, KINDS, 1).first() {
                 Some(near) => format!("; did you mean `{near}:`?"),
-                None if std::path::Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
+                None if Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
                 None => String::new(),
             };
-            Err(Error::UnknownKind { uri: uri.into(), hint })
+            Err(Error::UnknownKind { uri: address::shown(uri), hint })
         }
     }
 }
@@ -144,4 +183,13 @@ fn options(uri: &str) -> (&str, impl Iterator<Item = (&str, &str)>) {
     let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     (base, pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))))
+}
+
+/// The value of an option that is on or off; without a value it is on.
+fn flag(uri: &str, option: &'static str, value: &str) -> Result<bool, Error> {
+    match value {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Error::Option { uri: uri.into(), option, found: value.into(), expected: "true or false" }),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Error, Next, Receipts, Source};
+use super::{Error, Facts, Next, Receipts, Source};
 use crate::frame::Frame;
 
 /// How long a frame is waited for at once: after it, the loop looks whether it should stop.
@@ -61,6 +61,10 @@ impl Source for Paced {
 
     fn live(&self) -> bool {
         self.source.live()
+    }
+
+    fn facts(&self) -> Facts {
+        self.source.facts()
     }
 
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error> {

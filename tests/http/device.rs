@@ -75,7 +75,7 @@ impl Device {
 
     pub fn with_limits(limits: HealthLimits) -> Self {
         let telemetry = Arc::new(Telemetry::new(Instant::now(), limits));
-        let camera = SourceCell::new("v4l2:/dev/video0?width=1280&format=mjpeg", true);
+        let camera = SourceCell::new("v4l2:/dev/video0?width=1280&format=mjpeg", true, None);
         telemetry.set_ends(vec![camera], vec![SinkCell::new("/data/lines", None)]);
         let pictures = Arc::new(Pictures::default());
         let server = serve("127.0.0.1:0", &telemetry, &pictures).unwrap();

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::device::port;
 use crate::device::prompt::{Command, Prompt};
+use crate::tty;
 
 /// Bytes that may wait for the line: three seconds at 115,200 baud. What does not fit is dropped, whole lines at a time.
 const QUEUE_BYTES_MAX: usize = 32 * 1024;
@@ -29,9 +29,9 @@ impl Console {
     /// The second value says what went wrong.
     #[must_use]
     pub fn open(device: &Path, baud: u32) -> (Self, Option<String>) {
-        let (port, problem) = match port::open(device, baud) {
+        let (port, problem) = match tty::open(device, baud) {
             Ok(port) => (Some(port), None),
-            Err(error) => (port::open(Path::new(FALLBACK), baud).ok(), Some(error.to_string())),
+            Err(error) => (tty::open(Path::new(FALLBACK), baud).ok(), Some(error.to_string())),
         };
         (Self { port, queue: VecDeque::new(), dropped: 0, prompt: Prompt::default() }, problem)
     }

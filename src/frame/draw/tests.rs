@@ -15,7 +15,7 @@ fn edges(left: f32, top: f32, right: f32, bottom: f32) -> Edges {
 #[test]
 fn a_box_is_hollow_and_its_edges_belong_to_it() {
     let mut frame = Frame::new(20, 20);
-    draw_box(&mut frame, edges(3.0, 4.0, 12.0, 15.0), None, BoxStyle { colour: RED, stroke: 2 });
+    draw_box(&mut frame, edges(3.0, 4.0, 12.0, 15.0), None, BoxStyle { colour: RED, stroke: 2, text_px: None });
     for y in 0..20 {
         for x in 0..20 {
             let outside = !(3..=12).contains(&x) || !(4..=15).contains(&y);
@@ -29,7 +29,7 @@ fn a_box_is_hollow_and_its_edges_belong_to_it() {
 #[test]
 fn a_label_lies_above_its_box_and_can_be_read() {
     let mut frame = Frame::new(200, 100);
-    let style = BoxStyle { colour: [255, 255, 0], stroke: 1 };
+    let style = BoxStyle { colour: [255, 255, 0], stroke: 1, text_px: None };
     draw_box(&mut frame, edges(10.0, 50.0, 100.0, 90.0), Some("cat 0.91"), style);
     assert_eq!(pixel(&frame, 10, 48), [255, 255, 0]);
     let letters = (33..50).flat_map(|y| (10..80).map(move |x| (x, y)));
@@ -42,7 +42,7 @@ fn a_label_lies_above_its_box_and_can_be_read() {
 fn labels_at_the_edges_stay_in_sight() {
     for corner in [Point::new(-50, -50), Point::new(199, 0), Point::new(190, 99)] {
         let mut frame = Frame::new(200, 100);
-        draw_label(&mut frame, corner, "bird", RED);
+        draw_label(&mut frame, corner, "bird", BoxStyle { colour: RED, stroke: 0, text_px: None });
         let seen = frame.pixels().as_chunks::<3>().0.iter().filter(|&&pixel| pixel == RED).count();
         assert!(seen > 200, "{corner}: {seen} pixels");
     }
@@ -53,7 +53,7 @@ fn nothing_outside_is_drawn_and_nothing_panics() {
     let far = [-1e30, -70000.5, -1.0, 0.0, 31.4, 32.0, 1e9, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
     for size in [(0, 0), (1, 1), (32, 17)] {
         let mut frame = Frame::new(size.0, size.1);
-        let style = BoxStyle { colour: RED, stroke: u32::MAX };
+        let style = BoxStyle { colour: RED, stroke: u32::MAX, text_px: None };
         for &a in &far {
             for &b in &far {
                 draw_box(&mut frame, edges(a, b, b, a), Some("naïve 猫"), style);
@@ -62,8 +62,8 @@ fn nothing_outside_is_drawn_and_nothing_panics() {
         }
     }
     let mut frame = Frame::new(32, 17);
-    draw_box(&mut frame, edges(40.0, 2.0, 60.0, 9.0), None, BoxStyle { colour: RED, stroke: 1 });
-    draw_box(&mut frame, edges(9.0, 9.0, 3.0, 12.0), None, BoxStyle { colour: RED, stroke: 1 });
+    draw_box(&mut frame, edges(40.0, 2.0, 60.0, 9.0), None, BoxStyle { colour: RED, stroke: 1, text_px: None });
+    draw_box(&mut frame, edges(9.0, 9.0, 3.0, 12.0), None, BoxStyle { colour: RED, stroke: 1, text_px: None });
     assert!(frame.pixels().iter().all(|&level| level == 0));
 }
 
@@ -111,7 +111,7 @@ fn lines_and_discs() {
 fn captions_stand_below_each_other_until_there_is_no_room() {
     let mut frame = Frame::new(100, 40);
     let lines = (0..1000).map(|line| (format!("line {line}"), if line == 1 { [0, 0, 255] } else { RED }));
-    draw_captions(&mut frame, lines);
+    draw_captions(&mut frame, None, lines);
     assert_eq!(pixel(&frame, 0, 0), RED);
     assert_eq!(pixel(&frame, 0, 20), [0, 0, 255]);
     assert_eq!(pixel(&frame, 0, 39), RED);

@@ -202,6 +202,7 @@ fn draw(lease: &Lease, wishes: &Wishes<'_>, predictions: &Predictions, frame: &m
         names: lease.labels().clone(),
         labels: wishes.request.visualization_labels.unwrap_or(false),
         stroke_px: wishes.request.visualization_stroke_width.unwrap_or(STROKE_PX),
+        text_px: None,
     };
     annotator.draw(predictions, frame);
     let mut jpeg = Vec::new();

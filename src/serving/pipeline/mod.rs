@@ -26,8 +26,10 @@ pub use order::Order;
 pub use results::Taken;
 pub use run::{Latency, Pace, Run};
 
-use super::{CLIENTS_NICE, Models, give_way};
+use self::reference::Allowed;
+use super::{CLIENTS_NICE, Models};
 use crate::config::ServingConfig;
+use crate::priority::give_way;
 use crate::{log, serving, source};
 
 /// How often it is looked whether a pipeline has ended or has no reader any more, as Roboflow's manager does.
@@ -67,6 +69,8 @@ pub struct Pipelines {
     models: Arc<Models>,
     /// From which files may be read.
     dirs: Vec<PathBuf>,
+    /// From which hosts streams may be read.
+    streams: Vec<String>,
     pipelines_max: usize,
     /// Of the annotated pictures, 1 to 100.
     quality: u8,
@@ -92,6 +96,7 @@ impl Pipelines {
         Arc::new(Self {
             models,
             dirs: config.images.dirs.clone(),
+            streams: config.streams.clone(),
             pipelines_max: config.pipelines_max,
             quality,
             table: Mutex::default(),
@@ -121,7 +126,8 @@ impl Pipelines {
                 words.join(", ")
             )));
         }
-        let opened = order.reference.open(&self.dirs, model.orientation(&order.work.request))?;
+        let allowed = Allowed { dirs: &self.dirs, streams: &self.streams };
+        let opened = order.reference.open(allowed, model.orientation(&order.work.request))?;
         let run = Run::start(order, opened, model, self.quality)?;
         let id = run.id.clone();
         place.fill(run);

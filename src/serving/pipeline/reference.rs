@@ -1,5 +1,5 @@
-//! A client's `video_reference` made a source: a camera of this machine, the demo scene, or files from the directories
-//! that the configuration names. Everything else is refused, by its kind.
+//! A client's `video_reference` made a source: a camera of this machine, the demo scene, files from the directories that
+//! the configuration names, or a stream from a host that it names. Everything else is refused, by its kind.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,13 +8,10 @@ use serde_json::Value;
 use super::Error;
 use super::fields::Fields;
 use crate::frame::Orientation;
-use crate::source::{self, FileSource, Source};
+use crate::source::{self, FileSource, Source, VideoSource};
 
-/// Endings of files that would have to be decoded as video.
-const VIDEOS: &[&str] = &[
-    "3gp", "avi", "flv", "h264", "h265", "hevc", "m2ts", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpeg", "mpg",
-    "ogv", "ts", "webm", "wmv",
-];
+/// Kinds of streams that can be read.
+const STREAMS: &[&str] = &["rtsp", "http", "https"];
 /// Where cameras are.
 const DEVICES: &str = "/dev/";
 
@@ -27,6 +24,17 @@ pub enum Reference {
     Demo(String),
     /// A `file:` URI.
     Files(String),
+    /// A URL.
+    Stream(String),
+}
+
+/// Where a client may have a pipeline read from besides cameras.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed<'a> {
+    /// Directories with files.
+    pub dirs: &'a [PathBuf],
+    /// Hosts with streams, as [`crate::config::ServingConfig::streams`] has them.
+    pub streams: &'a [String],
 }
 
 /// An open source, with what can be said of it before its first frame.
@@ -66,8 +74,12 @@ impl Reference {
 
     fn of_text(text: &str, video: &Fields<'_>) -> Result<Self, Error> {
         if let Some((kind, _)) = text.split_once("://") {
+            if STREAMS.contains(&kind) {
+                return Ok(Self::Stream(text.into()));
+            }
             return Err(Error::NotYet(format!(
-                "video_reference: streams such as {kind}:// cannot be read here yet; cameras, demo: and files can"
+                "video_reference: streams of {kind}:// cannot be read here; rtsp://, http:// and https://, cameras, demo: and \
+                 files can"
             )));
         }
         if text.starts_with("demo:") {
@@ -81,14 +93,6 @@ impl Reference {
             return Self::camera(device, video);
         }
         let name = text.strip_prefix("file:").unwrap_or(text);
-        let path = name.split_once('?').map_or(name, |(path, _)| path);
-        let ending = Path::new(path).extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-        if let Some(ending) = ending.filter(|ending| VIDEOS.contains(&ending.as_str())) {
-            return Err(Error::NotYet(format!(
-                "video_reference: video files (.{ending}) are not decoded here yet; name an image, a directory of images or a \
-                 pattern such as /data/*.jpg"
-            )));
-        }
         if name.is_empty() {
             return Err(Error::Invalid("video_reference is empty".into()));
         }
@@ -133,6 +137,7 @@ impl Reference {
             Self::Camera { device, .. } => device.to_str().unwrap_or_default(),
             Self::Demo(uri) => uri,
             Self::Files(uri) => uri.strip_prefix("file:").unwrap_or(uri),
+            Self::Stream(url) => url,
         }
     }
 
@@ -141,12 +146,18 @@ impl Reference {
         matches!(self, Self::Files(_))
     }
 
-    /// Opens it. Files must lie in one of `dirs` wherever links lead.
+    /// Opens it. Files must lie in one of the directories wherever links lead.
     ///
     /// # Errors
     /// There is nothing there, or it may not be read.
-    pub fn open(&self, dirs: &[PathBuf], orientation: Orientation) -> Result<Opened, Error> {
+    pub fn open(&self, allowed: Allowed<'_>, orientation: Orientation) -> Result<Opened, Error> {
+        let dirs = allowed.dirs;
         match self {
+            Self::Stream(url) if !stream_is_allowed(url, allowed.streams) => Err(Error::Invalid(format!(
+                "video_reference: streams are read only from the hosts of serving.streams; {}",
+                listed(allowed.streams)
+            ))),
+            Self::Stream(url) => Ok(Opened { source: source::open(url, orientation)?, frames: None }),
             Self::Camera { device, .. } if !device.exists() => Err(Error::Invalid(format!(
                 "video_reference: there is no camera {}; is it plugged in?",
                 device.display()
@@ -157,7 +168,15 @@ impl Reference {
             Self::Files(uri) => {
                 let name = uri.strip_prefix("file:").unwrap_or(uri);
                 // The directories decide before anything else is said: who may not look must not learn what is there.
-                confine(name.split_once('?').map_or(name, |(path, _)| path), dirs)?;
+                let path = Path::new(name.split_once('?').map_or(name, |(path, _)| path));
+                confine(path, dirs)?;
+                if path.is_file() && source::is_video(path) {
+                    let own = path.canonicalize().ok().filter(|own| dirs_hold(dirs, own));
+                    let own = own.ok_or_else(|| outside(&path.to_string_lossy(), dirs))?;
+                    let video = VideoSource::open(uri, &own)?;
+                    let frames = video.facts().frames.and_then(|frames| usize::try_from(frames).ok());
+                    return Ok(Opened { frames, source: Box::new(video) });
+                }
                 let files = FileSource::open(uri, orientation)?;
                 let files = files
                     .resolved(|path| dirs_hold(dirs, path))
@@ -169,8 +188,7 @@ impl Reference {
 }
 
 /// That what a path or pattern names can only lie in one of the directories.
-fn confine(name: &str, dirs: &[PathBuf]) -> Result<(), Error> {
-    let path = Path::new(name);
+fn confine(path: &Path, dirs: &[PathBuf]) -> Result<(), Error> {
     let climbs = path.components().any(|part| part == Component::ParentDir);
     let is_pattern = |part: &Path| part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     let fixed = path.ancestors().filter(|part| !is_pattern(part) || part.exists());
@@ -178,8 +196,29 @@ fn confine(name: &str, dirs: &[PathBuf]) -> Result<(), Error> {
     let there = fixed.filter(|part| part.is_absolute()).find_map(|part| part.canonicalize().ok());
     match there {
         Some(there) if !climbs && dirs_hold(dirs, &there) => Ok(()),
-        _ => Err(outside(name, dirs)),
+        _ => Err(outside(&path.to_string_lossy(), dirs)),
     }
+}
+
+/// Whether one of `streams` has the kind and the host of a URL, with its port if it names one; who speaks to it, and on
+/// which path, is the client's affair.
+fn stream_is_allowed(url: &str, streams: &[String]) -> bool {
+    let Some((kind, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    !host.is_empty()
+        && streams.iter().filter_map(|stream| stream.split_once("://")).any(|(allowed_kind, allowed)| {
+            let same_host = allowed == "*" || allowed.eq_ignore_ascii_case(host);
+            let same_without_port = || {
+                host.rsplit_once(':')
+                    .is_some_and(|(name, _)| !allowed.contains(':') && allowed.eq_ignore_ascii_case(name))
+            };
+            allowed_kind == kind && (same_host || same_without_port())
+        })
+}
+
+fn listed(allowed: &[String]) -> String {
+    if allowed.is_empty() { "none is set".into() } else { format!("it has {}", allowed.join(", ")) }
 }
 
 fn dirs_hold(dirs: &[PathBuf], path: &Path) -> bool {
@@ -187,8 +226,7 @@ fn dirs_hold(dirs: &[PathBuf], path: &Path) -> bool {
 }
 
 fn outside(name: &str, dirs: &[PathBuf]) -> Error {
-    let allowed: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-    let allowed = if allowed.is_empty() { "none is set".into() } else { format!("it has {}", allowed.join(", ")) };
+    let allowed = listed(&dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>());
     Error::Invalid(format!(
         "video_reference {name}: files are read only from the directories of serving.images.dirs by their whole path; {allowed}"
     ))
@@ -229,12 +267,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_by_its_kind() {
-        for (reference, word) in [
-            (json!("rtsp://camera/1"), "rtsp://"),
-            (json!("https://example.org/a.m3u8"), "https://"),
-            (json!("/media/v.mp4"), ".mp4"),
-            (json!("file:/media/V.MKV?loop=true"), ".mkv"),
-        ] {
+        for (reference, word) in [(json!("rtmp://camera/1"), "rtmp://"), (json!("srt://10.0.0.1:9000"), "srt://")] {
             let error = read(reference).unwrap_err();
             assert!(matches!(&error, Error::NotYet(said) if said.contains(word)), "{error}");
         }
@@ -270,7 +303,8 @@ mod tests {
         std::os::unix::fs::symlink(outside.join("a.png"), inside.join("b.png")).unwrap();
         let dirs = [inside.clone()];
         let open = |dirs: &[PathBuf], name: String| {
-            Reference::Files(format!("file:{name}")).open(dirs, Orientation::Apply).map(|opened| opened.frames)
+            let allowed = Allowed { dirs, streams: &[] };
+            Reference::Files(format!("file:{name}")).open(allowed, Orientation::Apply).map(|opened| opened.frames)
         };
         assert_eq!(open(&dirs, format!("{}/a.png", inside.display())).unwrap(), Some(1));
         assert_eq!(open(&dirs, format!("{}/a*.png", inside.display())).unwrap(), Some(1));
@@ -296,5 +330,34 @@ mod tests {
         refused(&[], format!("{}/a.png", inside.display()));
         let missing = open(&dirs, format!("{}/nothing.png", inside.display())).unwrap_err();
         assert!(missing.to_string().contains("no such file"), "{missing}");
+    }
+
+    #[test]
+    fn streams_are_read_only_from_the_named_hosts() {
+        let allowed = |url: &str, streams: &[&str]| {
+            stream_is_allowed(url, &streams.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert!(allowed("rtsp://camera.local/main", &["http://other", "rtsp://camera.local"]));
+        assert!(allowed("rtsp://user:word@Camera.local:8554/main?x=1", &["rtsp://camera.local"]));
+        assert!(allowed("http://10.0.0.7:8080", &["http://10.0.0.7:8080"]));
+        assert!(allowed("rtsp://anything/", &["rtsp://*"]));
+        for (url, stream) in [
+            ("rtsp://camera.local/", "http://camera.local"),
+            ("rtsp://camera.local.evil.org/", "rtsp://camera.local"),
+            ("rtsp://evil.org/rtsp://camera.local", "rtsp://camera.local"),
+            ("rtsp://camera.local@evil.org/", "rtsp://camera.local"),
+            ("rtsp://evil.org\\@camera.local/", "rtsp://camera.local"),
+            ("rtsp://evil.org#@camera.local/", "rtsp://camera.local"),
+            ("http://10.0.0.7:9090", "http://10.0.0.7:8080"),
+            ("rtsp://", "rtsp://*"),
+        ] {
+            assert!(!allowed(url, &[stream]), "{url} by {stream}");
+        }
+        let Err(error) =
+            Reference::Stream("rtsp://a/".into()).open(Allowed { dirs: &[], streams: &[] }, Orientation::Apply)
+        else {
+            panic!("opened")
+        };
+        assert!(error.to_string().contains("serving.streams"), "{error}");
     }
 }

@@ -124,6 +124,7 @@ impl Run {
             feeds: vec![Feed { source: Box::new(valve), discipline }],
             model,
             request: order.work.request,
+            rules: None,
             sinks: vec![Box::new(snapshot.clone()), Box::new(collector)],
             frames_waiting: order.frames_waiting,
             frames_max: None,

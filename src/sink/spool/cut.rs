@@ -25,7 +25,7 @@ enum Change {
 }
 
 /// A disk that loses power.
-struct CutDisk {
+pub struct CutDisk {
     /// Operations until then.
     left: Cell<u32>,
     random: RefCell<Random>,
@@ -33,13 +33,14 @@ struct CutDisk {
     unsynced: RefCell<HashSet<u64>>,
     changes: RefCell<Vec<Change>>,
     /// A writer that forgets to sync files, to see that the simulation would tell.
-    forgets_files: bool,
+    pub forgets_files: bool,
     /// Likewise directories.
-    forgets_directories: bool,
+    pub forgets_directories: bool,
 }
 
 impl CutDisk {
-    fn new(left: u32, seed: u64) -> Self {
+    /// One that goes dark at its operation `left`.
+    pub fn new(left: u32, seed: u64) -> Self {
         Self {
             left: Cell::new(left),
             random: RefCell::new(Random::new(seed)),
@@ -50,7 +51,8 @@ impl CutDisk {
         }
     }
 
-    fn dark(&self) -> bool {
+    /// Whether it has.
+    pub fn dark(&self) -> bool {
         self.left.get() == 0
     }
 
@@ -75,7 +77,7 @@ impl CutDisk {
     }
 
     /// Leaves the directory as the cut does.
-    fn lose_power(&self, dir: &Path) {
+    pub fn lose_power(&self, dir: &Path) {
         let mut random = self.random.borrow_mut();
         for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
             if self.unsynced.borrow().contains(&entry.metadata().unwrap().ino()) {

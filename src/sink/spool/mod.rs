@@ -6,13 +6,13 @@
 //! May not know: what the status document looks like, or where the data partition comes from.
 
 #[cfg(test)]
-mod cut;
-mod queue;
+pub(super) mod cut;
+pub(super) mod queue;
 pub mod reader;
-mod ring;
-mod segment;
+pub(super) mod ring;
+pub(super) mod segment;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -73,6 +73,11 @@ impl Queue {
         self.oldest_at.map(|at| (at + interval).saturating_duration_since(now))
     }
 
+    /// Records that wait, those in flight among them.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }

@@ -1,4 +1,5 @@
-//! The segments of one directory: the newest are added, the oldest removed when they are over their bytes.
+//! The segments of one directory: the newest are added, the oldest removed when they are over their bytes or no longer
+//! wanted.
 //!
 //! What [`Ring::commit`] has committed is never changed, and lost only to age. Numbers go on over restarts and cuts and
 //! are never given twice. May not know: threads, frames, or what a record says.
@@ -6,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +64,7 @@ pub struct Ring<'a> {
 
 struct Kept {
     first: u64,
+    last: u64,
     /// Rounded up to blocks.
     bytes: u64,
 }
@@ -69,7 +72,7 @@ struct Kept {
 impl Kept {
     fn of(header: &Header) -> Self {
         let bytes = header.render().len() as u64 + header.bytes;
-        Self { first: header.first, bytes: bytes.next_multiple_of(BLOCK_BYTES) }
+        Self { first: header.first, last: header.last(), bytes: bytes.next_multiple_of(BLOCK_BYTES) }
     }
 }
 
@@ -117,6 +120,16 @@ impl<'a> Ring<'a> {
         self.next - 1
     }
 
+    /// Numbers of the records of each segment, oldest first.
+    pub fn segments(&self) -> impl Iterator<Item = RangeInclusive<u64>> {
+        self.kept.iter().map(|kept| kept.first..=kept.last)
+    }
+
+    /// Goes on from `next`, if it is later than the number that would come now: those before it were given already.
+    pub fn skip_to(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
     /// What was moved aside at opening, in words.
     pub fn damage(&self) -> Option<&str> {
         self.damage.as_deref()
@@ -146,17 +159,39 @@ impl<'a> Ring<'a> {
     /// A file cannot be removed; the next call tries again.
     pub fn prune(&mut self) -> Result<(), Error> {
         while self.bytes > self.place.bytes_max || self.kept.len() > SEGMENTS_MAX {
-            let Some(oldest) = self.kept.front().filter(|_| self.kept.len() > 1) else { break };
-            let path = self.path(oldest.first);
-            match self.disk.remove(&path) {
-                Err(cause) if cause.kind() != ErrorKind::NotFound => {
-                    return Err(durable::Error::io(&path, "removed")(cause).into());
-                }
-                _ => self.bytes -= oldest.bytes,
+            if !self.remove_oldest()? {
+                break;
             }
-            self.kept.pop_front();
         }
         Ok(())
+    }
+
+    /// Removes the segments that hold no record after the one of this number, but never the newest: the numbers go on
+    /// from it.
+    ///
+    /// # Errors
+    /// As [`Ring::prune`].
+    pub fn release(&mut self, number: u64) -> Result<(), Error> {
+        while self.kept.front().is_some_and(|oldest| oldest.last <= number) {
+            if !self.remove_oldest()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segment, if there is a newer one.
+    fn remove_oldest(&mut self) -> Result<bool, Error> {
+        let Some(oldest) = self.kept.front().filter(|_| self.kept.len() > 1) else { return Ok(false) };
+        let path = self.path(oldest.first);
+        match self.disk.remove(&path) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                return Err(durable::Error::io(&path, "removed")(cause).into());
+            }
+            _ => self.bytes -= oldest.bytes,
+        }
+        self.kept.pop_front();
+        Ok(true)
     }
 
     fn path(&self, first: u64) -> PathBuf {

@@ -25,7 +25,8 @@ use crate::{demo, durable};
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn labels() -> Arc<Labels> {
+/// Of the demo model.
+pub fn labels() -> Arc<Labels> {
     let (kind, environment, names) = (demo::MODEL_TYPE_JSON, demo::ENVIRONMENT_JSON, demo::CLASS_NAMES);
     let package = Package::embedded(demo::MODEL_ID, kind, environment, names, demo::PARTS_ONNX).unwrap();
     Labels::of(&package, model::contract(&package).unwrap())

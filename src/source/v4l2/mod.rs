@@ -108,8 +108,8 @@ impl V4l2Source {
         }
     }
 
-    /// The next picture, if there is one in time.
-    fn capture(&mut self, frame: &mut Frame) -> Result<Next, Failure> {
+    /// The next picture, if there is one in time; without a frame to put it in, it is only taken off the camera.
+    fn capture(&mut self, frame: Option<&mut Frame>) -> Result<Next, Failure> {
         let Ok(camera) = &mut self.camera else { return Err(Failure::Closed) };
         if camera.wait(WAIT.min(self.silence_max))? {
             let buffers = camera.buffers();
@@ -119,9 +119,12 @@ impl V4l2Source {
                 self.silent_since = Instant::now();
                 self.silence_max = SILENCE_MAX;
                 self.damaged = 0;
-                frame.id = self.numbering.number(filled.sequence);
-                frame.captured_at = filled.taken_at.map_or(self.silent_since, since_boot);
-                let read = camera.picture().read(camera.bytes(&filled), frame);
+                let id = self.numbering.number(filled.sequence);
+                let read = frame.map_or(Ok(()), |frame| {
+                    frame.id = id;
+                    frame.captured_at = filled.taken_at.map_or(self.silent_since, since_boot);
+                    camera.picture().read(camera.bytes(&filled), frame)
+                });
                 queue::Queue::give(camera, filled.index)?;
                 return read.map(|()| Next::Frame).map_err(Failure::Frame);
             }
@@ -165,13 +168,24 @@ impl Source for V4l2Source {
         if origin != &self.uri {
             origin.clone_from(&self.uri);
         }
-        match self.capture(frame) {
+        match self.capture(Some(frame)) {
             Ok(next) => return Ok(next),
             Err(Failure::Frame(cause)) => return Err(Error::Frame { path: self.path.clone(), cause }),
             Err(Failure::Camera(fault)) => self.lose(&fault.to_string()),
             Err(Failure::Closed) => {}
         }
         Err(Error::Lost(self.camera.as_ref().err().cloned().unwrap_or_default()))
+    }
+
+    fn skip(&mut self) -> bool {
+        match self.capture(None) {
+            Ok(next) => next == Next::Frame,
+            Err(Failure::Camera(fault)) => {
+                self.lose(&fault.to_string());
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
@@ -185,7 +199,7 @@ impl Source for V4l2Source {
 }
 
 /// The moment of a time of the monotonic clock, which is the one of [`Instant`] too.
-fn since_boot(taken_at: Duration) -> Instant {
+pub(super) fn since_boot(taken_at: Duration) -> Instant {
     let now = Instant::now();
     match clock_gettime(ClockId::CLOCK_MONOTONIC) {
         Ok(clock) => moment(taken_at, clock.into(), now),

@@ -219,8 +219,10 @@ def refusals(bench):
     for source in (f"file:{outside}", str(outside), "/etc/passwd", "/dev/zero", "", ["demo:", "demo:"],
                    f"file:{bench.ground.pictures}/../film"):
         refused(start(source=source), 400)
-    for source in ("rtsp://127.0.0.1/a", "http://127.0.0.1/a.mp4", str(bench.ground.pictures / "a.mp4")):
-        refused(start(source=source), 501, "video_reference")
+    for source in ("rtsp://127.0.0.1/a", "http://127.0.0.1/a.mp4"):
+        refused(start(source=source), 400, "serving.streams")
+    refused(start(source=str(bench.ground.pictures / "a.mp4")), 400, "no such file")
+    refused(start(source="rtmp://127.0.0.1/a"), 501, "video_reference")
     refused(start(specification(model="no-such-model/7")), 503, "no-such-model/7")
     refused(start(specification(model="a/b/c")), 400)
     expect(bench.client().list_inference_pipelines()["pipelines"] == [], "a refused one is in the list")

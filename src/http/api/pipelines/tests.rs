@@ -190,8 +190,8 @@ fn what_cannot_start_says_why() {
     };
     let step = "/processing_configuration/workflow_specification/steps/0";
     for (pointer, value, status, word) in [
-        ("/video_configuration/video_reference", json!("rtsp://camera"), 501, "rtsp://"),
-        ("/video_configuration/video_reference", json!("/media/v.mp4"), 501, ".mp4"),
+        ("/video_configuration/video_reference", json!("rtsp://camera"), 400, "serving.streams"),
+        ("/video_configuration/video_reference", json!("srt://camera"), 501, "srt://"),
         ("/video_configuration/video_reference", json!("/etc/hostname"), 400, "serving.images.dirs"),
         ("/video_configuration/video_reference", json!("demo:?speed=1"), 400, "speed"),
         ("/video_configuration/max_fps", json!(-1), 400, "max_fps"),

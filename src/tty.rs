@@ -34,13 +34,22 @@ pub fn open(device: &Path, baud: u32) -> Result<File, Error> {
     };
     let port = options(true).open(device).or_else(|_| options(false).open(device));
     let port = port.map_err(|cause| Error::Open { device: device.into(), cause })?;
-    let Ok(mut settings) = termios::tcgetattr(&port) else { return Ok(port) };
+    set_up(&port, device, baud)?;
+    Ok(port)
+}
+
+/// Puts a port into raw mode at a speed. Returns whether it is one: a file or a pipe is left as it is.
+///
+/// # Errors
+/// It cannot be set up so.
+pub fn set_up(port: &File, device: &Path, baud: u32) -> Result<bool, Error> {
+    let Ok(mut settings) = termios::tcgetattr(port) else { return Ok(false) };
     let rate = baud_rate(baud).ok_or_else(|| Error::Baud { device: device.into(), baud })?;
     termios::cfmakeraw(&mut settings);
     termios::cfsetspeed(&mut settings, rate)
-        .and_then(|()| termios::tcsetattr(&port, SetArg::TCSANOW, &settings))
+        .and_then(|()| termios::tcsetattr(port, SetArg::TCSANOW, &settings))
         .map_err(|cause| Error::Setup { device: device.into(), cause })?;
-    Ok(port)
+    Ok(true)
 }
 
 fn baud_rate(baud: u32) -> Option<BaudRate> {
@@ -58,14 +67,15 @@ fn baud_rate(baud: u32) -> Option<BaudRate> {
     })
 }
 
-/// Writes all of `bytes`, or gives up at `deadline`.
+/// Writes all of `bytes`, or gives up at `deadline`; what was not taken is left in them. Anything that does not wait may be
+/// the port.
 ///
 /// # Errors
 /// The port failed, or did not take the bytes in time.
-pub fn write_within(port: &mut File, mut bytes: &[u8], deadline: Instant) -> std::io::Result<()> {
+pub fn write_within(port: &mut File, bytes: &mut &[u8], deadline: Instant) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match port.write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
+            Ok(written) => *bytes = &bytes[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let left = deadline.saturating_duration_since(Instant::now());
