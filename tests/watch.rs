@@ -113,14 +113,17 @@ fn every_image_is_answered_across_kills_and_one_at_most_twice_for_each() {
     for _ in 0..kills {
         let running = rig.start(&rig.path("answers"));
         // Not before it works, or a slow machine would kill it at its start each time.
-        let before = settled(&rig);
-        until("an image is settled", PATIENCE, || settled(&rig) > before || settled(&rig) == images);
+        let goal = (settled(&rig) + 1 + random.below(8)).min(images);
+        until(&format!("{goal} images are settled"), PATIENCE * 2, || settled(&rig) >= goal);
         std::thread::sleep(Duration::from_millis(random.below(300) as u64));
         running.signal(Signal::SIGKILL);
     }
     producer.join().unwrap();
     let mut running = rig.start(&rig.path("answers"));
-    until("every image is settled", PATIENCE * 10, || settled(&rig) == images);
+    // However slow the machine is, one after the other is settled.
+    for count in settled(&rig)..images {
+        until(&format!("more than {count} of {images} images are settled"), PATIENCE, || settled(&rig) > count);
+    }
     running.signal(Signal::SIGTERM);
     running.exit();
 

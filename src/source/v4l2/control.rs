@@ -14,6 +14,8 @@ use crate::error::nearest;
 pub const CONTROLS_MAX: usize = 256;
 /// Most entries of a menu that are looked at.
 const ENTRIES_MAX: i64 = 64;
+/// Most controls that a message names: as many as webcams have.
+const NAMES_MAX: usize = 20;
 /// What goes before the name of a control that has no option of its own.
 const PREFIX: &str = "ctrl.";
 
@@ -307,7 +309,14 @@ fn judged(option: &str, control: &Control, value: Option<i64>, found: &str) -> R
 fn lacks(name: &str, controls: &[Control]) -> String {
     let names: Vec<&str> = controls.iter().map(|control| control.name.as_str()).collect();
     let near = nearest(name, names.iter().copied(), 1).first().map(|near| format!("; did you mean ctrl.{near}?"));
-    let has = if names.is_empty() { "none".into() } else { names.join(", ") };
+    let has = match names.len() {
+        0 => "none".into(),
+        count if count > NAMES_MAX => {
+            let first = names[..NAMES_MAX].join(", ");
+            format!("{first} and {} more, which `firstlight probe --camera` lists", count - NAMES_MAX)
+        }
+        _ => names.join(", "),
+    };
     format!("has no control {name}{}; its controls are: {has}", near.unwrap_or_default())
 }
 

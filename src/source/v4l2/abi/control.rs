@@ -165,15 +165,16 @@ fn list_of(one: &mut ExtControl) -> ExtControls {
     ExtControls { count: 1, controls, ..ExtControls::default() }
 }
 
-/// Drivers write only the 4 bytes of a small number.
+/// Drivers write only the 4 bytes of a small number, which has a sign unless it is bits.
 fn value_of(one: &ExtControl, control: &RawControl) -> i64 {
     const INTEGER64: u32 = 5;
     let value = one.value;
-    if control.kind == INTEGER64 {
-        return value;
-    }
     let [a, b, c, d, ..] = value.to_le_bytes();
-    i64::from(i32::from_le_bytes([a, b, c, d]))
+    match control.kind() {
+        _ if control.kind == INTEGER64 => value,
+        ControlKind::Bitmask => u32::from_le_bytes([a, b, c, d]).into(),
+        _ => i32::from_le_bytes([a, b, c, d]).into(),
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +194,16 @@ mod tests {
         assert_eq!((size_of::<ExtControl>(), offset_of!(ExtControl, value)), (20, 12));
         assert_eq!((size_of::<ExtControls>(), offset_of!(ExtControls, controls)), (32, 24));
         assert_eq!(offset_of!(ExtControls, error_index), 8);
+    }
+
+    #[test]
+    fn small_numbers_have_four_bytes_and_bits_no_sign() {
+        let of_kind =
+            |kind, value| value_of(&ExtControl { value, ..ExtControl::default() }, &RawControl::named(1, kind, ""));
+        let garbage_above = 0x0123_4567_ffff_fffe;
+        assert_eq!(of_kind(1, garbage_above), -2);
+        assert_eq!(of_kind(5, garbage_above), garbage_above);
+        assert_eq!(of_kind(8, garbage_above), 0xffff_fffe);
     }
 
     /// As a C compiler prints the `VIDIOC_` constants.
