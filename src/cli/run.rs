@@ -41,8 +41,8 @@ pub struct Args {
     /// Whose answers: of Roboflow's classic or its default engine [default: of the one whose cache layout it is]
     #[arg(long, value_name = "ENGINE")]
     semantics: Option<Semantics>,
-    /// demo:, file:PATH, file:DIR, file:GLOB, watch:DIR or v4l2:DEVICE, with options such as ?loop=true; several times for several
-    /// sources [default: demo:]
+    /// Where frames come from: demo:, file:PATH, watch:DIR, v4l2:DEVICE, rtsp://HOST/PATH and others, with options such as
+    /// ?loop=true; several times for several sources [default: demo:]
     #[arg(long, value_name = "URI")]
     source: Vec<String>,
     /// Stop after N inferred frames
