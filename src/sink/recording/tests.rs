@@ -84,6 +84,7 @@ fn shown(path: &Path, fps: u64) -> Vec<u64> {
     let output = Command::new("ffprobe").args(arguments).arg(path).output().expect("ffprobe of Debian's ffmpeg");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.is_empty(), "{}: {said}", path.display());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "moments of a short video")]
     let moment = |line: &str| (line.trim_end_matches(',').parse::<f64>().unwrap() * fps as f64).round() as u64;
     String::from_utf8(output.stdout).unwrap().lines().map(moment).collect()
 }
