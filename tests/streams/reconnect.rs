@@ -14,7 +14,7 @@ fn held(pid: u32) -> (usize, usize, u64) {
 
 /// A stream that ends after three pictures is one that is opened again and again.
 #[test]
-fn a_hundred_connections_leave_no_descriptor_thread_or_memory_behind() {
+fn connections_leave_no_descriptor_thread_or_memory_behind() {
     let known = Known::new();
     let port = free_port();
     let jpeg = known.dir.path().join("0.jpg");
