@@ -146,4 +146,25 @@ mod tests {
         assert_eq!(yuyv[3..], [254, 0, 0, 255, 255, 255, 128, 128, 128]);
         assert_eq!(yuyv, nv12);
     }
+
+    /// What `cv2.VideoCapture` of OpenCV 4.12 gives of H.264 in either range.
+    #[test]
+    fn known_colours_of_video() {
+        for (luma, u, v, video, full) in [
+            (16, 128, 128, [0, 0, 0], [16, 16, 16]),
+            (235, 128, 128, [255, 255, 255], [235, 235, 235]),
+            (81, 90, 240, [253, 0, 0], [238, 14, 13]),
+            (145, 54, 34, [0, 254, 0], [13, 237, 13]),
+            (41, 240, 110, [0, 0, 254], [15, 14, 239]),
+            (0, 0, 0, [0, 135, 0], [0, 135, 0]),
+            (255, 255, 255, [255, 124, 255], [255, 120, 255]),
+        ] {
+            for (weights, rgb) in [(VideoWeights::VIDEO_RANGE, video), (VideoWeights::FULL_RANGE, full)] {
+                // Three pixels: a pair, and the last of an odd width.
+                let mut row = [0; 9];
+                i420_row(&[luma; 3], &[u; 2], &[v; 2], weights, &mut row);
+                assert_eq!(row, [rgb, rgb, rgb].concat()[..], "{luma} {u} {v}");
+            }
+        }
+    }
 }

@@ -52,7 +52,7 @@ def main():
         auth.add_digest(args.user, args.password, token)
         server.set_auth(auth)
         factory.add_role_from_structure(
-            Gst.Structure.new_from_string("viewer, media.factory.access=true, media.factory.construct=true")[0]
+            Gst.Structure.new_from_string("viewer, media.factory.access=true, media.factory.construct=true")
         )
     server.get_mount_points().add_factory("/live", factory)
     server.connect("client-connected", lambda _, client: client.connect("describe-request", described))
