@@ -1,7 +1,7 @@
 //! `shm:PATH`, frames that another process writes into a file in memory: `shm:/dev/shm/camera`.
 //!
 //! Live: the newest frame counts. The file is read and not mapped: one that its producer cuts short would end a process
-//! that has it mapped, and the copy costs less than the conversion after it (a megabyte in a tenth of a millisecond). A
+//! that has it mapped; one copy more of a frame is little beside inference. A
 //! frame that is written over while it is read is read again. May not know: the producer, but by its header.
 
 mod layout;
