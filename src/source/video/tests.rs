@@ -67,7 +67,7 @@ impl Folder {
                     seen.frames += 1;
                     crc.write(frame.pixels());
                 }
-                Ok(Next::Nothing) => {}
+                Ok(Next::Nothing | Next::Idle) => {}
                 Ok(Next::End) => break,
                 Err(error) => seen.errors.push(error.to_string()),
             }
