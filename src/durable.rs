@@ -5,10 +5,14 @@
 //! May not know: what the bytes mean, or anything above floor 0.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+/// Starting a process takes milliseconds, on a busy board tens of them.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
+const LOCK_LOOK: Duration = Duration::from_millis(5);
 /// End of a temporary name; long, so that no other program's file is taken for ours.
 pub(crate) const TEMPORARY: &str = ".firstlight-tmp";
 
@@ -159,6 +163,21 @@ pub fn remove_leftovers(dir: &Path) -> Result<usize, Error> {
         }
     }
     Ok(removed)
+}
+
+/// Locks a file or directory for this process alone, as long as it is open. Waits a moment for a lock that has just been let
+/// go: a process that another thread is starting has a copy of it until it runs its own program.
+///
+/// # Errors
+/// Another has it, or the file system knows no locks.
+pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_LOOK),
+            locked => return locked,
+        }
+    }
 }
 
 /// Whether a file's name is a temporary one.

@@ -135,7 +135,7 @@ impl Ring {
             _ => {}
         }
         let handle = File::open(dir).map_err(|cause| format!("cannot be opened: {cause}"))?;
-        match handle.try_lock() {
+        match durable::lock(&handle) {
             Err(TryLockError::WouldBlock) => return Err("another recording writes there; each has its own".into()),
             Err(TryLockError::Error(cause)) => return Err(format!("cannot be locked: {cause}")),
             Ok(()) => {}

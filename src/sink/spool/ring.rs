@@ -91,7 +91,7 @@ impl<'a> Ring<'a> {
             _ => {}
         }
         let handle = File::open(dir).map_err(durable::Error::io(dir, "opened"))?;
-        match handle.try_lock() {
+        match durable::lock(&handle) {
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { dir: dir.clone() }),
             Err(TryLockError::Error(cause)) => return Err(durable::Error::io(dir, "locked")(cause).into()),
             Ok(()) => {}

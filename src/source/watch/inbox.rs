@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::place::Place;
+use crate::durable;
 use crate::source::file::ends_as_image;
 
 /// Names kept in memory; of a directory with more the first by name, and it is looked through again for the rest. A
@@ -57,7 +58,7 @@ impl Inbox {
     pub fn open(dir: &Path) -> Result<Self, String> {
         let told = |what: &str, error: io::Error| format!("{}: {what}: {error}", dir.display());
         let lock = File::open(dir).map_err(|error| told("cannot be opened", error))?;
-        lock.try_lock().map_err(|error| match error {
+        durable::lock(&lock).map_err(|error| match error {
             fs::TryLockError::WouldBlock => format!("{}: another process watches it", dir.display()),
             fs::TryLockError::Error(error) => told("cannot be locked", error),
         })?;
