@@ -48,8 +48,8 @@ impl Progress {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let per_s = flow.frames as f64 / elapsed_s.max(1e-3);
         let mut said = format!(
-            "{} frames in {elapsed_s:.1} s ({per_s:.1} a second), {} failed, {} dropped before their turn, {} answers not \
-             taken in time; latency p50 {} ms, p99 {} ms",
+            "{} frames, {} failed, {} dropped before their turn, {} answers not taken in time; latency p50 {} ms, \
+             p99 {} ms; {elapsed_s:.1} s, {per_s:.1} frames a second",
             flow.frames, flow.failed, flow.dropped, flow.undelivered, flow.latency_ms.p50, flow.latency_ms.p99
         );
         for source in telemetry.sources() {

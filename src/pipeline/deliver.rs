@@ -23,7 +23,7 @@ pub struct Delivery {
 struct Handed {
     /// Whether anybody still reads.
     read: bool,
-    /// Whether every output has it, or holds it in a queue of its own.
+    /// Whether every output has it, or keeps it until its receiver does.
     taken: bool,
 }
 
@@ -60,7 +60,7 @@ impl Delivery {
         let mut handed = Handed { read: true, taken: true };
         for (sink, cell) in self.sinks.iter_mut().zip(cells) {
             let delivered = sink.deliver(&outcome);
-            handed.taken &= !matches!(delivered, Err(Error::Write { .. } | Error::Closed { .. }));
+            handed.taken &= !matches!(delivered, Err(Error::Write { .. } | Error::Held { .. } | Error::Closed { .. }));
             match delivered {
                 Err(Error::Closed { .. }) => handed.read = false,
                 delivered => cell.set_problem(delivered.as_ref().err().map(|error| error as &dyn Display)),

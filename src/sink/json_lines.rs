@@ -144,7 +144,7 @@ impl Sink for JsonLines {
                 true => outlet.push(&self.line, self.patient),
             },
         };
-        trouble.map_or(Ok(()), |why| Err(Error::Trouble { target: self.target.clone(), why }))
+        trouble.map_or(Ok(()), |why| Err(Error::Held { target: self.target.clone(), why }))
     }
 
     fn gauge(&self) -> Option<Arc<Gauge>> {

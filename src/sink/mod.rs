@@ -43,9 +43,12 @@ pub enum Error {
     /// Records are kept in memory or dropped, for the reason said.
     #[error("spool {0}")]
     Spool(String),
-    /// Records wait or were dropped, for the reason said.
+    /// Records wait where they are safe as long as this process runs, or were dropped, for the reason said.
     #[error("{target}: {why}")]
     Trouble { target: String, why: String },
+    /// The outcome has not got to where it should, and may never.
+    #[error("{target}: {why}")]
+    Held { target: String, why: String },
 }
 
 /// One frame with its answer, or with the reason why there is none.

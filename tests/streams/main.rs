@@ -46,7 +46,9 @@ impl Known {
             picture.save(dir.path().join(format!("{index}.png"))).unwrap();
         }
         let source = format!("file:{}/*.png", dir.path().display());
-        let run = firstlight(&["run", "--listen", "off", "--source", &source]).run();
+        let mut command = firstlight(&["run", "--listen", "off", "--source", &source]);
+        command.command.env("FIRSTLIGHT_STATE_DIR", dir.path().join("state"));
+        let run = command.run();
         let seen = lines(&run.stdout);
         assert_eq!(seen.len(), PICTURES, "{}", run.stderr);
         let known = Self { dir, seen };

@@ -32,7 +32,8 @@ fn what_is_in_the_stream_is_seen_over_tcp_and_udp_with_a_password_that_nobody_se
         let shown = format!("rtsp://viewer:***@127.0.0.1:{port}/live?***#transport={transport}");
         assert_eq!(seen[0]["source"], shown.as_str());
         let status = wait_for_status(&address, "running", |status| status["state"] == "running");
-        assert_eq!((&status["source"]["uri"], &status["source"]["live"]), (&shown.as_str().into(), &true.into()));
+        let source = &status["sources"][0];
+        assert_eq!((&source["uri"], &source["live"]), (&shown.as_str().into(), &true.into()));
         let log = String::from_utf8(get(&address, "/logs").1).unwrap();
         assert!(log.contains(&format!("H.264 over {transport}")), "{log}");
         for printed in [log, status.to_string(), running.stderr.try_iter().collect::<String>()] {

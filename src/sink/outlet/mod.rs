@@ -30,6 +30,9 @@ const ROOM_MAX: Duration = Duration::from_secs(1);
 /// How long the end waits for what is still to be sent.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
+/// What is wrong with a receiver that does not read.
+const SLOW: &str = "nobody takes what is written";
+
 /// A queue with its thread; ends when dropped, with what can be sent until then.
 #[derive(Debug)]
 pub struct Outlet {
@@ -47,6 +50,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     backlog: Backlog,
+    /// Whether the thread holds a line that has not gone yet.
+    in_hand: bool,
     /// Until when what waits may still be sent, once it is to end.
     stop_at: Option<Instant>,
     /// What is wrong, for whoever pushes.
@@ -60,7 +65,7 @@ impl Outlet {
     /// The system gives no thread.
     pub fn start(place: Place) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { backlog: Backlog::new(), stop_at: None, trouble: None }),
+            state: Mutex::new(State { backlog: Backlog::new(), in_hand: false, stop_at: None, trouble: None }),
             changed: Condvar::new(),
             gauge: Arc::default(),
         });
@@ -69,7 +74,8 @@ impl Outlet {
         Ok(Self { shared, thread })
     }
 
-    /// Queues a line; `patient`, it waits a bounded time for room while there is no trouble. Returns what is wrong.
+    /// Queues a line; `patient`, it waits a bounded time for room and then until the line has gone, while there is no
+    /// trouble. Returns what is wrong.
     pub fn push(&self, line: &[u8], patient: bool) -> Option<String> {
         let mut state = self.shared.lock();
         if self.thread.is_finished() {
@@ -88,6 +94,14 @@ impl Outlet {
         if gave_way > 0 {
             self.shared.gauge.dropped.fetch_add(gave_way, Relaxed);
             state.trouble.get_or_insert_with(|| "it does not keep up; the oldest lines are dropped".into());
+        }
+        let until = Instant::now() + ROOM_MAX;
+        while patient && state.trouble.is_none() && (state.in_hand || !state.backlog.is_empty()) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some(SLOW.into());
+            }
+            state = self.shared.wait(state, left);
         }
         state.trouble.clone()
     }
@@ -139,6 +153,7 @@ impl Shared {
                 return false;
             }
             if state.backlog.pop(line) {
+                state.in_hand = true;
                 self.note(&state);
                 return true;
             }
@@ -185,8 +200,10 @@ impl Sender {
         while let Err(error) = self.try_once(&mut left) {
             let slow = error.kind() == ErrorKind::TimedOut;
             let mut state = self.shared.lock();
-            state.trouble = Some(if slow { "nobody takes what is written".into() } else { error.to_string() });
+            state.trouble = Some(if slow { SLOW.into() } else { error.to_string() });
             let stopping = state.stop_at.is_some();
+            state.in_hand = !left.is_empty();
+            self.shared.note(&state);
             drop(state);
             if left.is_empty() {
                 self.shared.gauge.dropped.fetch_add(1, Relaxed);
@@ -210,9 +227,11 @@ impl Sender {
         }
         self.shared.gauge.delivered.fetch_add(1, Relaxed);
         let mut state = self.shared.lock();
+        state.in_hand = false;
         if state.backlog.is_short() {
             state.trouble = None;
         }
+        self.shared.note(&state);
         true
     }
 
