@@ -118,10 +118,12 @@ class Cable:
 
     def __init__(self, path):
         self.path, self.ends, self.reading = path, None, threading.Event()
+        self.path.symlink_to("/dev/ttyUSB99")
 
     def start(self):
         self.ends = pty.openpty()
         os.set_blocking(self.ends[0], False)
+        self.path.unlink()
         self.path.symlink_to(os.ttyname(self.ends[1]))
         self.reading.set()
         threading.Thread(target=self.read, args=(self.ends[0],), daemon=True).start()
@@ -145,6 +147,7 @@ class Cable:
     def stop(self):
         if self.ends:
             self.path.unlink()
+            self.path.symlink_to("/dev/ttyUSB99")
             ends, self.ends = self.ends, None
             time.sleep(0.2)
             for end in ends:

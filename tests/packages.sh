@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the device's tests need and this machine lacks: a browser, emulators, U-Boot, and
-# what scripts/image makes images with. As root; another user is told what is missing.
+# Installs the Debian packages that the tests need and this machine lacks:   tests/packages.sh [--host]
+#
+# A browser, cameras, a broker; and without --host also what the device's tests need: emulators, U-Boot, and what
+# scripts/image makes images with. As root; another user is told what is missing.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -15,21 +17,9 @@ need chromium chromium
 # Assembles the SIMD of the JPEG decoder; a build without it is as right, and slower.
 need nasm nasm
 need curl curl
-need qemu-aarch64-static qemu-user-static
-need qemu-system-aarch64 qemu-system-arm
-need /usr/lib/u-boot/qemu_arm64/u-boot.bin u-boot-qemu
-need mkimage u-boot-tools
-need mcopy mtools
-need mksquashfs squashfs-tools
-need sfdisk fdisk
-need mke2fs e2fsprogs
-need depmod kmod
-need zstd zstd
-need minisign minisign
-need file file
+need valgrind valgrind
 # Makes videos and counts their frames.
 need_lean ffmpeg ffmpeg
-need valgrind valgrind
 # An RTSP server.
 for package in python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly}; do
   need_lean "/usr/share/doc/$package/copyright" "$package"
@@ -37,6 +27,20 @@ done
 # A broker for the tests of MQTT, and who listens there.
 need_lean mosquitto mosquitto
 need_lean mosquitto_sub mosquitto-clients
+if [[ ${1-} != --host ]]; then
+  need qemu-aarch64-static qemu-user-static
+  need qemu-system-aarch64 qemu-system-arm
+  need /usr/lib/u-boot/qemu_arm64/u-boot.bin u-boot-qemu
+  need mkimage u-boot-tools
+  need mcopy mtools
+  need mksquashfs squashfs-tools
+  need sfdisk fdisk
+  need mke2fs e2fsprogs
+  need depmod kmod
+  need zstd zstd
+  need minisign minisign
+  need file file
+fi
 ((${#missing[@]} + ${#lean[@]})) || exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
   echo "tests/packages.sh: install these Debian packages: ${missing[*]} ${lean[*]}" >&2

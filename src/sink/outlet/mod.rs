@@ -196,6 +196,9 @@ impl Sender {
 
     /// Sends a line, however long that takes; false when it was not done before the end.
     fn bring(&mut self, line: &[u8]) -> bool {
+        if self.wire.as_mut().is_some_and(|wire| wire.has_moved(&self.place)) {
+            self.wire = None;
+        }
         let (mut left, mut pause) = (line, RETRY_FIRST);
         while let Err(error) = self.try_once(&mut left) {
             let slow = error.kind() == ErrorKind::TimedOut;

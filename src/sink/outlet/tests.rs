@@ -1,5 +1,6 @@
 //! Outlets against real files, pipes, terminals and sockets that are absent, slow, gone and back.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::os::unix::fs::OpenOptionsExt;
@@ -51,11 +52,36 @@ fn a_file_whose_directory_comes_later_gets_every_line() {
     let outlet = path(&file);
     let mut number = 0;
     push_until(&outlet, &mut number, "in trouble", |trouble| trouble.is_some_and(|why| why.contains("No such file")));
-    std::fs::create_dir(dir.path().join("data")).unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
     push_until(&outlet, &mut number, "well again", |trouble| trouble.is_none());
     drop(outlet);
     let expected: String = (1..=number).map(|number| format!("{number}\n")).collect();
-    assert_eq!(std::fs::read_to_string(file).unwrap(), expected);
+    assert_eq!(fs::read_to_string(file).unwrap(), expected);
+}
+
+#[test]
+fn a_file_that_is_rotated_is_let_go_and_one_that_cannot_be_made_again_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (logs, file) = (dir.path().join("logs"), dir.path().join("logs/lines"));
+    fs::create_dir(&logs).unwrap();
+    let (outlet, mut number) = (path(&file), 0);
+    push_until(&outlet, &mut number, "written", |_| file.exists());
+    fs::rename(&file, logs.join("lines.1")).unwrap();
+    push_until(&outlet, &mut number, "a new file", |_| file.exists());
+    fs::remove_dir_all(&logs).unwrap();
+    push_until(&outlet, &mut number, "the trouble", |trouble| trouble.is_some_and(|why| why.contains("No such file")));
+    fs::create_dir(&logs).unwrap();
+    push_until(&outlet, &mut number, "in order again", |trouble| trouble.is_none() && file.exists());
+}
+
+#[test]
+fn a_device_that_is_unplugged_does_not_become_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("serial");
+    std::os::unix::fs::symlink("/dev/firstlight-is-not-there", &link).unwrap();
+    let (outlet, mut number) = (path(&link), 0);
+    push_until(&outlet, &mut number, "the trouble", |trouble| trouble.is_some_and(|why| why.contains("No such file")));
+    assert!(!Path::new("/dev/firstlight-is-not-there").exists());
 }
 
 #[test]
@@ -80,7 +106,7 @@ fn a_pipe_without_a_reader_waits_for_one_and_for_the_next() {
     let mut number = 0;
     push_until(&outlet, &mut number, "unread", |trouble| trouble.is_some_and(|why| why.contains("nobody reads it")));
     for _ in 0..2 {
-        let reader = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+        let reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
         push_until(&outlet, &mut number, "read", |trouble| trouble.is_none());
         drop(reader);
         push_until(&outlet, &mut number, "gone", |trouble| trouble.is_some());
@@ -96,7 +122,7 @@ fn a_socket_is_connected_again_and_never_sees_half_a_line() {
     push_until(&outlet, &mut number, "absent", |trouble| trouble.is_some());
     let mut last = 0;
     for _ in 0..3 {
-        let _ = std::fs::remove_file(&socket);
+        let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
         let mut reader = BufReader::new(listener.accept().unwrap().0);
         push_until(&outlet, &mut number, "connected", |trouble| trouble.is_none());
@@ -177,7 +203,7 @@ fn a_terminal_is_raw_and_what_waits_for_it_is_fresh() {
     }
     let (delivered, dropped) = counts(&outlet);
     assert!(dropped > 1500 && delivered < 500, "{delivered} delivered, {dropped} dropped");
-    let mut master = std::fs::File::from(pty.master);
+    let mut master = fs::File::from(pty.master);
     let mut bytes = [0; 1000];
     master.read_exact(&mut bytes).unwrap();
     assert!(!bytes.contains(&b'\r'), "line feeds are left alone");

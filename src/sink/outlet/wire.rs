@@ -1,10 +1,10 @@
 //! What lines are sent through: a file, a device, a pipe, a socket. Nothing here waits longer than it is told.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +15,9 @@ use crate::tty;
 
 /// A line of 1 kB takes 90 ms at 115,200 baud; a peer that takes ten times longer is not reading.
 const SEND_MAX: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a file is still where it was: soon enough for whoever waits for a log to be let go.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +33,12 @@ pub enum Place {
 /// A way there that is open.
 #[derive(Debug)]
 pub enum Wire {
-    Stream { file: File, kind: Kind },
+    Stream {
+        file: File,
+        kind: Kind,
+        /// When it was last looked whether the path of a file still leads to it.
+        looked_at: Instant,
+    },
     Datagrams(UdpSocket),
 }
 
@@ -54,7 +62,8 @@ impl Wire {
             Place::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_nonblocking(true)?;
-                Ok(Wire::Stream { file: File::from(OwnedFd::from(stream)), kind: Kind::Peer })
+                let file = File::from(OwnedFd::from(stream));
+                Ok(Wire::Stream { file, kind: Kind::Peer, looked_at: Instant::now() })
             }
             Place::Udp(address) => {
                 let nowhere = || Error::new(ErrorKind::NotFound, "the name has no address");
@@ -84,6 +93,20 @@ impl Wire {
         }
     }
 
+    /// Whether this is a file that was removed, renamed by whoever rotates logs, or covered by what was mounted over it. Looks
+    /// once a second.
+    pub fn has_moved(&mut self, place: &Place) -> bool {
+        let (Wire::Stream { file, kind: Kind::File, looked_at }, Place::Path { path, .. }) = (self, place) else {
+            return false;
+        };
+        if looked_at.elapsed() < LOOK {
+            return false;
+        }
+        *looked_at = Instant::now();
+        let identity = |found: Metadata| (found.dev(), found.ino());
+        file.metadata().map(identity).ok() != std::fs::metadata(path).map(identity).ok()
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Wire::Stream { kind, .. } => *kind,
@@ -92,9 +115,16 @@ impl Wire {
     }
 }
 
+/// Whether a path is a device's, which may be unplugged: it must not come to be a file, into which lines go that nobody
+/// reads.
+fn is_device(path: &Path) -> bool {
+    let of_device = |path: &Path| path.starts_with("/dev") && !path.starts_with("/dev/shm");
+    of_device(path) || std::fs::read_link(path).is_ok_and(|target| of_device(&target))
+}
+
 fn open_path(path: &Path, baud: u32) -> Result<Wire> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.append(true).create(!is_device(path)).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let file = options.open(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENXIO) => Error::new(ErrorKind::NotConnected, "nobody reads it"),
         _ => error,
@@ -105,5 +135,5 @@ fn open_path(path: &Path, baud: u32) -> Result<Wire> {
         false if is_serial => Kind::Serial,
         false => Kind::Peer,
     };
-    Ok(Wire::Stream { file, kind })
+    Ok(Wire::Stream { file, kind, looked_at: Instant::now() })
 }

@@ -27,7 +27,7 @@ impl AccessUnits {
     ///
     /// # Errors
     /// A unit is longer than it may be, and passed over.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, Error> {
+    pub fn take(&mut self) -> Result<Option<&[u8]>, Error> {
         if let Some(length) = access_unit_end(&self.buffer[self.done..]) {
             let begin = self.done;
             self.done += length;
@@ -74,7 +74,7 @@ mod tests {
         let (mut units, mut found) = (AccessUnits::default(), Vec::new());
         for piece in stream.chunks(piece) {
             units.push(piece);
-            while let Some(unit) = units.next().unwrap() {
+            while let Some(unit) = units.take().unwrap() {
                 found.push(unit.to_vec());
             }
         }
@@ -106,7 +106,7 @@ mod tests {
         let refused = (0..64).filter(|_| {
             units.push(&piece);
             assert!(units.buffer.len() <= UNIT_BYTES_MAX + piece.len());
-            units.next().is_err()
+            units.take().is_err()
         });
         assert!(refused.count() > 5);
     }

@@ -121,7 +121,7 @@ impl Cutter {
             }
             Self::H264 { units, decoder, pictures } => {
                 while pictures.is_empty() {
-                    let Some(unit) = units.next().map_err(damaged)? else { return Ok(false) };
+                    let Some(unit) = units.take().map_err(damaged)? else { return Ok(false) };
                     let decoded = decoder.decode(unit, 0);
                     pictures.extend(std::iter::from_fn(|| decoder.picture()));
                     decoded.map_err(damaged)?;
