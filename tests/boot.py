@@ -277,7 +277,7 @@ def camera(bench):
     config = MODEL + LISTEN + source + LIMITS.replace("[device]\n", '[device]\nmodules = ["vivid"]\n')
     with Machine(bench.image("camera", config)) as device:
         status = device.running(3)
-        expect(status["source"]["uri"].startswith("v4l2:/dev/video0"), f"source: {status['source']}")
+        expect(status["sources"][0]["uri"].startswith("v4l2:/dev/video0"), f"sources: {status['sources']}")
         code, picture = device.http("/snapshot.jpg")
         expect(code == 200 and len(picture) > 10_000, f"/snapshot.jpg: {code}, {len(picture)} bytes")
         # The test picture has a running clock in it.
