@@ -11,7 +11,7 @@
 //! | 2 | [`rules`] | what of all that is seen is worth an event: tracks, zones, lines, counts |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
 //! | 1 | [`engine`], [`cache`] | what runs a network; where its weights lie |
-//! | 0 | [`frame`], [`config`], [`durable`], [`error`], [`env`], [`log`], [`clock`], [`priority`], [`random`], [`tty`], [`demo`] | pixels; settings; files that outlive a power cut; what a failure is worth; the environment; what was said; time; who gives way; seeded numbers; serial ports; the bytes of the demo model |
+//! | 0 | [`frame`], [`config`], [`durable`], [`error`], [`env`], [`log`], [`clock`], [`priority`], [`random`], [`thread`], [`tty`], [`demo`] | pixels; settings; files that outlive a power cut; what a failure is worth; the environment; what was said; time; who gives way; seeded numbers; threads that end or hang; serial ports; the bytes of the demo model |
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
@@ -36,4 +36,5 @@ pub mod rules;
 pub mod serving;
 pub mod sink;
 pub mod source;
+pub mod thread;
 pub mod tty;

@@ -20,6 +20,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use super::{Error, Next, Source};
 use crate::frame::{self, Frame};
 use crate::log;
+use crate::thread::wait_for_end;
 
 /// How long a connection may take, name look-up and all.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -30,8 +31,6 @@ pub const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 const END_TIME_MAX: Duration = Duration::from_millis(1500);
 /// Longest wait for a picture before the loop may look whether it should stop.
 const WAIT: Duration = Duration::from_secs(1);
-/// Step in which the end of a thread is looked for.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// The other end of a stream, which comes and goes.
 pub trait Peer: Debug + Send + Sync + 'static {
@@ -138,10 +137,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.close();
-        let deadline = Instant::now() + END_TIME_MAX;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(LOOK);
-        }
+        wait_for_end(&self.thread, END_TIME_MAX);
     }
 }
 
@@ -286,7 +282,7 @@ mod tests {
     fn the_newest_picture_is_taken_and_missed_ones_leave_a_gap() {
         let mut source = LiveStream::start("camera:", Camera { pictures: 5, stays: false });
         while !source.worker.as_ref().unwrap().thread.is_finished() {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(Duration::from_millis(5));
         }
         let mut frame = Frame::empty();
         frame.source_id = 7;

@@ -26,6 +26,7 @@ use crate::pipeline::Telemetry;
 use crate::pipeline::telemetry::{Health, Part};
 use crate::priority::{VIEWER_NICE, give_way};
 use crate::sink::{Glance, Snapshot};
+use crate::thread::wait_for_end;
 use pixels::Rotation;
 use screen::Screen;
 
@@ -97,11 +98,8 @@ impl Drop for Display {
     fn drop(&mut self) {
         self.stop.take();
         let Some(thread) = self.thread.take() else { return };
-        let deadline = Instant::now() + STOP_MAX;
         // Not joined when it hangs in a driver: the screen is the driver's then.
-        while !thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for_end(&thread, STOP_MAX);
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::{Error, Gauge, Outcome, Sink};
 use crate::config::{GpioConfig, seconds};
+use crate::thread::wait_for_end;
 use pin::{Find, Pin};
 use signal::Signal;
 
@@ -98,10 +99,7 @@ impl Drop for Gpio {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
-        let deadline = Instant::now() + STOP_MAX;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for_end(&self.thread, STOP_MAX);
     }
 }
 

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Gauge;
+use crate::thread::wait_for_end;
 use backlog::Backlog;
 use wire::{Kind, Wire};
 
@@ -121,10 +122,7 @@ impl Drop for Outlet {
         self.shared.lock().stop_at = Some(Instant::now() + DRAIN_MAX);
         self.shared.changed.notify_all();
         // A look-up of a name may take longer than anybody wants to wait; the thread is left behind then.
-        let deadline = Instant::now() + 2 * DRAIN_MAX;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for_end(&self.thread, 2 * DRAIN_MAX);
     }
 }
 

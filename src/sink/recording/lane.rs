@@ -18,6 +18,7 @@ use crate::model::Predictions;
 use crate::priority::{VIEWER_NICE, give_way};
 use crate::rules::{Event, Phase};
 use crate::sink::{Error, Gauge, Outcome, Sink};
+use crate::thread::wait_for_end;
 
 /// Frames that go round: one in hand while two wait. More would only hide a disk that is too slow, and of a large camera
 /// each takes 25 MB.
@@ -168,10 +169,7 @@ impl Drop for Lane {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
-        let deadline = Instant::now() + STOP_MAX;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for_end(&self.thread, STOP_MAX);
     }
 }
 

@@ -25,6 +25,7 @@ use super::{Error, Outcome, Sink};
 use crate::config::{OutputConfig, seconds};
 use crate::durable::{Disk, RealDisk};
 use crate::model::Labels;
+use crate::thread::wait_for_end;
 use queue::Queue;
 use ring::{Place, Ring};
 use segment::RECORDS_BYTES_MAX;
@@ -186,10 +187,7 @@ impl Drop for Spool {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
-        let deadline = Instant::now() + STOP_MAX;
-        while !self.writer.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for_end(&self.writer, STOP_MAX);
     }
 }
 

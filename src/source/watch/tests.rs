@@ -1,3 +1,5 @@
+//! A watched directory, with producers and outputs that the test plays.
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;

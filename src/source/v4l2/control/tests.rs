@@ -1,3 +1,5 @@
+//! Controls of a driver that the test makes up: set, refused, and put into words.
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
