@@ -22,7 +22,7 @@ fn frames_are_seen_exactly_and_a_producer_may_die_hang_and_come_again() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = dir.path().join("camera");
     let uri = format!("shm:{}", path.display());
-    let running = firstlight(&["run", "--listen", "127.0.0.1:0", "--source", &uri]).start();
+    let running = known.firstlight(&["run", "--listen", "127.0.0.1:0", "--source", &uri]).start();
     let address = running.address();
     wait_for_reason(&address, "cannot be opened: No such file");
 

@@ -13,9 +13,7 @@ fn pipe(known: &Known, encode: &[&str], source: &str) -> Output {
     let rounds = (ROUNDS - 1).to_string();
     command.args(["-stream_loop", &rounds, "-framerate", "10", "-i", &known.pattern()]).args(encode).arg("-");
     let mut writer = Peer::spawn(command.stdout(Stdio::piped()), "ffmpeg");
-    let mut binary = firstlight(&["run", "--listen", "off", "--source", source]).command;
-    // By the same plan, or answers differ in the seventh digit.
-    binary.env("FIRSTLIGHT_STATE_DIR", known.dir.path().join("state"));
+    let mut binary = known.firstlight(&["run", "--listen", "off", "--source", source]).command;
     binary.stdin(writer.0.stdout.take().expect("piped")).output().expect("it runs")
 }
 
