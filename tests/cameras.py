@@ -45,11 +45,12 @@ def once(device, camera, after="", frames=1):
     return device.run(f"/firstlight run --engine tract --listen off --frames {frames} --source 'v4l2:{camera}'{after}")
 
 
-def start(device, camera):
+def run(device, source, config=""):
     """Starts it with the status port and limits as wide as an emulated machine is slow."""
-    device.run("printf '[health]\\nframe_age_max_s = 60.0\\nstart_grace_s = 240.0\\n' >/tmp/device.toml")
-    device.run("/firstlight run -c /tmp/device.toml --engine tract --json none --source "
-               f"'v4l2:{camera}' >/tmp/said 2>&1 & echo $! >/tmp/pid")
+    config += "[health]\nframe_age_max_s = 60.0\nstart_grace_s = 240.0\n"
+    device.run(f"cat >/tmp/device.toml <<'END'\n{config}END")
+    device.run(f"/firstlight run -c /tmp/device.toml --engine tract --json none --source '{source}' >/tmp/said 2>&1 & "
+               "echo $! >/tmp/pid")
 
 
 def status(device, fits, limit=180):
@@ -68,7 +69,7 @@ def status(device, fits, limit=180):
 
 def silent(device):
     """A camera that is there and gives nothing is lost, and says so."""
-    start(device, "/dev/video1?format=yuyv&ctrl.percentage_of_dropped_buffers=100")
+    run(device, "v4l2:/dev/video1?format=yuyv&ctrl.percentage_of_dropped_buffers=100")
     seen = status(device, lambda seen: seen["state"] == "degraded")
     expect(any("no frame for" in reason for reason in seen["reasons"]), f"reasons: {seen['reasons']}")
     device.run("kill $(cat /tmp/pid); while kill -0 $(cat /tmp/pid) 2>/dev/null; do sleep 1; done")
@@ -77,7 +78,7 @@ def silent(device):
 def unplugged(device, times):
     """The driver is taken from a camera that streams and given back: degraded with the reason, running again, and
     nothing is left behind."""
-    start(device, "/dev/video0?width=640&height=360&format=yuyv&brightness=200&gain=90")
+    run(device, "v4l2:/dev/video0?width=640&height=360&format=yuyv&brightness=200&gain=90")
 
     def controls():
         camera = json.loads(device.run("/firstlight probe --camera /dev/video0 --json"))

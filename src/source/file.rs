@@ -57,12 +57,6 @@ impl FileSource {
         }
         Ok(self)
     }
-
-    /// Images until the end; `None` where there is none.
-    #[must_use]
-    pub fn count(&self) -> Option<usize> {
-        (!self.repeat).then_some(self.paths.len())
-    }
 }
 
 impl Source for FileSource {
@@ -75,7 +69,7 @@ impl Source for FileSource {
     }
 
     fn facts(&self) -> Facts {
-        Facts { frames: self.count().map(|files| files as u64), ..Facts::default() }
+        Facts { frames: (!self.repeat).then_some(self.paths.len() as u64), ..Facts::default() }
     }
 
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error> {

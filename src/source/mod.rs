@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::error::nearest;
 use crate::frame::{self, Frame, Orientation, Size};
 
+pub use address::shown;
 pub use file::{FileSource, find};
 pub use paced::{Pace, Paced};
 pub use shm::ShmSource;
@@ -173,7 +174,7 @@ pub fn open(uri: &str, orientation: Orientation) -> Result<Box<dyn Source>, Erro
                 None if Path::new(uri).exists() => format!("; for the file write `file:{uri}`"),
                 None => String::new(),
             };
-            Err(Error::UnknownKind { uri: address::shown(uri), hint })
+            Err(Error::UnknownKind { uri: shown(uri), hint })
         }
     }
 }

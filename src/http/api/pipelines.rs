@@ -17,7 +17,7 @@ use super::{Api, Call};
 use crate::clock;
 use crate::http::query;
 use crate::http::reply::{Answer, NO_STORE, json as reply, with_type};
-use crate::serving::pipeline::{Error, Order, Taken};
+use crate::serving::pipeline::{Batch, Error, Order, Taken};
 
 /// A start is smaller: workflows of hundreds of steps take a part of it.
 const ORDER_BYTES_MAX: usize = 1 << 20;
@@ -42,7 +42,7 @@ pub(super) async fn answer(api: &Arc<Api>, act: Act, call: Call) -> Answer {
         Act::Pause(id) => pipelines.pause(&id).map(|()| done(Some(&id), json!({}))),
         Act::Resume(id) => pipelines.resume(&id).map(|()| done(Some(&id), json!({}))),
         Act::Consume(id) => match excluded(&call) {
-            Ok(excluded) => pipelines.consume(&id).map(|taken| consumed(&id, taken.as_ref(), &excluded)),
+            Ok(excluded) => pipelines.consume(&id).map(|batch| consumed(&id, batch.as_ref(), &excluded)),
             Err(fault) => return fault.into_answer(),
         },
         Act::Terminate(id) => terminate(api, &id).await,
@@ -144,19 +144,17 @@ fn done(id: Option<&str>, more: Value) -> Answer {
     reply(StatusCode::OK, Value::Object(body).to_string())
 }
 
-/// A result, whose fields are JSON already; empty lists where there is none.
-fn consumed(id: &str, taken: Option<&Taken>, excluded: &[String]) -> Answer {
-    let (outputs, frames) = match taken {
-        None => (String::new(), json!([])),
-        Some(taken) => {
-            let frame_timestamp = clock::iso(taken.frame_at);
-            (
-                taken.json(excluded),
-                json!([{"frame_timestamp": frame_timestamp, "frame_id": taken.frame_id, "source_id": 0}]),
-            )
-        }
-    };
-    let context = context(Some(id));
+/// Results, whose fields are JSON already, each in the place of its source; empty lists where there are none.
+fn consumed(id: &str, batch: Option<&Batch>, excluded: &[String]) -> Answer {
+    let places = batch.map(Vec::as_slice).unwrap_or_default();
+    let output = |taken: &Option<Taken>| taken.as_ref().map_or("null".into(), |taken| taken.json(excluded));
+    let outputs: Vec<String> = places.iter().map(output).collect();
+    let frames = places.iter().enumerate().map(|(source_id, taken)| {
+        let taken = taken.as_ref()?;
+        let frame_timestamp = clock::iso(taken.frame_at);
+        Some(json!({"frame_timestamp": frame_timestamp, "frame_id": taken.frame_id, "source_id": source_id}))
+    });
+    let (context, outputs, frames) = (context(Some(id)), outputs.join(","), json!(frames.collect::<Vec<_>>()));
     let body =
         format!(r#"{{"status":"success","context":{context},"outputs":[{outputs}],"frames_metadata":{frames}}}"#);
     reply(StatusCode::OK, body)

@@ -58,7 +58,7 @@ struct Event {
     context: &'static str,
 }
 
-/// What is known of the frames.
+/// What is known of the frames of a source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     /// Width and height of the newest, pixels.
@@ -82,8 +82,17 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Pages {
-    state: State,
     events: VecDeque<Event>,
+    /// By their numbers.
+    sources: Vec<SourcePage>,
+}
+
+/// What is kept of one source.
+#[derive(Debug)]
+struct SourcePage {
+    state: State,
+    /// Why it is gone, as told.
+    lost: Option<String>,
     size: Option<(usize, usize)>,
     captured: u64,
     /// Of the first and the last captured frame.
@@ -93,19 +102,13 @@ struct Pages {
     latencies: VecDeque<Duration>,
 }
 
-impl Default for Journal {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Journal {
-    /// Of a pipeline that starts now.
+    /// Of a pipeline that starts now, with so many sources. They are numbered from 0.
     #[must_use]
-    pub fn new() -> Self {
-        let mut pages = Pages {
+    pub fn new(sources: usize) -> Self {
+        let page = || SourcePage {
             state: State::NotStarted,
-            events: VecDeque::new(),
+            lost: None,
             size: None,
             captured: 0,
             captured_at: None,
@@ -113,54 +116,65 @@ impl Journal {
             last: None,
             latencies: VecDeque::with_capacity(LATENCIES),
         };
+        let mut pages = Pages { events: VecDeque::new(), sources: (0..sources).map(|_| page()).collect() };
         pages.note(INFO, "INFERENCE_THREAD_STARTED", json!({}), PIPELINE);
-        pages.enter(State::Initialising);
+        (0..sources).for_each(|source| pages.enter(source, State::Initialising));
         Self { opened_at: SystemTime::now(), pages: Mutex::new(pages) }
     }
 
     #[must_use]
-    pub fn state(&self) -> State {
-        self.lock().state
+    pub fn state(&self, source: usize) -> State {
+        self.lock().sources[source].state
     }
 
-    /// The source gave a frame.
-    pub fn captured(&self, frame: &Frame) {
+    /// Whether no source gives any more.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.lock().sources.iter().all(|source| source.state == State::Ended)
+    }
+
+    /// A source gave a frame.
+    pub fn captured(&self, source: usize, frame: &Frame) {
         let mut pages = self.lock();
-        pages.size = Some((frame.width(), frame.height()));
         let now = Instant::now();
-        pages.captured_at = Some((pages.captured_at.map_or(now, |(first, _)| first), now));
-        if pages.captured == 0 {
-            pages.note(INFO, "VIDEO_CONSUMPTION_STARTED", json!({"source_id": 0}), SOURCE);
+        let page = &mut pages.sources[source];
+        page.size = Some((frame.width(), frame.height()));
+        page.captured_at = Some((page.captured_at.map_or(now, |(first, _)| first), now));
+        page.captured += 1;
+        page.lost = None;
+        let (is_first, state) = (page.captured == 1, page.state);
+        if is_first {
+            pages.note(INFO, "VIDEO_CONSUMPTION_STARTED", json!({"source_id": source}), SOURCE);
         }
-        pages.captured += 1;
-        if matches!(pages.state, State::Initialising | State::Restarting) {
-            pages.enter(State::Running);
+        if matches!(state, State::Initialising | State::Restarting) {
+            pages.enter(source, State::Running);
         }
     }
 
-    /// The source is gone for now. Told once until it is back, or for another reason.
-    pub fn source_lost(&self, why: &str) {
+    /// A source is gone for now. Told once until it is back, or for another reason.
+    pub fn source_lost(&self, source: usize, why: &str) {
         let mut pages = self.lock();
-        let payload = fault("SourceConnectionError", why);
-        let told = pages.events.back().is_some_and(|event| event.kind == "SOURCE_ERROR" && event.payload == payload);
-        if pages.state == State::Running {
-            pages.enter(State::Restarting);
+        let page = &mut pages.sources[source];
+        let told = page.lost.as_deref() == Some(why);
+        page.lost = Some(why.into());
+        if page.state == State::Running {
+            pages.enter(source, State::Restarting);
         }
         if !told {
-            pages.note(ERROR, "SOURCE_ERROR", payload, SOURCE);
+            pages.note(ERROR, "SOURCE_ERROR", fault(Some(source), "SourceConnectionError", why), SOURCE);
         }
     }
 
     /// One frame could not be had.
-    pub fn source_failed(&self, why: &str) {
-        self.lock().note(ERROR, "SOURCE_ERROR", fault("FrameError", why), SOURCE);
+    pub fn source_failed(&self, source: usize, why: &str) {
+        self.lock().note(ERROR, "SOURCE_ERROR", fault(Some(source), "FrameError", why), SOURCE);
     }
 
-    /// The source gives no more.
-    pub fn source_ended(&self) {
+    /// A source gives no more.
+    pub fn source_ended(&self, source: usize) {
         let mut pages = self.lock();
-        pages.enter(State::Ended);
-        pages.note(INFO, "VIDEO_CONSUMPTION_FINISHED", json!({"source_id": 0}), SOURCE);
+        pages.enter(source, State::Ended);
+        pages.note(INFO, "VIDEO_CONSUMPTION_FINISHED", json!({"source_id": source}), SOURCE);
     }
 
     /// Frames are held back from now on. Returns false where that cannot be any more.
@@ -175,38 +189,46 @@ impl Journal {
 
     fn turn(&self, to: State) -> bool {
         let mut pages = self.lock();
-        if matches!(pages.state, State::Terminating | State::Ended) {
-            return false;
+        let mut turned = false;
+        for source in 0..pages.sources.len() {
+            let state = pages.sources[source].state;
+            if matches!(state, State::Terminating | State::Ended) {
+                continue;
+            }
+            turned = true;
+            // A source that has not come up yet goes on coming up, and is then running.
+            let waits = to == State::Running && state != State::Muted;
+            if state != to && !waits {
+                pages.enter(source, to);
+            }
         }
-        // A source that has not come up yet goes on coming up, and is then running.
-        let waits = to == State::Running && pages.state != State::Muted;
-        if pages.state != to && !waits {
-            pages.enter(to);
-        }
-        true
+        turned
     }
 
     pub fn terminating(&self) {
         let mut pages = self.lock();
-        if pages.state != State::Ended {
-            pages.enter(State::Terminating);
+        for source in 0..pages.sources.len() {
+            if pages.sources[source].state != State::Ended {
+                pages.enter(source, State::Terminating);
+            }
         }
     }
 
-    /// A frame has its answer, after `latency`; `number` is that of the frame, from 1.
-    pub fn completed(&self, number: u64, latency: Duration) {
+    /// A frame has its answer, after `latency`; `number` is that of the frame in its source, from 1.
+    pub fn completed(&self, source: usize, number: u64, latency: Duration) {
         let mut pages = self.lock();
-        pages.completed += 1;
-        pages.last = Some((clock::since_boot().as_secs_f64(), number));
-        if pages.latencies.len() == LATENCIES {
-            pages.latencies.pop_front();
+        let page = &mut pages.sources[source];
+        page.completed += 1;
+        page.last = Some((clock::since_boot().as_secs_f64(), number));
+        if page.latencies.len() == LATENCIES {
+            page.latencies.pop_front();
         }
-        pages.latencies.push_back(latency);
+        page.latencies.push_back(latency);
     }
 
-    /// A frame has no answer, or the loop has died.
-    pub fn inference_failed(&self, why: &str) {
-        self.lock().note(ERROR, "INFERENCE_ERROR", fault("InferenceError", why), PIPELINE);
+    /// A frame has no answer, or, of no source, the loop has died.
+    pub fn inference_failed(&self, source: Option<usize>, why: &str) {
+        self.lock().note(ERROR, "INFERENCE_ERROR", fault(source, "InferenceError", why), PIPELINE);
     }
 
     pub fn inference_ended(&self) {
@@ -214,17 +236,18 @@ impl Journal {
     }
 
     #[must_use]
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self, source: usize) -> Seen {
         let pages = self.lock();
-        let span = pages.captured_at.map_or(Duration::ZERO, |(first, last)| last - first);
-        let intervals = pages.captured.saturating_sub(1);
-        let sum: Duration = pages.latencies.iter().sum();
+        let page = &pages.sources[source];
+        let span = page.captured_at.map_or(Duration::ZERO, |(first, last)| last - first);
+        let intervals = page.captured.saturating_sub(1);
+        let sum: Duration = page.latencies.iter().sum();
         Seen {
-            size: pages.size,
+            size: page.size,
             fps: if span.is_zero() { 0.0 } else { intervals as f64 / span.as_secs_f64() },
-            completed: pages.completed,
-            last: pages.last,
-            latency_s: (!pages.latencies.is_empty()).then(|| sum.as_secs_f64() / pages.latencies.len() as f64),
+            completed: page.completed,
+            last: page.last,
+            latency_s: (!page.latencies.is_empty()).then(|| sum.as_secs_f64() / page.latencies.len() as f64),
         }
     }
 
@@ -251,9 +274,9 @@ impl Journal {
 }
 
 impl Pages {
-    fn enter(&mut self, state: State) {
-        let previous = std::mem::replace(&mut self.state, state);
-        let payload = json!({"previous_state": previous.as_str(), "new_state": state.as_str(), "source_id": 0});
+    fn enter(&mut self, source: usize, state: State) {
+        let previous = std::mem::replace(&mut self.sources[source].state, state);
+        let payload = json!({"previous_state": previous.as_str(), "new_state": state.as_str(), "source_id": source});
         self.note(INFO, "SOURCE_STATE_UPDATE", payload, SOURCE);
     }
 
@@ -265,12 +288,12 @@ impl Pages {
     }
 }
 
-fn fault(kind: &str, why: &str) -> Value {
+fn fault(source: Option<usize>, kind: &str, why: &str) -> Value {
     let mut end = why.len().min(TEXT_BYTES_MAX);
     while !why.is_char_boundary(end) {
         end -= 1;
     }
-    json!({"source_id": 0, "error_type": kind, "error_message": why[..end]})
+    json!({"source_id": source, "error_type": kind, "error_message": why[..end]})
 }
 
 #[cfg(test)]
@@ -279,9 +302,9 @@ mod tests {
 
     #[test]
     fn the_start_of_a_pipeline_is_told_as_recorded() {
-        let journal = Journal::new();
-        journal.captured(&Frame::new(4, 2));
-        journal.captured(&Frame::new(4, 2));
+        let journal = Journal::new(1);
+        journal.captured(0, &Frame::new(4, 2));
+        journal.captured(0, &Frame::new(4, 2));
         assert!(journal.mute());
         let events = journal.events();
         let told = |index: usize| {
@@ -298,45 +321,62 @@ mod tests {
         assert_eq!(std::array::from_fn(told), recorded);
         assert_eq!(events[3]["payload"]["previous_state"], "INITIALISING");
         assert_eq!((&events[0]["context"], &events[1]["context"]), (&json!(PIPELINE), &json!(SOURCE)));
-        assert_eq!(journal.seen().size, Some((4, 2)));
+        assert_eq!(journal.seen(0).size, Some((4, 2)));
     }
 
     #[test]
     fn pausing_twice_is_told_once_and_what_has_ended_does_not_pause() {
-        let journal = Journal::new();
+        let journal = Journal::new(1);
         let count = |journal: &Journal| journal.events().as_array().unwrap().len();
         assert!(journal.unmute());
-        assert_eq!(journal.state(), State::Initialising);
+        assert_eq!(journal.state(0), State::Initialising);
         assert!(journal.mute() && journal.mute());
         assert_eq!(count(&journal), 3);
         assert!(journal.unmute());
-        assert_eq!(journal.state(), State::Running);
-        journal.source_ended();
+        assert_eq!(journal.state(0), State::Running);
+        journal.source_ended(0);
         assert!(!journal.mute() && !journal.unmute());
     }
 
     #[test]
     fn nothing_grows() {
-        let journal = Journal::new();
+        let journal = Journal::new(1);
         for number in 0..2000 {
-            journal.source_failed(&format!("{number}{}", "é".repeat(1000)));
-            journal.completed(number, Duration::from_millis(10));
+            journal.source_failed(0, &format!("{number}{}", "é".repeat(1000)));
+            journal.completed(0, number, Duration::from_millis(10));
         }
         let events = journal.events();
         assert_eq!(events.as_array().unwrap().len(), EVENTS_MAX);
         assert!(events[0].to_string().len() < 2 * TEXT_BYTES_MAX);
-        assert_eq!(journal.lock().latencies.len(), LATENCIES);
-        assert_eq!(journal.seen().completed, 2000);
+        assert_eq!(journal.lock().sources[0].latencies.len(), LATENCIES);
+        assert_eq!(journal.seen(0).completed, 2000);
     }
 
     #[test]
     fn a_camera_that_stays_away_is_told_once() {
-        let journal = Journal::new();
+        let journal = Journal::new(1);
         for _ in 0..5 {
-            journal.source_lost("unplugged");
+            journal.source_lost(0, "unplugged");
         }
         assert_eq!(journal.events().as_array().unwrap().len(), 3);
-        journal.source_lost("busy");
+        journal.source_lost(0, "busy");
         assert_eq!(journal.events().as_array().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn two_cameras_that_stay_away_are_told_once_each() {
+        let journal = Journal::new(2);
+        for _ in 0..5 {
+            journal.source_lost(0, "unplugged");
+            journal.source_lost(1, "unplugged");
+        }
+        let events = journal.events();
+        assert_eq!(events.as_array().unwrap().len(), 5);
+        assert_eq!((&events[3]["payload"]["source_id"], &events[4]["payload"]["source_id"]), (&json!(0), &json!(1)));
+        journal.source_ended(0);
+        assert!(!journal.ended() && journal.mute());
+        assert_eq!((journal.state(0), journal.state(1)), (State::Ended, State::Muted));
+        journal.source_ended(1);
+        assert!(journal.ended() && !journal.mute());
     }
 }

@@ -1,8 +1,8 @@
-//! Pipelines that clients start (`/inference_pipelines/*`): our own loop around a source, a model and a store of results,
+//! Pipelines that clients start (`/inference_pipelines/*`): our own loop around sources, a model and a store of results,
 //! in this process. A second one costs its buffers: the weights of a plan are mapped and shared.
 //!
 //! Everything has a bound: pipelines, results, events, waits. Their threads give way to the camera loop like all work for
-//! clients. A pipeline whose source has ended keeps its results until they are taken or it is terminated.
+//! clients. A pipeline whose sources have ended keeps its results until they are taken or it is terminated.
 //!
 //! May not know: HTTP.
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use order::Order;
-pub use results::Taken;
+pub use results::{Batch, Taken};
 pub use run::{Latency, Pace, Run};
 
 use self::reference::Allowed;
@@ -49,7 +49,7 @@ pub enum Error {
     NotYet(String),
     #[error("Could not find InferencePipeline with id={0}.")]
     Unknown(String),
-    #[error("the pipeline's source has ended; it can be read and terminated")]
+    #[error("the pipeline's sources have ended; it can be read and terminated")]
     Ended,
     #[error(
         "there are {0} pipelines, counting those that have ended, and no more may be (serving.pipelines_max); terminate one"
@@ -127,8 +127,10 @@ impl Pipelines {
             )));
         }
         let allowed = Allowed { dirs: &self.dirs, streams: &self.streams };
-        let opened = order.reference.open(allowed, model.orientation(&order.work.request))?;
-        let run = Run::start(order, opened, model, self.quality)?;
+        let orientation = model.orientation(&order.work.request);
+        let sources = order.references.iter().map(|reference| reference.open(allowed, orientation));
+        let sources = sources.collect::<Result<Vec<_>, _>>()?;
+        let run = Run::start(order, sources, model, self.quality)?;
         let id = run.id.clone();
         place.fill(run);
         Ok(id)
@@ -180,11 +182,11 @@ impl Pipelines {
         Ok(self.get(id)?.report())
     }
 
-    /// The oldest result that nobody has taken yet.
+    /// The oldest results that nobody has taken yet, of one frame of each source.
     ///
     /// # Errors
     /// There is no pipeline of that id.
-    pub fn consume(&self, id: &str) -> Result<Option<Taken>, Error> {
+    pub fn consume(&self, id: &str) -> Result<Option<Batch>, Error> {
         Ok(self.get(id)?.take())
     }
 

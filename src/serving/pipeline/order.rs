@@ -31,7 +31,8 @@ const TIMEOUT_S_MAX: f64 = 31.0 * 86_400.0;
 /// A whole order.
 #[derive(Clone, Debug)]
 pub struct Order {
-    pub reference: Reference,
+    /// At least one.
+    pub references: Vec<Reference>,
     /// Frames a second at most.
     pub fps_max: Option<f64>,
     pub policy: BufferPolicy,
@@ -62,6 +63,7 @@ impl Order {
             Some("LAZY") => Consumption::Lazy,
             Some(_) => Consumption::Eager,
         };
+        // Answers to the frames of several sources wait for each other less than any time that could be asked for.
         video.number("batch_collection_timeout")?;
         let fps_max = within(&video, "max_fps", FPS_MIN, FPS_MAX)?;
         let results_max = match body.object("sink_configuration")? {
@@ -76,7 +78,7 @@ impl Order {
         let timeout = within(&body, "consumption_timeout", 0.001, TIMEOUT_S_MAX)?;
         let work = work(&body.need_object("processing_configuration")?)?;
         Ok(Self {
-            reference: Reference::read(&video)?,
+            references: Reference::read(&video)?,
             fps_max,
             policy: policy(&video)?,
             consumption,

@@ -7,8 +7,10 @@ use uuid::Uuid;
 
 use crate::model::{Answer, Labels, Predictions, Task};
 
-/// What Roboflow calls the picture of a pipeline: the first of the input `image`.
-const PARENT: &str = "image.[0]";
+/// What Roboflow calls the picture of a pipeline's source: one of the input `image`.
+fn parent(source: usize) -> String {
+    format!("image.[{source}]")
+}
 
 /// The fields of a result.
 #[derive(Clone, Debug)]
@@ -43,9 +45,9 @@ pub struct Renderer {
 }
 
 impl Renderer {
-    /// The result of a frame that took `seconds`.
+    /// The result of a frame of this source, from 0, that took `seconds`.
     #[must_use]
-    pub fn render(&self, predictions: &Predictions, seconds: f64) -> Rendered {
+    pub fn render(&self, source: usize, predictions: &Predictions, seconds: f64) -> Rendered {
         let inference_id = Uuid::new_v4().to_string();
         let answer = self.answer(predictions);
         match &self.outputs {
@@ -57,7 +59,7 @@ impl Renderer {
                 fields.into_iter().map(|(name, value)| (name.into(), value.to_string())).collect()
             }
             Outputs::Selected(outputs) => {
-                let seen = Value::Object(self.of_workflow(answer, &inference_id, seconds));
+                let seen = Value::Object(self.of_workflow(answer, &parent(source), &inference_id, seconds));
                 let field = |selected| match selected {
                     Selected::Predictions => seen.to_string(),
                     Selected::InferenceId => json!(inference_id).to_string(),
@@ -85,20 +87,26 @@ impl Renderer {
     }
 
     /// An answer as Roboflow's workflows write it.
-    fn of_workflow(&self, mut answer: Map<String, Value>, inference_id: &str, seconds: f64) -> Map<String, Value> {
+    fn of_workflow(
+        &self,
+        mut answer: Map<String, Value>,
+        parent: &str,
+        inference_id: &str,
+        seconds: f64,
+    ) -> Map<String, Value> {
         match self.labels.task {
             Task::Classification | Task::MultiLabelClassification => {
                 answer.insert("inference_id".into(), json!(inference_id));
                 answer.insert("time".into(), json!(seconds));
                 answer.insert("prediction_type".into(), json!("classification"));
-                answer.insert("parent_id".into(), json!(PARENT));
-                answer.insert("root_parent_id".into(), json!(PARENT));
+                answer.insert("parent_id".into(), json!(parent));
+                answer.insert("root_parent_id".into(), json!(parent));
             }
             _ => {
                 let detections = answer.get_mut("predictions").and_then(Value::as_array_mut);
                 for detection in detections.into_iter().flatten().filter_map(Value::as_object_mut) {
                     detection.remove("mask_format");
-                    detection.insert("parent_id".into(), json!(PARENT));
+                    detection.insert("parent_id".into(), json!(parent));
                 }
             }
         }
@@ -132,7 +140,7 @@ mod tests {
     fn a_workflows_detections_have_the_recorded_fields() {
         let all = Selected::All { with_model_id: true };
         let outputs = vec![("seen".into(), Selected::Predictions), ("all".into(), all)];
-        let rendered = renderer(Task::ObjectDetection, Outputs::Selected(outputs)).render(&one_dog(), 0.1);
+        let rendered = renderer(Task::ObjectDetection, Outputs::Selected(outputs)).render(0, &one_dog(), 0.1);
         let seen = field(&rendered, "seen");
         let mut keys: Vec<&String> = seen["predictions"][0].as_object().unwrap().keys().collect();
         keys.sort();
@@ -148,14 +156,14 @@ mod tests {
         let mut predictions = Predictions::default();
         predictions.classes.push(ClassScore { class_id: 0, score: 0.75, predicted: true });
         let outputs = Outputs::Selected(vec![("seen".into(), Selected::Predictions)]);
-        let seen = field(&renderer(Task::Classification, outputs).render(&predictions, 0.1), "seen");
+        let seen = field(&renderer(Task::Classification, outputs).render(0, &predictions, 0.1), "seen");
         assert_eq!((&seen["top"], &seen["prediction_type"]), (&json!("cat"), &json!("classification")));
         assert_eq!(seen["root_parent_id"], "image.[0]");
     }
 
     #[test]
     fn a_models_result_is_its_answer() {
-        let rendered = renderer(Task::ObjectDetection, Outputs::Answer).render(&one_dog(), 0.25);
+        let rendered = renderer(Task::ObjectDetection, Outputs::Answer).render(0, &one_dog(), 0.25);
         assert_eq!(field(&rendered, "time"), json!(0.25));
         assert_eq!(field(&rendered, "predictions")[0]["class"], "dog");
         assert_eq!(field(&rendered, "image"), json!({"width": 0, "height": 0}));

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::fields::Fields;
+use crate::config::SOURCES_MAX;
 use crate::frame::Orientation;
 use crate::source::{self, FileSource, Source, VideoSource};
 
@@ -37,38 +38,29 @@ pub struct Allowed<'a> {
     pub streams: &'a [String],
 }
 
-/// An open source, with what can be said of it before its first frame.
-#[derive(Debug)]
-pub struct Opened {
-    pub source: Box<dyn Source>,
-    /// Pictures, where they can be counted beforehand.
-    pub frames: Option<usize>,
-}
-
 impl Reference {
-    /// Of `video_configuration`.
+    /// Of `video_configuration`: one, or a list of up to [`SOURCES_MAX`].
     ///
     /// # Errors
-    /// Several sources, or of a kind that cannot be read here.
-    pub fn read(video: &Fields<'_>) -> Result<Self, Error> {
-        let wrong = || video.fault("video_reference", "string_type", "Input should be a valid string, integer or list");
-        let reference = match video.need("video_reference")? {
-            Value::Array(list) => match list.as_slice() {
-                [only] => only,
-                list => {
-                    let count = list.len();
-                    return Err(Error::Invalid(format!("video_reference: {count} sources; a pipeline here has one")));
-                }
-            },
-            one => one,
-        };
+    /// None or too many, or one of a kind that cannot be read here.
+    pub fn read(video: &Fields<'_>) -> Result<Vec<Self>, Error> {
+        let given = video.need("video_reference")?;
+        let references = given.as_array().map_or(std::slice::from_ref(given), Vec::as_slice);
+        if !(1..=SOURCES_MAX).contains(&references.len()) {
+            let count = references.len();
+            return Err(Error::Invalid(format!("video_reference: {count} sources; a pipeline has 1 to {SOURCES_MAX}")));
+        }
+        references.iter().map(|reference| Self::of_value(reference, video)).collect()
+    }
+
+    fn of_value(reference: &Value, video: &Fields<'_>) -> Result<Self, Error> {
         match reference {
             Value::Number(number) => match number.as_u64() {
                 Some(number) => Self::camera(&format!("{DEVICES}video{number}"), video),
                 None => Err(Error::Invalid(format!("video_reference: there is no camera {number}"))),
             },
             Value::String(text) => Self::of_text(text, video),
-            _ => Err(wrong()),
+            _ => Err(video.fault("video_reference", "string_type", "Input should be a valid string, integer or list")),
         }
     }
 
@@ -130,14 +122,14 @@ impl Reference {
         Ok(Self::Camera { uri: format!("v4l2:{path}{query}"), device: path.into() })
     }
 
-    /// As the client named it, for people.
+    /// As the client named it, for people; a password is left out.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Camera { device, .. } => device.to_str().unwrap_or_default(),
-            Self::Demo(uri) => uri,
-            Self::Files(uri) => uri.strip_prefix("file:").unwrap_or(uri),
-            Self::Stream(url) => url,
+            Self::Camera { device, .. } => device.display().to_string(),
+            Self::Demo(uri) => uri.clone(),
+            Self::Files(uri) => uri.strip_prefix("file:").unwrap_or(uri).into(),
+            Self::Stream(url) => source::shown(url),
         }
     }
 
@@ -150,21 +142,19 @@ impl Reference {
     ///
     /// # Errors
     /// There is nothing there, or it may not be read.
-    pub fn open(&self, allowed: Allowed<'_>, orientation: Orientation) -> Result<Opened, Error> {
+    pub fn open(&self, allowed: Allowed<'_>, orientation: Orientation) -> Result<Box<dyn Source>, Error> {
         let dirs = allowed.dirs;
         match self {
             Self::Stream(url) if !stream_is_allowed(url, allowed.streams) => Err(Error::Invalid(format!(
                 "video_reference: streams are read only from the hosts of serving.streams; {}",
                 listed(allowed.streams)
             ))),
-            Self::Stream(url) => Ok(Opened { source: source::open(url, orientation)?, frames: None }),
+            Self::Stream(url) => Ok(source::open(url, orientation)?),
             Self::Camera { device, .. } if !device.exists() => Err(Error::Invalid(format!(
                 "video_reference: there is no camera {}; is it plugged in?",
                 device.display()
             ))),
-            Self::Camera { uri, .. } | Self::Demo(uri) => {
-                Ok(Opened { source: source::open(uri, orientation)?, frames: None })
-            }
+            Self::Camera { uri, .. } | Self::Demo(uri) => Ok(source::open(uri, orientation)?),
             Self::Files(uri) => {
                 let name = uri.strip_prefix("file:").unwrap_or(uri);
                 // The directories decide before anything else is said: who may not look must not learn what is there.
@@ -173,15 +163,13 @@ impl Reference {
                 if path.is_file() && source::is_video(path) {
                     let own = path.canonicalize().ok().filter(|own| dirs_hold(dirs, own));
                     let own = own.ok_or_else(|| outside(&path.to_string_lossy(), dirs))?;
-                    let video = VideoSource::open(uri, &own)?;
-                    let frames = video.facts().frames.and_then(|frames| usize::try_from(frames).ok());
-                    return Ok(Opened { frames, source: Box::new(video) });
+                    return Ok(Box::new(VideoSource::open(uri, &own)?));
                 }
                 let files = FileSource::open(uri, orientation)?;
                 let files = files
                     .resolved(|path| dirs_hold(dirs, path))
                     .map_err(|path| outside(&path.to_string_lossy(), dirs))?;
-                Ok(Opened { frames: files.count(), source: Box::new(files) })
+                Ok(Box::new(files))
             }
         }
     }
@@ -243,6 +231,12 @@ mod tests {
     }
 
     fn read_with(reference: Value, properties: Value) -> Result<Reference, Error> {
+        let mut references = read_all(reference, properties)?;
+        assert_eq!(references.len(), 1);
+        Ok(references.remove(0))
+    }
+
+    fn read_all(reference: Value, properties: Value) -> Result<Vec<Reference>, Error> {
         let video = json!({"video_reference": reference, "video_source_properties": properties});
         Reference::read(&Fields::of_body(&video).unwrap())
     }
@@ -263,6 +257,9 @@ mod tests {
         assert_eq!(read(json!("demo:?fps=0")).unwrap(), Reference::Demo("demo:?fps=0".into()));
         assert_eq!(read(json!("/data/*.jpg")).unwrap(), Reference::Files("file:/data/*.jpg".into()));
         assert_eq!(read(json!("file:/data?loop=true")).unwrap().name(), "/data?loop=true");
+        let two = read_all(json!([1, "demo:"]), json!(null)).unwrap();
+        assert_eq!(two, [camera("v4l2:/dev/video1"), Reference::Demo("demo:".into())]);
+        assert!(!read(json!("rtsp://me:secret@camera/")).unwrap().name().contains("secret"));
     }
 
     #[test]
@@ -281,12 +278,14 @@ mod tests {
             json!(1.5),
             json!(""),
             json!("demo:?stall_after=1"),
-            json!([0, 1]),
+            json!([0, "/dev/sda"]),
             json!([]),
+            json!(vec![0; SOURCES_MAX + 1]),
         ] {
             assert!(matches!(read(reference.clone()), Err(Error::Invalid(_))), "{reference}");
         }
         assert!(matches!(read(json!(true)), Err(Error::Field { .. })));
+        assert!(matches!(read(json!([[0]])), Err(Error::Field { .. })));
         let property = read_with(json!(0), json!({"gain": 3})).unwrap_err();
         assert!(property.to_string().contains("gain"), "{property}");
     }
@@ -304,7 +303,9 @@ mod tests {
         let dirs = [inside.clone()];
         let open = |dirs: &[PathBuf], name: String| {
             let allowed = Allowed { dirs, streams: &[] };
-            Reference::Files(format!("file:{name}")).open(allowed, Orientation::Apply).map(|opened| opened.frames)
+            Reference::Files(format!("file:{name}"))
+                .open(allowed, Orientation::Apply)
+                .map(|source| source.facts().frames)
         };
         assert_eq!(open(&dirs, format!("{}/a.png", inside.display())).unwrap(), Some(1));
         assert_eq!(open(&dirs, format!("{}/a*.png", inside.display())).unwrap(), Some(1));

@@ -30,9 +30,9 @@ fn pipelines(dirs: &[&Path], pipelines_max: usize) -> Arc<Pipelines> {
     Pipelines::new(Models::new(loader, &config).unwrap(), &config, 80)
 }
 
-fn order(reference: &str, change: impl FnOnce(&mut Value)) -> Order {
+fn order(reference: impl Into<Value>, change: impl FnOnce(&mut Value)) -> Order {
     let mut body = json!({
-        "video_configuration": {"type": "VideoConfiguration", "video_reference": reference},
+        "video_configuration": {"type": "VideoConfiguration", "video_reference": reference.into()},
         "processing_configuration": {"type": "ModelConfiguration", "model_id": "parts/1"},
     });
     change(&mut body);
@@ -52,6 +52,12 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 fn state(pipelines: &Pipelines, id: &str) -> String {
     pipelines.report(id).unwrap()["sources_metadata"][0]["state"].as_str().unwrap().to_owned()
+}
+
+/// The answer of a pipeline's one source.
+fn only(batch: Batch) -> Taken {
+    assert_eq!(batch.len(), 1);
+    batch.into_iter().flatten().next().unwrap()
 }
 
 /// Pictures of the demo scene, and a file that is none.
@@ -81,7 +87,7 @@ fn every_picture_of_a_directory_has_a_result_which_is_kept_after_the_end() {
     let run = pipelines.get(&id).unwrap();
     wait_for("the end of five pictures", || run.over().then_some(()));
     assert_eq!(state(&pipelines, &id), "ENDED");
-    let taken: Vec<Taken> = std::iter::from_fn(|| pipelines.consume(&id).unwrap()).collect();
+    let taken: Vec<Taken> = std::iter::from_fn(|| pipelines.consume(&id).unwrap()).map(only).collect();
     assert_eq!(taken.iter().map(|taken| taken.frame_id).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     let (_, seen) = taken[0].fields.iter().find(|(name, _)| &**name == "predictions").unwrap();
     assert!(seen.contains("washer") || seen.contains("bolt"), "{seen}");
@@ -99,6 +105,37 @@ fn every_picture_of_a_directory_has_a_result_which_is_kept_after_the_end() {
 }
 
 #[test]
+fn two_sources_are_answered_side_by_side_and_the_shorter_one_is_not_waited_for() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    pictures(dirs[0].path(), 3);
+    pictures(dirs[1].path(), 6);
+    let pipelines = pipelines(&[dirs[0].path(), dirs[1].path()], 1);
+    let references: Vec<_> = dirs.iter().map(|dir| dir.path().to_str().unwrap()).collect();
+    let id = pipelines.start(order(json!(references), |_| {})).unwrap();
+    let run = pipelines.get(&id).unwrap();
+    wait_for("the end of nine pictures", || run.over().then_some(()));
+    let mut seen = [Vec::new(), Vec::new()];
+    while let Some(batch) = pipelines.consume(&id).unwrap() {
+        assert_eq!(batch.len(), 2);
+        for (source, taken) in batch.into_iter().enumerate() {
+            seen[source].extend(taken.map(|taken| taken.frame_id));
+        }
+    }
+    assert_eq!(seen, [vec![1, 2, 3], vec![1, 2, 3, 4, 5, 6]]);
+    let report = pipelines.report(&id).unwrap();
+    for (source, frames) in [(0, 3), (1, 6)] {
+        let metadata = &report["sources_metadata"][source];
+        assert_eq!((&metadata["source_id"], &metadata["state"]), (&json!(source), &json!("ENDED")));
+        assert_eq!(metadata["source_reference"], references[source]);
+        assert_eq!(metadata["source_properties"]["total_frames"], frames + 1, "and one that is no picture");
+        assert_eq!(report["completion_statistics"]["sources"][source]["completed_frames"], frames);
+        assert_eq!(report["latency_reports"][source]["source_id"], source);
+    }
+    let pace = &pipelines.paces()[0];
+    assert!(!pace.active && pace.latency.is_some() && pace.source == references.join(", "), "{pace:?}");
+}
+
+#[test]
 fn a_stream_is_paused_resumed_and_terminated() {
     let pipelines = pipelines(&[], 1);
     let id = pipelines
@@ -108,12 +145,12 @@ fn a_stream_is_paused_resumed_and_terminated() {
         .unwrap();
     assert_eq!(pipelines.list(), std::slice::from_ref(&id));
     assert!(matches!(pipelines.start(order("demo:", |_| {})), Err(Error::Full(1))));
-    let first = wait_for("a result", || pipelines.consume(&id).unwrap());
+    let first = only(wait_for("a result", || pipelines.consume(&id).unwrap()));
     pipelines.pause(&id).unwrap();
     assert_eq!(state(&pipelines, &id), "MUTED");
     pipelines.resume(&id).unwrap();
     assert_eq!(state(&pipelines, &id), "RUNNING");
-    let next = wait_for("a result after the pause", || pipelines.consume(&id).unwrap());
+    let next = only(wait_for("a result after the pause", || pipelines.consume(&id).unwrap()));
     assert!(next.frame_id > first.frame_id);
     let run = pipelines.terminate(&id).unwrap();
     assert!(pipelines.list().is_empty());

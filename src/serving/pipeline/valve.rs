@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::Journal;
 use crate::frame::Frame;
-use crate::source::{Error, Next, Pace, Source};
+use crate::source::{Error, Facts, Next, Pace, Source};
 
 /// How long the loop is held at once: after it, it looks whether it should stop.
 const HOLD: Duration = Duration::from_millis(100);
@@ -89,6 +89,8 @@ impl Control {
 #[derive(Debug)]
 pub struct Valve {
     source: Box<dyn Source>,
+    /// Number of the source in its pipeline, from 0.
+    id: usize,
     control: Arc<Control>,
     journal: Arc<Journal>,
     pace: Option<Pace>,
@@ -96,16 +98,23 @@ pub struct Valve {
 }
 
 impl Valve {
-    /// Frames of `source`, at most `fps_max` a second (more than 0): those of a file wait for their time, of a live source
-    /// the others are dropped.
+    /// Frames of `source`, the one of number `id` in its pipeline.
     #[must_use]
-    pub fn new(source: Box<dyn Source>, control: Arc<Control>, journal: Arc<Journal>, fps_max: Option<f64>) -> Self {
-        Self { source, control, journal, pace: fps_max.map(Pace::new), ended: false }
+    pub fn new(source: Box<dyn Source>, id: usize, control: Arc<Control>, journal: Arc<Journal>) -> Self {
+        Self { source, id, control, journal, pace: None, ended: false }
+    }
+
+    /// At most `fps_max` frames a second (more than 0): those of a file wait for their time, of a live source the others
+    /// are dropped.
+    #[must_use]
+    pub fn with_fps_max(mut self, fps_max: Option<f64>) -> Self {
+        self.pace = fps_max.map(Pace::new);
+        self
     }
 
     fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.journal.source_ended();
+            self.journal.source_ended(self.id);
         }
     }
 }
@@ -117,6 +126,10 @@ impl Source for Valve {
 
     fn live(&self) -> bool {
         self.source.live()
+    }
+
+    fn facts(&self) -> Facts {
+        self.source.facts()
     }
 
     fn next(&mut self, frame: &mut Frame, origin: &mut String) -> Result<Next, Error> {
@@ -132,7 +145,7 @@ impl Source for Valve {
         }
         match self.source.next(frame, origin) {
             Ok(Next::Frame) => {
-                self.journal.captured(frame);
+                self.journal.captured(self.id, frame);
                 let admitted = self.pace.as_mut().is_none_or(|pace| pace.admits(Instant::now()));
                 let passes = admitted && !(live && self.control.is_old(frame.captured_at));
                 Ok(if passes { Next::Frame } else { Next::Nothing })
@@ -143,12 +156,12 @@ impl Source for Valve {
                 Ok(Next::End)
             }
             Err(Error::Lost(why)) => {
-                self.journal.source_lost(&why);
+                self.journal.source_lost(self.id, &why);
                 Err(Error::Lost(why))
             }
             // A picture that cannot be read is told here: to the loop it would be a frame without an answer.
             Err(error) => {
-                self.journal.source_failed(&error.to_string());
+                self.journal.source_failed(self.id, &error.to_string());
                 Ok(Next::Nothing)
             }
         }
@@ -198,8 +211,9 @@ mod tests {
     }
 
     fn valve(script: Script, fps_max: Option<f64>) -> (Valve, Arc<Control>, Arc<Journal>) {
-        let (control, journal) = (Arc::new(Control::default()), Arc::new(Journal::new()));
-        (Valve::new(Box::new(script), Arc::clone(&control), Arc::clone(&journal), fps_max), control, journal)
+        let (control, journal) = (Arc::new(Control::default()), Arc::new(Journal::new(1)));
+        let valve = Valve::new(Box::new(script), 0, Arc::clone(&control), Arc::clone(&journal));
+        (valve.with_fps_max(fps_max), control, journal)
     }
 
     fn next(valve: &mut Valve) -> Result<Next, Error> {
@@ -210,7 +224,7 @@ mod tests {
     fn a_paused_valve_gives_nothing_and_a_terminated_one_the_end() {
         let (mut valve, control, journal) = valve(Script { live: false, steps: Vec::new() }, None);
         assert_eq!(next(&mut valve).unwrap(), Next::Frame);
-        assert_eq!(journal.state(), State::Running);
+        assert_eq!(journal.state(0), State::Running);
         control.pause();
         assert_eq!(next(&mut valve).unwrap(), Next::Nothing);
         control.resume();
@@ -218,7 +232,7 @@ mod tests {
         control.pause();
         control.terminate();
         assert_eq!(next(&mut valve).unwrap(), Next::End);
-        assert_eq!(journal.state(), State::Ended);
+        assert_eq!(journal.state(0), State::Ended);
     }
 
     #[test]
@@ -229,11 +243,11 @@ mod tests {
         assert_eq!(next(&mut valve).unwrap(), Next::Frame);
         assert_eq!(next(&mut valve).unwrap(), Next::Nothing);
         assert!(matches!(next(&mut valve), Err(Error::Lost(_))));
-        assert_eq!(journal.state(), State::Restarting);
+        assert_eq!(journal.state(0), State::Restarting);
         assert_eq!(next(&mut valve).unwrap(), Next::Frame);
-        assert_eq!(journal.state(), State::Running);
+        assert_eq!(journal.state(0), State::Running);
         drop(valve);
-        assert_eq!(journal.state(), State::Ended);
+        assert_eq!(journal.state(0), State::Ended);
         let events = journal.events().to_string();
         assert!(events.contains("unreadable") && events.contains("unplugged"), "{events}");
     }
