@@ -29,7 +29,7 @@ from pathlib import Path
 import guest
 import screendump
 from cameras import cameras
-from gpio import gpio
+from outputs import outputs
 
 ROOT = Path(__file__).resolve().parent.parent
 UBOOT = os.environ.get("FIRSTLIGHT_UBOOT", "/usr/lib/u-boot/qemu_arm64/u-boot.bin")
@@ -461,7 +461,7 @@ def quietly(act):
         pass
 
 
-CHECKS = {check.__name__: check for check in (boots, camera, cameras, gpio, screen, secret, watchdog, slots, power_cuts, quiet)}
+CHECKS = {check.__name__: check for check in (boots, camera, cameras, outputs, screen, secret, watchdog, slots, power_cuts, quiet)}
 
 
 def main():

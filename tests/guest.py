@@ -59,10 +59,10 @@ def make(binary, folder, modules, debian_kernel=None):
 class Guest:
     """One run of it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, devices=()):
         self.process = subprocess.Popen(
             ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-nographic", "-net", "none",
-             "-kernel", folder / "kernel", "-initrd", folder / "initramfs", "-append", "console=ttyAMA0 quiet loglevel=1"],
+             "-kernel", folder / "kernel", "-initrd", folder / "initramfs", "-append", "console=ttyAMA0 quiet loglevel=1", *devices],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.lines, self.number = [], 0
         threading.Thread(target=self._read, daemon=True).start()
@@ -99,7 +99,7 @@ class Guest:
         """What a command of the guest's shell prints on both outputs; fails when it does."""
         self.number += 1
         since = len(self.lines)
-        self.process.stdin.write(f"{{ {command}\n}} 2>&1; echo; echo @{self.number} $?\n".encode())
+        self.process.stdin.write(f"{{ {command}\n}} 2>&1; code=$?; echo; echo @{self.number} $code\n".encode())
         self.process.stdin.flush()
         at, said = self._wait(rf"^@{self.number} (\d+)$", since, limit)
         text = "\n".join(self.lines[since:at]).strip()

@@ -8,6 +8,7 @@ mod capture;
 pub mod cells;
 mod deliver;
 pub mod inference_loop;
+mod stage;
 pub mod status;
 pub mod telemetry;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use super::cells::{SinkCell, SourceCell};
+pub use super::stage::{Part, Stage};
 use super::status::{
     Board, Boot, DeviceFacts, DeviceReport, EngineFacts, Flow, Latency, ModelFacts, Spool, State, Status, Text, text,
 };
@@ -25,64 +26,6 @@ const LATENCIES: usize = 256;
 const ARRIVALS: usize = 32;
 /// Upper bounds of the latency histogram, milliseconds: from a demo frame on a desktop to a large model on a Pi.
 pub const LATENCY_BUCKETS_MS: [u32; 12] = [2, 5, 10, 20, 35, 50, 75, 100, 200, 500, 1000, 5000];
-
-/// A part of the device that can be in trouble by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    Engine,
-    /// Frames flow, in another precision than was asked for.
-    Precision,
-    Display,
-    Http,
-    Tls,
-    /// A model for clients cannot be served.
-    Serving,
-}
-
-impl Part {
-    const ALL: [Part; 6] = [Part::Engine, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving];
-
-    /// The word before the colon in `reasons`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Part::Engine => "engine",
-            Part::Precision => "precision",
-            Part::Display => "display",
-            Part::Http => "http",
-            Part::Tls => "tls",
-            Part::Serving => "serving",
-        }
-    }
-
-    /// Whether frames cannot flow while this part is in trouble.
-    fn stops_frames(self) -> bool {
-        matches!(self, Part::Engine)
-    }
-}
-
-/// A step of one frame's way through the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    Preprocess,
-    Infer,
-    Decode,
-    Deliver,
-}
-
-impl Stage {
-    pub const ALL: [Stage; 4] = [Stage::Preprocess, Stage::Infer, Stage::Decode, Stage::Deliver];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Stage::Preprocess => "preprocess",
-            Stage::Infer => "infer",
-            Stage::Decode => "decode",
-            Stage::Deliver => "deliver",
-        }
-    }
-}
 
 /// How late a loop may be before it is called degraded.
 #[derive(Clone, Copy, Debug)]
