@@ -16,7 +16,7 @@ mod compare;
 mod nudged;
 mod outline;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::ExitCode;
 
 use firstlight::cache::{Cache, ModelId};
@@ -33,6 +33,9 @@ use support::recorded;
 /// Most cases that may hang on less than rounding. Two do: one picture's answer by RF-DETR with random weights, at two
 /// requests; one query more or less is over the threshold.
 const KNIFE_EDGES_MAX: usize = 2;
+/// In the short run tract answers one in so many cases of each large network: they take four fifths of the time, and what
+/// they differ in is ours and not the engine's.
+const TRACT_SAMPLE: usize = 4;
 /// How often tract's input is nudged to see whether a case does.
 const NUDGES: usize = 16;
 
@@ -42,7 +45,9 @@ fn main() -> ExitCode {
     let engines: Vec<&str> = engines.split_whitespace().collect();
     let mut bench = Bench { root: tempfile::tempdir().expect("a temporary directory"), loaded: None };
     let filter: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let (mut passed, mut knife_edges, mut failed) = (0, 0, BTreeMap::<String, usize>::new());
+    let whole = std::env::var_os("FIRSTLIGHT_FULL").is_some() || !filter.is_empty();
+    let mut large = HashMap::<&str, usize>::new();
+    let (mut passed, mut knife_edges, mut left, mut failed) = (0, 0, 0, BTreeMap::<String, usize>::new());
     let own = cases.iter().map(|case| (case, Layout::Own));
     let others = from_other_layouts(&cases).into_iter().map(|case| (case, Layout::Other));
     let all: Vec<(&Value, Layout)> = own.chain(others).collect();
@@ -52,6 +57,14 @@ fn main() -> ExitCode {
         let name = format!("{engine} {}{suffix}", case["case"].as_str().unwrap_or_default());
         if !filter.is_empty() && !filter.iter().any(|word| name.contains(word.as_str())) {
             continue;
+        }
+        if !whole && engine == "tract" && !is_small(case) {
+            let seen = large.entry(case["model_id"].as_str().unwrap_or_default()).or_default();
+            *seen += 1;
+            if !(*seen - 1).is_multiple_of(TRACT_SAMPLE) {
+                left += 1;
+                continue;
+            }
         }
         match bench.check(engine, case, layout) {
             Ok(Verdict::Same) => {
@@ -73,6 +86,9 @@ fn main() -> ExitCode {
     }
     let failures = failed.values().sum::<usize>();
     println!("golden: {passed} passed, {knife_edges} on a knife edge (at most {KNIFE_EDGES_MAX}), {failures} failed");
+    if left > 0 {
+        println!("golden: {left} cases of large networks were left to the full run for tract; for plan none");
+    }
     let all = failures == 0 && passed > 0 && knife_edges <= KNIFE_EDGES_MAX;
     if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -93,10 +109,14 @@ enum Layout {
     Other,
 }
 
+fn is_small(case: &Value) -> bool {
+    matches!(case["kind"].as_str(), Some("const" | "tiny"))
+}
+
 /// One case of each model id and engine whose network is small and which both engines know.
 fn from_other_layouts(cases: &[Value]) -> Vec<&Value> {
     let mut seen = HashSet::new();
-    let small = cases.iter().filter(|case| matches!(case["kind"].as_str(), Some("const" | "tiny")));
+    let small = cases.iter().filter(|case| is_small(case));
     // RF-DETR key points are the default engine's alone; what it recommends, and that a softmax is in the network
     // already, only its packages say.
     let both = small.filter(|case| {
