@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::hardware::{self, Failure, HardwareDecoder};
+use super::hardware::{self, Failure, HardwareDecoder, Opener};
 use super::{Error, H264Decoder, Order, Picture};
 use crate::log;
 
@@ -32,15 +32,22 @@ impl VideoDecoder {
     #[must_use]
     pub fn new(order: Order) -> Self {
         static TOLD: AtomicBool = AtomicBool::new(false);
-        let by = match hardware::chosen() {
-            Some(found) => By::Hardware(Box::new(HardwareDecoder::new(order, found.opener())), found.to_string()),
-            None => By::Software(Box::new(H264Decoder::new(order))),
+        let decoder = match hardware::chosen() {
+            Some(found) => Self::by_device(order, found.opener(), found.to_string()),
+            None => Self::of(order, By::Software(Box::new(H264Decoder::new(order)))),
         };
-        let decoder = Self { order, by, ready: VecDeque::new() };
         if !TOLD.swap(true, Ordering::Relaxed) {
             log::say(&format!("sources: H.264 by {}", decoder.name()));
         }
         decoder
+    }
+
+    pub(super) fn by_device(order: Order, open: Opener, name: String) -> Self {
+        Self::of(order, By::Hardware(Box::new(HardwareDecoder::new(order, open)), name))
+    }
+
+    fn of(order: Order, by: By) -> Self {
+        Self { order, by, ready: VecDeque::new() }
     }
 
     fn name(&self) -> &str {

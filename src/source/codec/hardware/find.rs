@@ -51,8 +51,7 @@ pub fn choose(decoder: &str) -> Result<(), String> {
         "auto" => return Ok(()),
         "software" => None,
         device => {
-            let found = examine(Path::new(device)).map_err(|why| format!("decoder {device}: {why}"))?;
-            Some(found)
+            Some(examine(Path::new(device)).map_err(|why| format!("{device}: {why}; `auto` takes what there is"))?)
         }
     };
     CHOSEN.get_or_init(|| chosen);
