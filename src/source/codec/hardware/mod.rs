@@ -32,6 +32,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const PICTURE_WAIT_MAX: Duration = Duration::from_millis(40);
 /// Most access units that are remembered: a device holds back fewer, and the others are second fields.
 const UNITS_MAX: usize = 64;
+/// How many access units may have been given after one whose picture is still to come: so many pictures may wait for their
+/// turn in a device. One that is older has none.
+const BEHIND_MAX: u64 = 16;
 
 /// Opens the device for pictures of a size, pixels with those that are cut off.
 pub(super) type Opener = Box<dyn Fn([u32; 2]) -> Result<Box<dyn Port>, String> + Send>;
@@ -90,7 +93,8 @@ pub(super) struct HardwareDecoder {
     units: VecDeque<Unit>,
     /// Access units that the device usually holds back.
     held: usize,
-    ready: VecDeque<Picture>,
+    /// In the order of presentation, with the ids of their units.
+    ready: VecDeque<(u64, Picture)>,
     data: Vec<u8>,
 }
 
@@ -216,19 +220,28 @@ impl HardwareDecoder {
         if is_damaged {
             if unit.is_reference {
                 self.units.iter_mut().filter(|later| later.id > id).for_each(|later| later.shown = false);
+                self.ready.retain(|(later, _)| *later < id);
                 self.lost();
             }
             return Err(damaged("the device could not make a picture of it").into());
         }
         let leads = self.begins.is_some_and(|begins| id > begins);
         if let Some(picture) = picture.filter(|_| unit.shown && !leads) {
-            self.ready.push_back(Picture { stamp: unit.stamp, full_range: unit.full_range, ..picture });
+            self.ready.push_back((id, Picture { stamp: unit.stamp, full_range: unit.full_range, ..picture }));
         }
         Ok(())
     }
 
+    /// The next picture, unless it may turn out to build on a damaged one: that is shown after it, and not heard of yet.
     pub fn picture(&mut self) -> Option<Picture> {
-        self.ready.pop_front()
+        let &(id, _) = self.ready.front()?;
+        let is_open = |unit: &Unit| unit.is_reference && unit.id < id && unit.id + BEHIND_MAX > self.next_id;
+        // Of two fields that make a picture, one is never heard of.
+        let in_fields = self.sequence.is_some_and(|(sequence, _)| sequence.fields);
+        if !in_fields && self.units.iter().any(is_open) {
+            return None;
+        }
+        self.ready.pop_front().map(|(_, picture)| picture)
     }
 
     pub fn lost(&mut self) {

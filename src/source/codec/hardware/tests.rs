@@ -29,6 +29,8 @@ struct Faults {
     silent: bool,
     /// The access unit that it calls damaged.
     damaged: Option<u64>,
+    /// That is said only when it is the picture's turn.
+    late: bool,
     /// It stops after so many access units: takes no other, or takes them all the same.
     hangs_after: Option<u64>,
     swallows: bool,
@@ -107,7 +109,7 @@ impl Port for Fake {
         if self.faults.hangs_after.is_some_and(|after| self.given > after) {
             return Ok(self.faults.swallows);
         }
-        if self.faults.damaged == Some(id) {
+        if self.faults.damaged == Some(id) && !self.faults.late {
             self.damaged = Some(id);
         }
         for nal in parse_annex_b(unit).iter().filter(|nal| nal.nal_unit_type == NalUnitType::Sps) {
@@ -233,24 +235,46 @@ fn pictures_and_stamps_are_those_of_the_software() {
 
 #[test]
 fn a_new_size_in_the_middle_is_taken_over() {
-    let units = [units(STREAM), units(LARGER), units(STREAM)].concat();
-    for silent in [false, true] {
-        let (mut decoder, set_ups) = hardware(Order::Exact, Faults { silent, ..Faults::default() });
-        let (pictures, failures) = decode(&mut decoder, &units);
+    let (one, other) = (units(STREAM), units(LARGER));
+    // The second comes to light only at the end of the stream.
+    for units in [[&*one, &other, &one].concat(), [&one, &other[..1]].concat()] {
+        for silent in [false, true] {
+            let (mut decoder, set_ups) = hardware(Order::Exact, Faults { silent, ..Faults::default() });
+            let (pictures, failures) = decode(&mut decoder, &units);
+            assert!(failures.is_empty(), "{failures:?}");
+            assert_eq!(pictures, by_software(&units));
+            let sizes = pictures.chunk_by(|one, next| one.width == next.width).count();
+            assert_eq!(set_ups.load(Ordering::Relaxed) as usize, sizes);
+        }
+    }
+}
+
+#[test]
+fn parameter_sets_that_came_alone_are_given_again_where_decoding_begins() {
+    let units = units(STREAM);
+    let (slices, sets): (Vec<_>, Vec<_>) = nal::units(units[0]).partition(|unit| unit[3] & 0x1f == 5);
+    let (slices, sets) = (slices.concat(), sets.concat());
+    let mut alone = units.clone();
+    alone[0] = &slices;
+    let (mut decoder, _) = hardware(Order::Exact, Faults::default());
+    for _ in 0..2 {
+        decoder.decode(&sets, 77).unwrap();
+        let (pictures, failures) = decode(&mut decoder, &alone);
         assert!(failures.is_empty(), "{failures:?}");
         assert_eq!(pictures, by_software(&units));
-        assert_eq!(set_ups.load(Ordering::Relaxed), 3);
     }
 }
 
 #[test]
 fn what_builds_on_a_damaged_picture_is_not_shown() {
     let units = units(STREAM);
-    // I P B B P P, and the same again: the first P is the second unit.
-    let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: Some(2), ..Faults::default() });
-    let (pictures, failures) = decode(&mut decoder, &units);
-    assert!(matches!(failures[..], [Failure::Stream(Error::Damaged { .. })]), "{failures:?}");
-    assert_eq!(sorted(stamps(&pictures)), [0, 6, 7, 8, 9, 10, 11]);
+    // I P B B P P, and the same again: the first P is the second unit, and shown after the pictures between.
+    for late in [false, true] {
+        let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: Some(2), late, ..Faults::default() });
+        let (pictures, failures) = decode(&mut decoder, &units);
+        assert!(matches!(failures[..], [Failure::Stream(Error::Damaged { .. })]), "{failures:?}");
+        assert_eq!(sorted(stamps(&pictures)), [0, 6, 7, 8, 9, 10, 11], "late: {late}");
+    }
     // A B picture to which none refers.
     let is_free = |unit: &&[u8]| unit.windows(4).any(|window| window == [0, 0, 1, 0x01]);
     let free = u64::try_from(units.iter().position(is_free).unwrap()).unwrap();
