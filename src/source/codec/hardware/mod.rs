@@ -36,6 +36,10 @@ const UNITS_MAX: usize = 64;
 /// turn in a device. One that is older has none.
 const BEHIND_MAX: u64 = 16;
 
+/// So often in a row may a device call the picture damaged that decoding begins with, once it has made one: the stream is to
+/// blame then, and before that its kind, which the device cannot decode.
+const DAMAGED_MAX: u32 = 2;
+
 /// Opens the device for pictures of a size, pixels with those that are cut off.
 pub(super) type Opener = Box<dyn Fn([u32; 2]) -> Result<Box<dyn Port>, String> + Send>;
 
@@ -61,6 +65,8 @@ struct Unit {
     stamp: i64,
     full_range: bool,
     is_reference: bool,
+    /// Decoding began with it.
+    begins: bool,
     shown: bool,
 }
 
@@ -93,6 +99,8 @@ pub(super) struct HardwareDecoder {
     units: VecDeque<Unit>,
     /// Access units that the device usually holds back.
     held: usize,
+    /// How often it may still call where decoding begins damaged.
+    patience: u32,
     /// In the order of presentation, with the ids of their units.
     ready: VecDeque<(u64, Picture)>,
     data: Vec<u8>,
@@ -113,6 +121,7 @@ impl HardwareDecoder {
             next_id: 1,
             units: VecDeque::new(),
             held: 0,
+            patience: 0,
             ready: VecDeque::new(),
             data: Vec::new(),
         }
@@ -162,7 +171,7 @@ impl HardwareDecoder {
             self.units.pop_front();
         }
         let Contents { is_reference, .. } = *contents;
-        self.units.push_back(Unit { id, stamp, full_range: sequence.full_range, is_reference, shown });
+        self.units.push_back(Unit { id, stamp, full_range: sequence.full_range, is_reference, begins, shown });
         let stateful = match &mut self.stateful {
             Some(stateful) => stateful,
             none => none.insert(Stateful::new((self.open)(size).map_err(Failure::Device)?)),
@@ -218,12 +227,19 @@ impl HardwareDecoder {
             self.begins = None;
         }
         if is_damaged {
+            if unit.begins {
+                let left = self.patience.checked_sub(1);
+                self.patience = left.ok_or_else(|| Failure::Device("it makes no picture of this stream".into()))?;
+            }
             if unit.is_reference {
                 self.units.iter_mut().filter(|later| later.id > id).for_each(|later| later.shown = false);
                 self.ready.retain(|(later, _)| *later < id);
                 self.lost();
             }
             return Err(damaged("the device could not make a picture of it").into());
+        }
+        if picture.is_some() {
+            self.patience = DAMAGED_MAX;
         }
         let leads = self.begins.is_some_and(|begins| id > begins);
         if let Some(picture) = picture.filter(|_| unit.shown && !leads) {

@@ -27,8 +27,8 @@ fn units(stream: &'static [u8]) -> Vec<&'static [u8]> {
 struct Faults {
     /// It does not announce the size that it begins with, and never flags the last picture of one.
     silent: bool,
-    /// The access unit that it calls damaged.
-    damaged: Option<u64>,
+    /// The access units that it calls damaged.
+    damaged: &'static [u64],
     /// That is said only when it is the picture's turn.
     late: bool,
     /// It stops after so many access units: takes no other, or takes them all the same.
@@ -109,7 +109,7 @@ impl Port for Fake {
         if self.faults.hangs_after.is_some_and(|after| self.given > after) {
             return Ok(self.faults.swallows);
         }
-        if self.faults.damaged == Some(id) && !self.faults.late {
+        if self.faults.damaged.contains(&id) && !self.faults.late {
             self.damaged = Some(id);
         }
         for nal in parse_annex_b(unit).iter().filter(|nal| nal.nal_unit_type == NalUnitType::Sps) {
@@ -143,7 +143,7 @@ impl Port for Fake {
         match self.decoded.pop_front() {
             Some(picture) if self.size == Some([picture.width, picture.height]) => {
                 let id = picture.stamp.cast_unsigned();
-                let damaged = self.faults.damaged == Some(id);
+                let damaged = self.faults.damaged.contains(&id);
                 Ok(Some(Taken { id, picture: (!damaged).then_some(picture), damaged, last: false }))
             }
             Some(picture) => {
@@ -270,15 +270,15 @@ fn what_builds_on_a_damaged_picture_is_not_shown() {
     let units = units(STREAM);
     // I P B B P P, and the same again: the first P is the second unit, and shown after the pictures between.
     for late in [false, true] {
-        let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: Some(2), late, ..Faults::default() });
+        let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: &[2], late, ..Faults::default() });
         let (pictures, failures) = decode(&mut decoder, &units);
         assert!(matches!(failures[..], [Failure::Stream(Error::Damaged { .. })]), "{failures:?}");
         assert_eq!(sorted(stamps(&pictures)), [0, 6, 7, 8, 9, 10, 11], "late: {late}");
     }
     // A B picture to which none refers.
     let is_free = |unit: &&[u8]| unit.windows(4).any(|window| window == [0, 0, 1, 0x01]);
-    let free = u64::try_from(units.iter().position(is_free).unwrap()).unwrap();
-    let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: Some(free + 1), ..Faults::default() });
+    assert_eq!(units.iter().position(is_free), Some(3));
+    let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: &[4], ..Faults::default() });
     let (pictures, failures) = decode(&mut decoder, &units);
     assert_eq!((pictures.len(), failures.len()), (11, 1), "{failures:?}");
 }
@@ -345,9 +345,10 @@ fn a_device_that_fails_at_once_costs_no_picture() {
     let busy: Opener = Box::new(|_| Err("another program has it".into()));
     let decoders = [
         VideoDecoder::by_device(Order::Exact, busy, "test".into()),
+        device(Faults { damaged: &[1], ..Faults::default() }),
         device(Faults { anonymous: true, ..Faults::default() }),
     ];
-    for (mut decoder, expected) in decoders.into_iter().zip([12, 6]) {
+    for (mut decoder, expected) in decoders.into_iter().zip([12, 12, 6]) {
         for (stamp, unit) in (0..).zip(&units) {
             decoder.decode(unit, stamp).unwrap();
         }
@@ -362,6 +363,17 @@ fn a_device_that_only_swallows_is_found_out() {
     let (mut decoder, _) = hardware(Order::Exact, Faults { hangs_after: Some(1), swallows: true, ..Faults::default() });
     let failed = (0..100).find_map(|round| decoder.decode(units[round % 6], 0).err());
     assert!(matches!(failed, Some(Failure::Device(why)) if why.contains("no picture")));
+}
+
+#[test]
+fn a_device_that_makes_no_picture_of_the_stream_any_more_is_given_up() {
+    let units = units(STREAM);
+    // After the second key picture only key pictures are tried.
+    let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: &[7, 8, 9, 10], ..Faults::default() });
+    let failures: Vec<Failure> = (0..31).filter_map(|n| decoder.decode(units[n % 12], 0).err()).collect();
+    let [Failure::Stream(_), Failure::Stream(_), Failure::Stream(_), Failure::Device(_)] = &failures[..] else {
+        panic!("{failures:?}")
+    };
 }
 
 #[test]
