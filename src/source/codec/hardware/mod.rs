@@ -35,7 +35,6 @@ const UNITS_MAX: usize = 64;
 /// How many access units may have been given after one whose picture is still to come: so many pictures may wait for their
 /// turn in a device. One that is older has none.
 const BEHIND_MAX: u64 = 16;
-
 /// So often in a row may a device call the picture damaged that decoding begins with, once it has made one: the stream is to
 /// blame then, and before that its kind, which the device cannot decode.
 const DAMAGED_MAX: u32 = 2;
@@ -65,6 +64,7 @@ struct Unit {
     stamp: i64,
     full_range: bool,
     is_reference: bool,
+    is_idr: bool,
     /// Decoding began with it.
     begins: bool,
     shown: bool,
@@ -170,8 +170,9 @@ impl HardwareDecoder {
         if self.units.len() == UNITS_MAX {
             self.units.pop_front();
         }
-        let Contents { is_reference, .. } = *contents;
-        self.units.push_back(Unit { id, stamp, full_range: sequence.full_range, is_reference, begins, shown });
+        let Contents { is_reference, is_idr, .. } = *contents;
+        let full_range = sequence.full_range;
+        self.units.push_back(Unit { id, stamp, full_range, is_reference, is_idr, begins, shown });
         let stateful = match &mut self.stateful {
             Some(stateful) => stateful,
             none => none.insert(Stateful::new((self.open)(size).map_err(Failure::Device)?)),
@@ -232,9 +233,7 @@ impl HardwareDecoder {
                 self.patience = left.ok_or_else(|| Failure::Device("it makes no picture of this stream".into()))?;
             }
             if unit.is_reference {
-                self.units.iter_mut().filter(|later| later.id > id).for_each(|later| later.shown = false);
-                self.ready.retain(|(later, _)| *later < id);
-                self.lost();
+                self.give_up_after(id);
             }
             return Err(damaged("the device could not make a picture of it").into());
         }
@@ -246,6 +245,17 @@ impl HardwareDecoder {
             self.ready.push_back((id, Picture { stamp: unit.stamp, full_range: unit.full_range, ..picture }));
         }
         Ok(())
+    }
+
+    /// Has nothing shown that builds on this access unit.
+    fn give_up_after(&mut self, id: u64) {
+        let next_key = self.units.iter().find(|later| later.id > id && later.is_idr).map(|key| key.id);
+        let lost = id + 1..next_key.unwrap_or(u64::MAX);
+        self.units.iter_mut().filter(|unit| lost.contains(&unit.id)).for_each(|unit| unit.shown = false);
+        self.ready.retain(|(ready, _)| !lost.contains(ready));
+        if next_key.is_none() {
+            self.lost();
+        }
     }
 
     /// The next picture, unless it may turn out to build on a damaged one: that is shown after it, and not heard of yet.

@@ -1,5 +1,5 @@
 //! The decoder over a device that a test plays, with real streams: it decodes in software and behaves as drivers do, well
-//! or badly. A driver of the kernel's, `vicodec`, has been decoded with by hand.
+//! or badly.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -275,6 +275,11 @@ fn what_builds_on_a_damaged_picture_is_not_shown() {
         assert!(matches!(failures[..], [Failure::Stream(Error::Damaged { .. })]), "{failures:?}");
         assert_eq!(sorted(stamps(&pictures)), [0, 6, 7, 8, 9, 10, 11], "late: {late}");
     }
+    // The last P before a key picture that the device has already when this is heard of, and the B that is shown before it.
+    let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: &[5], late: true, ..Faults::default() });
+    let (pictures, failures) = decode(&mut decoder, &units);
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(sorted(stamps(&pictures)), [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]);
     // A B picture to which none refers.
     let is_free = |unit: &&[u8]| unit.windows(4).any(|window| window == [0, 0, 1, 0x01]);
     assert_eq!(units.iter().position(is_free), Some(3));
