@@ -14,6 +14,7 @@ mod secret;
 mod serving;
 mod source;
 pub mod text;
+mod video;
 mod webhook;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub use rules::{Anchor, Direction, HOLD_DEFAULT_S, RuleConfig, RuleKind, SourceN
 pub use secret::Secret;
 pub use serving::{ImagesConfig, ServingConfig};
 pub use source::{BufferConfig, BufferPolicy, Consumption, Discipline, Overflow, SOURCES_MAX, SourceConfig, Sources};
+pub use video::DecodingConfig;
 pub use webhook::WebhookConfig;
 
 /// A configuration larger than this is not one.
@@ -63,6 +65,7 @@ pub struct Config {
     pub listen: Option<String>,
     pub http: HttpConfig,
     pub source: Sources,
+    pub video: DecodingConfig,
     pub engine: EngineConfig,
     /// Fields of Roboflow's request for every frame; absent ones have Roboflow's defaults.
     pub inference: toml::Table,
@@ -236,6 +239,7 @@ impl Config {
             self.http.fault(self.device.token_sha256.is_some()),
             self.serving.fault(),
             self.source.fault(),
+            self.video.fault(),
             self.tracker.as_ref().and_then(TrackerConfig::fault),
             self.display.fault(),
             self.recording.fault(),
@@ -337,6 +341,7 @@ mod tests {
             ("[output]\nspool_interval_s = 0.0", "output.spool_interval_s"),
             ("[output]\nspool_per_s = inf", "output.spool_per_s"),
             ("[display]\nfps = 0", "display.fps"),
+            ("[video]\ndecoder = \"hardware\"", "video.decoder"),
             ("[recording]\nquality = 0", "recording.quality"),
             ("[recording.pictures]\nevery_s = 0.01", "recording.pictures.every_s"),
             ("[recording.video]\ndir = \"\"", "recording.video"),

@@ -1,5 +1,5 @@
-//! `firstlight probe`: the board, which engine would run, which package of a model, and whether it has a plan; or what a
-//! camera offers.
+//! `firstlight probe`: the board, which engine would run, its decoders of video, which package of a model, and whether it
+//! has a plan; or what a camera offers.
 
 use std::path::{Path, PathBuf};
 
@@ -75,6 +75,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             ready.flat_map(|package| Outlook::all(&package, cache, Depth::Files)).collect()
         }
     };
+    let decoders = source::codec::decoders();
     if args.json {
         let engines: Vec<_> = probed
             .iter()
@@ -90,6 +91,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             "engines": engines,
             "chosen": chosen,
             "plans": plans,
+            "decoders": decoders,
         });
         if let Some(choice) = &choice {
             document["package"] = package(choice);
@@ -119,6 +121,9 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             Some(why) => format!("not usable: {why}"),
         };
         print_line(&format!("engine   {name} {version}: {verdict}"))?;
+    }
+    for decoder in &decoders {
+        print_line(&format!("decoder  {decoder}: H.264"))?;
     }
     for outlook in &plans {
         outlook.print()?;

@@ -92,6 +92,8 @@ pub(super) struct Settings {
 /// `cache` is what the flag or the environment says.
 pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<(), Error> {
     let settings = settle(args)?;
+    let wrong = |why| Error::Usage(format!("config: video.decoder: {why}"));
+    source::codec::choose(&settings.config.video.decoder).map_err(wrong)?;
     let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
     let package = open_package_as(&cache, settings.model.as_deref(), settings.semantics)?;
     let stop = signals()?;

@@ -15,6 +15,7 @@ mod shm;
 mod stdin;
 mod v4l2;
 mod video;
+mod videodev;
 mod watch;
 
 use std::path::{Path, PathBuf};

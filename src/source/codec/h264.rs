@@ -116,7 +116,7 @@ impl H264Decoder {
                 NalUnitType::Pps => _ = self.decoder.decode_nal(nal).map_err(error)?,
                 NalUnitType::Sei => recovery = recovery_point(&nal.rbsp).or(recovery),
                 NalUnitType::SliceDataA => {
-                    return Err(Error::Unsupported { found: "H.264 with data partitioning (Extended profile)".into() });
+                    return Err(partitioned());
                 }
                 NalUnitType::Slice | NalUnitType::SliceIdr => {
                     *is_reference = nal.nal_ref_idc != 0;
@@ -164,8 +164,8 @@ impl H264Decoder {
             let Some(pictures) = recovery else { return Ok(false) };
             (self.incomplete, self.first_shown, self.begins) = (pictures, None, true);
         }
-        if nal.rbsp.first().is_none_or(|byte| byte & 0x80 == 0) {
-            return Err(damaged("the first slice of the picture is missing"));
+        if !is_first(&nal.rbsp) {
+            return Err(headless());
         }
         self.awaits_key = false;
         Ok(true)
@@ -177,7 +177,7 @@ impl H264Decoder {
         if let Some(frame) = previous {
             accepted = self.accept(frame);
         }
-        if nal.nal_unit_type == NalUnitType::SliceIdr && nal.rbsp.first().is_some_and(|byte| byte & 0x80 != 0) {
+        if nal.nal_unit_type == NalUnitType::SliceIdr && is_first(&nal.rbsp) {
             self.reorder.restart();
         }
         self.building.get_or_insert(stamp);
@@ -215,7 +215,20 @@ impl H264Decoder {
     }
 }
 
-fn error(error: DecodeError) -> Error {
+/// Whether a slice begins its picture: its first macroblock is number 0, which is a single bit, set.
+pub(super) fn is_first(slice: &[u8]) -> bool {
+    slice.first().is_some_and(|byte| byte & 0x80 != 0)
+}
+
+pub(super) fn headless() -> Error {
+    damaged("the first slice of the picture is missing")
+}
+
+pub(super) fn partitioned() -> Error {
+    Error::Unsupported { found: "H.264 with data partitioning (Extended profile)".into() }
+}
+
+pub(super) fn error(error: DecodeError) -> Error {
     match error {
         DecodeError::Unsupported(found) => Error::Unsupported { found: format!("H.264 with {found}") },
         other => damaged(other.to_string()),
@@ -223,7 +236,7 @@ fn error(error: DecodeError) -> Error {
 }
 
 /// Pictures from a recovery point to where all of the picture is right again, if this SEI message announces one.
-fn recovery_point(message: &[u8]) -> Option<u32> {
+pub(super) fn recovery_point(message: &[u8]) -> Option<u32> {
     const RECOVERY_POINT: usize = 6;
     let mut rest = message;
     loop {
@@ -251,7 +264,7 @@ fn sum_of_bytes(bytes: &mut &[u8]) -> Option<usize> {
 }
 
 /// The unsigned exponential Golomb code at the start of `bytes`, if it is short enough to matter.
-fn exponential_golomb(bytes: &[u8]) -> Option<u32> {
+pub(super) fn exponential_golomb(bytes: &[u8]) -> Option<u32> {
     let mut head = [0; 4];
     let length = bytes.len().min(4);
     head[..length].copy_from_slice(&bytes[..length]);

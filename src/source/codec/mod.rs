@@ -1,19 +1,25 @@
-//! Compressed video to pictures: H.264 for whoever has access units, from a file or from a network.
+//! Compressed video to pictures: H.264 for whoever has access units, from a file or from a network. `decoder` is what they
+//! hold: a decoder of the board (`hardware`), or software (`h264`).
 //!
 //! May not know: containers, protocols, sources.
 
 mod annex_b;
+mod decoder;
 mod dimensions;
 mod h264;
+mod hardware;
 mod nal;
 mod order;
 mod picture;
 
 pub use annex_b::AccessUnits;
-pub use h264::H264Decoder;
+pub use decoder::VideoDecoder;
+pub use hardware::{Found, choose, decoders};
 pub use nal::{AvcConfig, access_unit_end, length_prefixed_to_annex_b};
 pub use order::Order;
 pub use picture::Picture;
+
+use h264::H264Decoder;
 
 /// Why an access unit gave no picture.
 #[derive(Debug, thiserror::Error)]

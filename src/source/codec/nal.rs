@@ -23,6 +23,18 @@ fn next_start(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((at, at + 3))
 }
 
+/// The NAL units of a stream, each with its start code.
+pub(super) fn units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = next_start(stream).map_or(&[][..], |(start, _)| &stream[start..]);
+    std::iter::from_fn(move || {
+        let (_, after) = next_start(rest)?;
+        let end = next_start(&rest[after..]).map_or(rest.len(), |(start, _)| after + start);
+        let (unit, following) = rest.split_at(end);
+        rest = following;
+        Some(unit)
+    })
+}
+
 /// Where the first access unit of a raw `.h264` stream ends: before the first NAL unit after its slices that opens another;
 /// `None` if that is not in `stream`.
 #[must_use]
@@ -131,6 +143,13 @@ mod tests {
         assert_eq!(access_unit_end(&whole[first..]), Some(stream[1].len()));
         assert_eq!(access_unit_end(stream[2]), None);
         assert_eq!(access_unit_end(&[0, 0, 1]), None);
+    }
+
+    #[test]
+    fn units_are_cut_at_their_start_codes() {
+        let stream = [7, 0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x68, 0, 0, 1];
+        assert_eq!(units(&stream).collect::<Vec<_>>(), [&[0, 0, 1, 0x67, 1][..], &[0, 0, 1, 0x68], &[0, 0, 1]]);
+        assert_eq!(units(&stream[..3]).count(), 0);
     }
 
     #[test]

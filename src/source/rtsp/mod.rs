@@ -20,7 +20,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::Error;
 use super::address::Address;
-use super::codec::{self, H264Decoder, Order};
+use super::codec::{self, Order, VideoDecoder};
 use super::live::{CONNECT_TIME_MAX, Feed, GOODBYE_TIME_MAX, LiveStream, Peer, SILENCE_MAX};
 use crate::frame::{Limits, Orientation, decode_into};
 
@@ -195,7 +195,7 @@ fn choose(session: &Session<Described>) -> Result<(usize, Codec), String> {
 /// Pictures of a camera's access units.
 struct Decoder {
     /// `None`: every unit is a JPEG.
-    h264: Option<H264Decoder>,
+    h264: Option<VideoDecoder>,
     orientation: Orientation,
     /// Why there is no picture, if there is none.
     trouble: String,
@@ -204,7 +204,7 @@ struct Decoder {
 
 impl Decoder {
     fn new(codec: Codec, orientation: Orientation) -> Self {
-        let h264 = (codec == Codec::H264).then(|| H264Decoder::new(Order::Live));
+        let h264 = (codec == Codec::H264).then(|| VideoDecoder::new(Order::Live));
         Self { h264, orientation, trouble: "it sends no key frame".into(), started: Instant::now() }
     }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::y4m;
 use crate::frame::{self, Frame, Limits, Orientation, Planar, RawLayout, Size, decode_into};
-use crate::source::codec::{self, AccessUnits, H264Decoder, Order, Picture};
+use crate::source::codec::{self, AccessUnits, Order, Picture, VideoDecoder};
 use crate::source::jpeg_stream::JpegStream;
 
 /// Why there is no picture.
@@ -27,7 +27,7 @@ impl From<frame::Error> for Fault {
 /// A stream on its way to pictures.
 pub enum Cutter {
     Jpeg { stream: JpegStream, orientation: Orientation },
-    H264 { units: AccessUnits, decoder: Box<H264Decoder>, pictures: VecDeque<Picture> },
+    H264 { units: AccessUnits, decoder: Box<VideoDecoder>, pictures: VecDeque<Picture> },
     Raw { pixels: Pixels, bytes: Vec<u8> },
     Y4m(y4m::Stream),
 }
@@ -85,7 +85,7 @@ impl Cutter {
 
     pub fn h264(live: bool) -> Self {
         let order = if live { Order::Live } else { Order::Exact };
-        let decoder = Box::new(H264Decoder::new(order));
+        let decoder = Box::new(VideoDecoder::new(order));
         Self::H264 { units: AccessUnits::default(), decoder, pictures: VecDeque::new() }
     }
 

@@ -10,13 +10,13 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::Mmap;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::abi::{self, Buffer, Device, RawControl};
 use super::control::{self, Panel};
-use super::format::{Agreement, Picture, PixelFormat, Wanted, field_text, rate};
+use super::format::{Agreement, Picture, PixelFormat, Wanted, rate};
 use super::modes::{rates, rates_text, sizes, sizes_text};
 use super::queue::Queue;
 
@@ -175,7 +175,7 @@ pub fn identify(device: &Device) -> Result<Identity, Fault> {
         Errno::ENOTTY | Errno::EINVAL => Fault::Unfit("is no video device".into()),
         errno => Fault::of("asking what it is", errno, &[]),
     })?;
-    let (card, driver) = (field_text(&capability.card), field_text(&capability.driver));
+    let (card, driver) = (abi::field_text(&capability.card), abi::field_text(&capability.driver));
     let of_node = capability.capabilities & abi::CAP_DEVICE_CAPS != 0;
     let can = if of_node { capability.device_caps } else { capability.capabilities };
     let why = if can & (abi::CAP_VIDEO_CAPTURE | abi::CAP_VIDEO_CAPTURE_MPLANE) == 0 {
@@ -265,10 +265,7 @@ fn map_buffers(device: &Device, bytes_min: usize) -> Result<Vec<Mmap>, Fault> {
             let expected = format!("{bytes_min} to {BUFFER_BYTES_MAX}");
             return Err(Fault::Unfit(format!("the driver's buffers have {length} bytes, expected {expected}")));
         }
-        let place = MmapOptions::new().offset(buffer.offset.into()).len(length).clone();
-        // SAFETY: the memory is the driver's, which writes to it only while it holds the buffer, that is from `give` to
-        // `take`; it is read only between `take` and `give`. No length of a file stands behind it that could shrink.
-        unsafe { place.map(device.file()) }.map_err(|error| Fault::Gone(format!("mapping a buffer: {error}")))
+        abi::map(device, &buffer).map_err(|error| Fault::Gone(format!("mapping a buffer: {error}")))
     };
     (0..count).map(map).collect()
 }

@@ -5,9 +5,9 @@
 use nix::errno::Errno;
 use serde::Serialize;
 
+use super::abi::field_text;
 use super::abi::{ControlKind, RawControl, state};
 use super::camera::Fault;
-use super::format::field_text;
 use crate::error::nearest;
 
 /// Most controls that are looked at: three times those of `vivid`, the kernel's test driver.

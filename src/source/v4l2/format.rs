@@ -210,12 +210,6 @@ impl Agreement {
     }
 }
 
-/// The text in a fixed field of the driver's, without what could play tricks on a terminal.
-pub fn field_text(field: &[u8]) -> String {
-    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
-    String::from_utf8_lossy(&field[..end]).chars().filter(|letter| !letter.is_control()).collect()
-}
-
 /// Frames a second of the seconds a frame, a fraction, where the driver says something sensible.
 pub fn rate([numerator, denominator]: [u32; 2]) -> Option<f64> {
     (numerator > 0 && denominator > 0).then(|| f64::from(denominator) / f64::from(numerator))
@@ -356,11 +350,5 @@ mod tests {
             it offers yuyv in 320x240, 640x480, and 15, 29.97 frames a second at this size)";
         assert_eq!(agreement.describe(&other), format!("{line}{asked}; gain 5"));
         assert_eq!(rate([0, 30]), None);
-    }
-
-    #[test]
-    fn a_name_plays_no_tricks() {
-        assert_eq!(field_text(b"Cam\x1b[2J\0\xff\xff"), "Cam[2J");
-        assert_eq!(field_text(&[b'a'; 32]), "a".repeat(32));
     }
 }

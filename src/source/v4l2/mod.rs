@@ -4,11 +4,10 @@
 //! says that it is lost, and is opened again with what was asked for, whatever comes back. Of `cv2.VideoCapture` it
 //! keeps the conversions, to the bit, because models were trained and tuned behind it.
 //!
-//! Files: `abi` the kernel's structs and calls, `camera` one open device, `queue` the newest buffer, `format` what is
-//! asked for and what the answers mean, `control` exposure and its like, `modes` sizes and rates on offer, `options` the
-//! URI, `describe` what `probe` tells. Only `abi` and `camera` touch the system.
+//! Files: `camera` one open device, `queue` the newest buffer, `format` what is asked for and what the answers mean,
+//! `control` exposure and its like, `modes` sizes and rates on offer, `options` the URI, `describe` what `probe` tells.
+//! Only `camera` touches the system.
 
-mod abi;
 mod camera;
 mod control;
 mod describe;
@@ -27,7 +26,7 @@ use nix::time::{ClockId, clock_gettime};
 use self::camera::{Camera, Fault};
 use self::format::Wanted;
 use self::queue::{Numbering, moment, newest};
-use super::{Error, Next, Source};
+use super::{Error, Next, Source, videodev as abi};
 use crate::frame::Frame;
 
 /// Longest wait for a frame before the loop may look whether it should stop.

@@ -2,13 +2,13 @@
 
 use super::container::Codec;
 use crate::frame::{self, Frame, Limits, Orientation, Planar, Size, decode_into};
-use crate::source::codec::{self, H264Decoder, Order, Picture, length_prefixed_to_annex_b};
+use crate::source::codec::{self, Order, Picture, VideoDecoder, length_prefixed_to_annex_b};
 
 /// A decoder of one track.
 #[derive(Debug)]
 pub enum Decoder {
     H264 {
-        decoder: Box<H264Decoder>,
+        decoder: Box<VideoDecoder>,
         /// Bytes of the length before each NAL unit; `None`: Annex B.
         length_bytes: Option<usize>,
         annex_b: Vec<u8>,
@@ -33,7 +33,7 @@ impl Decoder {
     pub fn new(codec: &Codec) -> Result<Self, codec::Error> {
         Ok(match codec {
             Codec::H264(configuration) => {
-                let mut decoder = Box::new(H264Decoder::new(Order::Exact));
+                let mut decoder = Box::new(VideoDecoder::new(Order::Exact));
                 let parameter_sets =
                     configuration.as_ref().map(|found| found.parameter_sets.clone()).unwrap_or_default();
                 decoder.decode(&parameter_sets, 0)?;

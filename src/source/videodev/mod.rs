@@ -1,4 +1,4 @@
-//! The part of Linux's `<linux/videodev2.h>` that a capture needs, as 64-bit Linux lays it out.
+//! The part of Linux's `<linux/videodev2.h>` that cameras and decoders need, as 64-bit Linux lays it out.
 //!
 //! Fields have the kernel's order and whole words for names; those that nobody here needs are sent as zeros, which mean
 //! the driver's choice, and not looked at. Knows the shape of the calls and nothing of their meaning: what a driver
@@ -6,9 +6,13 @@
 //!
 //! A driver speaks of pictures in one plane or in several, with structs and buffer types of its own for each. Of the
 //! second kind only those whose picture lies in one buffer all the same are taken, and look like the first here.
+//!
+//! A decoder has two queues behind one open file: that of pictures, which is a camera's, and that of coded data, which the
+//! kernel calls its output because it comes out of us.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
@@ -29,10 +33,15 @@ macro_rules! ask {
 
 mod buffer;
 mod control;
+mod decoder;
 mod mode;
 
-pub use buffer::{Buffer, FLAG_ERROR, dequeue_buffer, query_buffer, queue_buffer, request_buffers};
+pub use buffer::{
+    Buffer, FLAG_ERROR, FLAG_LAST, dequeue_buffer, map, map_mut, query_buffer, queue_buffer, queue_coded,
+    request_buffers,
+};
 pub use control::{ControlKind, RawControl, control_value, menu_entry, next_control, set_control, state};
+pub use decoder::{Command, Rectangle, command, resolution_changed, subscribe_resolution, visible, wanted_pictures};
 pub use mode::{Rates, Sizes, enum_rates, enum_sizes};
 
 // Times and pointers in these structs are shorter on 32-bit systems.
@@ -42,11 +51,17 @@ const _: () = assert!(size_of::<usize>() == 8, "the V4L2 structs are those of 64
 const CAPTURE: u32 = 1;
 /// `V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE`: capture through the structs for several.
 const CAPTURE_MPLANE: u32 = 9;
+/// `V4L2_BUF_TYPE_VIDEO_OUTPUT` and its like for several planes: data for the device.
+const OUTPUT: u32 = 2;
+const OUTPUT_MPLANE: u32 = 10;
 /// `VIDEO_MAX_PLANES`.
 const PLANES_MAX: usize = 8;
 
 pub const CAP_VIDEO_CAPTURE: u32 = 0x1;
 pub const CAP_VIDEO_CAPTURE_MPLANE: u32 = 0x1000;
+/// A device between memory and memory, such as a decoder.
+pub const CAP_VIDEO_M2M: u32 = 0x8000;
+pub const CAP_VIDEO_M2M_MPLANE: u32 = 0x4000;
 pub const CAP_STREAMING: u32 = 0x0400_0000;
 /// `device_caps` is filled, and is about this node alone.
 pub const CAP_DEVICE_CAPS: u32 = 0x8000_0000;
@@ -61,6 +76,12 @@ pub const fn fourcc(letters: [u8; 4]) -> u32 {
 pub fn fourcc_text(fourcc: u32) -> String {
     let letter = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '?' };
     fourcc.to_le_bytes().map(letter).iter().collect()
+}
+
+/// The text in a fixed field of the driver's, without what could play tricks on a terminal.
+pub fn field_text(field: &[u8]) -> String {
+    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
+    String::from_utf8_lossy(&field[..end]).chars().filter(|letter| !letter.is_control()).collect()
 }
 
 /// `struct v4l2_capability`.
@@ -126,14 +147,14 @@ struct PlanesFormat {
 
 impl From<PictureFormat> for PlanesFormat {
     fn from(picture: PictureFormat) -> Self {
-        let PictureFormat { width, height, pixel_format, .. } = picture;
+        let PictureFormat { width, height, pixel_format, size_image, .. } = picture;
         Self {
             width,
             height,
             pixel_format,
             field: 0,
             colorspace: 0,
-            size_image: 0,
+            size_image,
             bytes_per_line: 0,
             further_planes: [0; 152],
             planes: 1,
@@ -227,14 +248,21 @@ mod call {
 /// A node under `/dev`, and which of the two kinds of structs its driver speaks.
 #[derive(Debug)]
 pub struct Device {
-    file: File,
+    file: Arc<File>,
     planes: bool,
+    /// The calls are about the queue of data for the device.
+    coded: bool,
 }
 
 impl Device {
     /// A node that speaks of pictures in one plane, until [`Device::speaks_of_planes`] is said.
     pub fn new(file: File) -> Self {
-        Self { file, planes: false }
+        Self { file: Arc::new(file), planes: false, coded: false }
+    }
+
+    /// The same open file, whose calls are about the queue of coded data.
+    pub fn coded(&self) -> Self {
+        Self { file: Arc::clone(&self.file), planes: self.planes, coded: true }
     }
 
     pub fn speaks_of_planes(&mut self, planes: bool) {
@@ -246,7 +274,12 @@ impl Device {
     }
 
     fn kind(&self) -> u32 {
-        if self.planes { CAPTURE_MPLANE } else { CAPTURE }
+        match (self.coded, self.planes) {
+            (false, false) => CAPTURE,
+            (false, true) => CAPTURE_MPLANE,
+            (true, false) => OUTPUT,
+            (true, true) => OUTPUT_MPLANE,
+        }
     }
 }
 
@@ -264,23 +297,23 @@ pub fn enum_format(device: &Device, index: u32) -> nix::Result<u32> {
 /// What is set now; of a picture in several planes the first counts.
 pub fn get_format(device: &Device) -> nix::Result<PictureFormat> {
     if device.planes {
-        let mut format = SeveralFormat::of(CAPTURE_MPLANE, PictureFormat::default().into());
+        let mut format = SeveralFormat::of(device.kind(), PictureFormat::default().into());
         ask!(get_format_of_planes, device, &raw mut format)?;
         format.picture.planes = 1;
         return format.picture.in_one();
     }
-    let mut format = OneFormat::of(CAPTURE, PictureFormat::default());
+    let mut format = OneFormat::of(device.kind(), PictureFormat::default());
     ask!(get_format, device, &raw mut format).map(|()| format.picture)
 }
 
 /// Asks for a format and returns what there is instead; [`SEVERAL_PLANES`] where the picture lies in several buffers.
 pub fn set_format(device: &Device, asked: PictureFormat) -> nix::Result<PictureFormat> {
     if device.planes {
-        let mut format = SeveralFormat::of(CAPTURE_MPLANE, asked.into());
+        let mut format = SeveralFormat::of(device.kind(), asked.into());
         ask!(set_format_of_planes, device, &raw mut format)?;
         return format.picture.in_one();
     }
-    let mut format = OneFormat::of(CAPTURE, asked);
+    let mut format = OneFormat::of(device.kind(), asked);
     ask!(set_format, device, &raw mut format).map(|()| format.picture)
 }
 
@@ -371,5 +404,11 @@ mod tests {
         assert_eq!(picture.pixel_format, asked.pixel_format);
         got.planes = 2;
         assert_eq!(got.in_one().unwrap_err(), SEVERAL_PLANES);
+    }
+
+    #[test]
+    fn a_name_plays_no_tricks() {
+        assert_eq!(field_text(b"Cam\x1b[2J\0\xff\xff"), "Cam[2J");
+        assert_eq!(field_text(&[b'a'; 32]), "a".repeat(32));
     }
 }

@@ -1,7 +1,10 @@
 //! Buffers: asked for, given to the driver, and taken back filled.
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
+
+use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use super::{Device, PLANES_MAX};
 
@@ -9,6 +12,10 @@ use super::{Device, PLANES_MAX};
 const MEMORY_MMAP: u32 = 1;
 /// The picture is damaged.
 pub const FLAG_ERROR: u32 = 0x40;
+/// No picture comes after this one before the stream is started or set up again.
+pub const FLAG_LAST: u32 = 0x10_0000;
+/// `V4L2_FIELD_NONE`: whole pictures.
+const FIELD_NONE: u32 = 1;
 const FLAG_TIMESTAMP_MASK: u32 = 0xe000;
 const FLAG_TIMESTAMP_MONOTONIC: u32 = 0x2000;
 
@@ -70,6 +77,8 @@ pub struct Buffer {
     pub sequence: u32,
     /// When the picture was taken, on the monotonic clock, if the driver says so.
     pub taken_at: Option<Duration>,
+    /// What [`queue_coded`] was given with the data that this came of.
+    pub id: u64,
     /// Where it is to be mapped, and how long it is.
     pub offset: u32,
     pub length: u32,
@@ -115,14 +124,15 @@ impl Argument {
     fn answer(&self, device: &Device) -> Buffer {
         let RawBuffer { index, flags, bytes_used, sequence, length, .. } = self.raw;
         let taken_at = self.raw.monotonic();
+        let id = self.raw.id();
         if device.planes {
             let Plane { bytes_used, length, offset, data_offset, .. } = self.planes[0];
-            return Buffer { index, flags, starts_at: data_offset, bytes_used, sequence, taken_at, offset, length };
+            return Buffer { index, flags, starts_at: data_offset, bytes_used, sequence, taken_at, id, offset, length };
         }
         // The union's first four bytes.
         let [a, b, c, d, ..] = self.raw.place.to_ne_bytes();
         let offset = u32::from_ne_bytes([a, b, c, d]);
-        Buffer { index, flags, starts_at: 0, bytes_used, sequence, taken_at, offset, length }
+        Buffer { index, flags, starts_at: 0, bytes_used, sequence, taken_at, id, offset, length }
     }
 }
 
@@ -134,7 +144,21 @@ impl RawBuffer {
         let nanoseconds = u32::try_from(self.microseconds).ok().filter(|us| *us < 1_000_000)? * 1000;
         Some(Duration::new(u64::try_from(self.seconds).ok()?, nanoseconds))
     }
+
+    /// The time, µs, which decoders copy and do not look at.
+    fn id(&self) -> u64 {
+        let [seconds, microseconds] = [self.seconds, self.microseconds].map(|part| u64::try_from(part).unwrap_or(0));
+        seconds.saturating_mul(MICROSECONDS).saturating_add(microseconds)
+    }
+
+    /// Whole microseconds survive drivers that count in them, or in nanoseconds.
+    fn set_id(&mut self, id: u64) {
+        [self.seconds, self.microseconds] = [id / MICROSECONDS, id % MICROSECONDS].map(u64::cast_signed);
+    }
 }
+
+/// In a second.
+const MICROSECONDS: u64 = 1_000_000;
 
 /// Asks for buffers and returns how many there are.
 pub fn request_buffers(device: &Device, count: u32) -> nix::Result<u32> {
@@ -148,9 +172,36 @@ pub fn query_buffer(device: &Device, index: u32) -> nix::Result<Buffer> {
     ask!(query_buffer, device, buffer.place(device)).map(|()| buffer.answer(device))
 }
 
+/// Maps a buffer that the driver fills, to be read while the driver does not hold it.
+pub fn map(device: &Device, buffer: &Buffer) -> io::Result<Mmap> {
+    // SAFETY: the memory is the driver's, which writes to it only while it holds the buffer, that is from `queue_buffer` to
+    // `dequeue_buffer`; it is read only between the latter and the former. No length of a file stands behind it that could
+    // shrink.
+    unsafe { place(buffer).map(device.file()) }
+}
+
+/// Maps a buffer that is filled for the driver, while the driver does not hold it.
+pub fn map_mut(device: &Device, buffer: &Buffer) -> io::Result<MmapMut> {
+    // SAFETY: as above, but that the driver only reads, and only what it was given by `queue_coded`.
+    unsafe { place(buffer).map_mut(device.file()) }
+}
+
+fn place(buffer: &Buffer) -> MmapOptions {
+    MmapOptions::new().offset(buffer.offset.into()).len(buffer.length as usize).clone()
+}
+
 /// Gives a buffer to the driver to be filled.
 pub fn queue_buffer(device: &Device, index: u32) -> nix::Result<()> {
     let mut buffer = Argument::numbered(device, index);
+    ask!(queue_buffer, device, buffer.place(device))
+}
+
+/// Gives a buffer with `bytes` of coded data to a decoder; what comes of them bears `id`.
+pub fn queue_coded(device: &Device, index: u32, bytes: u32, id: u64) -> nix::Result<()> {
+    let mut buffer = Argument::numbered(device, index);
+    (buffer.raw.bytes_used, buffer.raw.field) = (bytes, FIELD_NONE);
+    buffer.planes[0].bytes_used = bytes;
+    buffer.raw.set_id(id);
     ask!(queue_buffer, device, buffer.place(device))
 }
 
@@ -194,6 +245,17 @@ mod tests {
         ] {
             assert_eq!(number.to_le_bytes()[..4], expected.to_le_bytes(), "{expected:#x}");
         }
+    }
+
+    #[test]
+    fn an_id_is_what_it_was() {
+        for id in [1, 999_999, 1_000_000, 123_456_789_012] {
+            let mut buffer = RawBuffer::default();
+            buffer.set_id(id);
+            assert_eq!(buffer.id(), id);
+            assert!(buffer.microseconds < 1_000_000);
+        }
+        assert_eq!(RawBuffer { seconds: -1, microseconds: -1, ..RawBuffer::default() }.id(), 0);
     }
 
     #[test]
