@@ -131,6 +131,24 @@ def values(bench):
         wait("its end", lambda: state(client, pipeline) == "ENDED")
 
 
+def two_sources(bench):
+    """Of two films every frame comes, beside one of the other or beside nothing, in the place of its source."""
+    frames = [[], []]
+    with started(bench, [film(bench), film(bench)], **EVERY_FRAME) as (client, pipeline):
+        while min(map(len, frames)) < FILM_FRAMES:
+            answer = consume(client, pipeline)
+            expect(len(answer["outputs"]) == len(answer["frames_metadata"]) == 2, f"{short(answer)}")
+            for source, (output, frame) in enumerate(zip(answer["outputs"], answer["frames_metadata"])):
+                expect((output is None) == (frame is None), f"{short(answer)}")
+                if frame is not None:
+                    expect(frame["source_id"] == source and output["predictions"]["predictions"], f"{short(answer)}")
+                    frames[source].append(frame["frame_id"])
+        report = client.get_inference_pipeline_status(pipeline)["report"]
+    expect(frames == [list(range(1, FILM_FRAMES + 1))] * 2, f"frames: {frames}")
+    sources = [source["source_id"] for source in report["sources_metadata"]]
+    expect(sources == [0, 1], f"sources of the report: {sources}")
+
+
 def fields(bench):
     """Fields of the step, and parameters of the workflow, change the answer."""
     workflow = specification(confidence="$inputs.conf", max_detections=1)
@@ -216,7 +234,7 @@ def refusals(bench):
         video_reference="demo:", workspace_name="my-ws", workflow_id="my-flow"), 501)
     outside = bench.ground.folder / "film"
     outside.mkdir(exist_ok=True)
-    for source in (f"file:{outside}", str(outside), "/etc/passwd", "/dev/zero", "", ["demo:", "demo:"],
+    for source in (f"file:{outside}", str(outside), "/etc/passwd", "/dev/zero", "", ["demo:"] * 9,
                    f"file:{bench.ground.pictures}/../film"):
         refused(start(source=source), 400)
     for source in ("rtsp://127.0.0.1/a", "http://127.0.0.1/a.mp4"):
@@ -236,4 +254,5 @@ def unknown(bench):
         refused(lambda ask=ask: ask("nope"), 404, "Could not find InferencePipeline with id=nope.")
 
 
-CHECKS = (life, report, pause_and_resume, values, fields, excluded, buffer_is_bounded, max_fps, several, refusals, unknown)
+CHECKS = (life, report, pause_and_resume, values, two_sources, fields, excluded, buffer_is_bounded, max_fps, several, refusals,
+          unknown)
