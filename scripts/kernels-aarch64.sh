@@ -28,7 +28,8 @@ ln -s "$root/src/engine/plan" "$work/src/engine/plan"
 cp "$root/Cargo.lock" "$work"
 {
   printf '[package]\nname = "kernels"\nversion = "0.0.0"\nedition = "2024"\n[workspace]\n[dependencies]\n'
-  grep -E '^(crc32fast|libc|memmap2|nix|serde|serde_json|tempfile|thiserror) = ' "$root/Cargo.toml"
+  sed -nE '/^\[(dev-)?dependencies\]/,/^\[profile/s/^(crc32fast|libc|memmap2|nix|serde|serde_json|tempfile|thiserror) = /&/p' \
+    "$root/Cargo.toml"
   # Tests: every check on, and fast enough under emulation.
   printf '[profile.dev]\nopt-level = 2\ndebug = "line-tables-only"\n'
 } > "$work/Cargo.toml"
