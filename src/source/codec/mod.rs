@@ -39,3 +39,16 @@ const FIX: &str = "set the camera to H.264 Baseline, Main or High, or convert th
 fn damaged(why: impl Into<String>) -> Error {
     Error::Damaged { why: why.into() }
 }
+
+/// The access units of a stream in Annex B.
+#[cfg(test)]
+fn access_units(stream: &[u8]) -> Vec<&[u8]> {
+    let (mut rest, mut units) = (stream, Vec::new());
+    while let Some(end) = access_unit_end(rest) {
+        let (unit, after) = rest.split_at(end);
+        units.push(unit);
+        rest = after;
+    }
+    units.push(rest);
+    units
+}

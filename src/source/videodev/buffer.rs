@@ -216,6 +216,7 @@ mod tests {
     use std::mem::{align_of, offset_of, size_of};
 
     use super::*;
+    use crate::source::videodev::assert_numbers;
 
     /// `sizeof` and `offsetof` of a C compiler with `<linux/videodev2.h>`, the same on x86-64 and aarch64.
     #[test]
@@ -237,14 +238,12 @@ mod tests {
     /// As a C compiler prints the `VIDIOC_` constants.
     #[test]
     fn calls_have_the_kernels_numbers() {
-        for (number, expected) in [
-            (call::REQBUFS, 0xc014_5608_u32),
-            (call::QUERYBUF, 0xc058_5609_u32),
-            (call::QBUF, 0xc058_560f_u32),
-            (call::DQBUF, 0xc058_5611_u32),
-        ] {
-            assert_eq!(number.to_le_bytes()[..4], expected.to_le_bytes(), "{expected:#x}");
-        }
+        assert_numbers([
+            (call::REQBUFS, 0xc014_5608),
+            (call::QUERYBUF, 0xc058_5609),
+            (call::QBUF, 0xc058_560f),
+            (call::DQBUF, 0xc058_5611),
+        ]);
     }
 
     #[test]

@@ -182,6 +182,7 @@ mod tests {
     use std::mem::{align_of, offset_of, size_of};
 
     use super::*;
+    use crate::source::videodev::assert_numbers;
 
     /// `sizeof` and `offsetof` of a C compiler with `<linux/videodev2.h>`, the same on x86-64 and aarch64.
     #[test]
@@ -209,13 +210,11 @@ mod tests {
     /// As a C compiler prints the `VIDIOC_` constants.
     #[test]
     fn calls_have_the_kernels_numbers() {
-        for (number, expected) in [
-            (call::QUERYMENU, 0xc02c_5625_u32),
-            (call::G_EXT_CTRLS, 0xc020_5647_u32),
-            (call::S_EXT_CTRLS, 0xc020_5648_u32),
-            (call::QUERY_EXT_CTRL, 0xc0e8_5667_u32),
-        ] {
-            assert_eq!(number.to_le_bytes()[..4], expected.to_le_bytes(), "{expected:#x}");
-        }
+        assert_numbers([
+            (call::QUERYMENU, 0xc02c_5625),
+            (call::G_EXT_CTRLS, 0xc020_5647),
+            (call::S_EXT_CTRLS, 0xc020_5648),
+            (call::QUERY_EXT_CTRL, 0xc0e8_5667),
+        ]);
     }
 }

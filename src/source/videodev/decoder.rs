@@ -132,6 +132,7 @@ mod tests {
     use std::mem::{align_of, offset_of, size_of};
 
     use super::*;
+    use crate::source::videodev::assert_numbers;
 
     /// `sizeof` and `offsetof` of a C compiler with `<linux/videodev2.h>`, the same on x86-64 and aarch64.
     #[test]
@@ -149,13 +150,11 @@ mod tests {
     /// As a C compiler prints the `VIDIOC_` constants.
     #[test]
     fn calls_have_the_kernels_numbers() {
-        for (number, expected) in [
-            (call::DQEVENT, 0x8088_5659_u32),
-            (call::SUBSCRIBE_EVENT, 0x4020_565a_u32),
-            (call::G_SELECTION, 0xc040_565e_u32),
-            (call::DECODER_CMD, 0xc048_5660_u32),
-        ] {
-            assert_eq!(number.to_le_bytes()[..4], expected.to_le_bytes(), "{expected:#x}");
-        }
+        assert_numbers([
+            (call::DQEVENT, 0x8088_5659),
+            (call::SUBSCRIBE_EVENT, 0x4020_565a),
+            (call::G_SELECTION, 0xc040_565e),
+            (call::DECODER_CMD, 0xc048_5660),
+        ]);
     }
 }

@@ -67,6 +67,7 @@ pub const CAP_STREAMING: u32 = 0x0400_0000;
 pub const CAP_DEVICE_CAPS: u32 = 0x8000_0000;
 /// `V4L2_CAP_TIMEPERFRAME`: the rate can be set.
 pub const PARM_TIME_PER_FRAME: u32 = 0x1000;
+
 /// The four letters of a pixel format as the number that the kernel uses.
 pub const fn fourcc(letters: [u8; 4]) -> u32 {
     u32::from_le_bytes(letters)
@@ -340,6 +341,14 @@ pub fn stream_off(device: &Device) -> nix::Result<()> {
     ask!(stream_off, device, &raw const kind)
 }
 
+/// That calls have these numbers. Their type is signed or wider with some C libraries; the kernel looks at four bytes.
+#[cfg(test)]
+fn assert_numbers<const N: usize>(calls: [(nix::sys::ioctl::ioctl_num_type, u32); N]) {
+    for (number, expected) in calls {
+        assert_eq!(number.to_le_bytes()[..4], expected.to_le_bytes(), "{expected:#x}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::mem::{align_of, offset_of, size_of};
@@ -372,19 +381,16 @@ mod tests {
     /// As a C compiler prints the `VIDIOC_` constants.
     #[test]
     fn calls_have_the_kernels_numbers() {
-        for (number, expected) in [
-            (call::QUERYCAP, 0x8068_5600_u32),
-            (call::ENUM_FMT, 0xc040_5602_u32),
-            (call::G_FMT, 0xc0d0_5604_u32),
-            (call::S_FMT, 0xc0d0_5605_u32),
-            (call::STREAMON, 0x4004_5612_u32),
-            (call::STREAMOFF, 0x4004_5613_u32),
-            (call::G_PARM, 0xc0cc_5615_u32),
-            (call::S_PARM, 0xc0cc_5616_u32),
-        ] {
-            // The number's type is signed or wider with some C libraries; the kernel looks at these four bytes.
-            assert_eq!(number.to_le_bytes()[..4], expected.to_le_bytes(), "{expected:#x}");
-        }
+        assert_numbers([
+            (call::QUERYCAP, 0x8068_5600),
+            (call::ENUM_FMT, 0xc040_5602),
+            (call::G_FMT, 0xc0d0_5604),
+            (call::S_FMT, 0xc0d0_5605),
+            (call::STREAMON, 0x4004_5612),
+            (call::STREAMOFF, 0x4004_5613),
+            (call::G_PARM, 0xc0cc_5615),
+            (call::S_PARM, 0xc0cc_5616),
+        ]);
     }
 
     #[test]

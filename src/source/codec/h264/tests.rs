@@ -1,20 +1,13 @@
 //! Streams whole, cut, damaged and of the wrong kind; bit-equality with OpenCV is tested where files are opened.
 
 use super::*;
-use crate::source::codec::access_unit_end;
+use crate::source::codec::access_units;
 
 /// Twelve pictures, two key pictures, B pictures; see the folder for how it was made.
 const STREAM: &[u8] = include_bytes!("../../video/fixtures/h264.h264");
 
 fn units() -> Vec<&'static [u8]> {
-    let (mut rest, mut units) = (STREAM, Vec::new());
-    while let Some(end) = access_unit_end(rest) {
-        let (unit, after) = rest.split_at(end);
-        units.push(unit);
-        rest = after;
-    }
-    units.push(rest);
-    units
+    access_units(STREAM)
 }
 
 /// Stamps of the pictures that come, and the errors.

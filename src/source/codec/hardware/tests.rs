@@ -5,22 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::source::codec::{H264Decoder, VideoDecoder, access_unit_end};
+use crate::source::codec::{H264Decoder, VideoDecoder, access_units};
 
 /// Twelve pictures, two key pictures, B pictures, 48x32; and four of 64x48.
 const STREAM: &[u8] = include_bytes!("../../video/fixtures/h264.h264");
 const LARGER: &[u8] = include_bytes!("../../video/fixtures/larger.h264");
-
-fn units(stream: &'static [u8]) -> Vec<&'static [u8]> {
-    let (mut rest, mut units) = (stream, Vec::new());
-    while let Some(end) = access_unit_end(rest) {
-        let (unit, after) = rest.split_at(end);
-        units.push(unit);
-        rest = after;
-    }
-    units.push(rest);
-    units
-}
 
 /// How a device is bad.
 #[derive(Clone, Copy, Default)]
@@ -220,7 +209,7 @@ fn sorted(mut stamps: Vec<i64>) -> Vec<i64> {
 
 #[test]
 fn pictures_and_stamps_are_those_of_the_software() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     for order in [Order::Exact, Order::Live] {
         let (mut decoder, set_ups) = hardware(order, Faults::default());
         // A stream that begins after the end of one is no other.
@@ -235,7 +224,7 @@ fn pictures_and_stamps_are_those_of_the_software() {
 
 #[test]
 fn a_new_size_in_the_middle_is_taken_over() {
-    let (one, other) = (units(STREAM), units(LARGER));
+    let (one, other) = (access_units(STREAM), access_units(LARGER));
     // The second comes to light only at the end of the stream.
     for units in [[&*one, &other, &one].concat(), [&one, &other[..1]].concat()] {
         for silent in [false, true] {
@@ -251,7 +240,7 @@ fn a_new_size_in_the_middle_is_taken_over() {
 
 #[test]
 fn parameter_sets_that_came_alone_are_given_again_where_decoding_begins() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     let (slices, sets): (Vec<_>, Vec<_>) = nal::units(units[0]).partition(|unit| unit[3] & 0x1f == 5);
     let (slices, sets) = (slices.concat(), sets.concat());
     let mut alone = units.clone();
@@ -267,7 +256,7 @@ fn parameter_sets_that_came_alone_are_given_again_where_decoding_begins() {
 
 #[test]
 fn what_builds_on_a_damaged_picture_is_not_shown() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     // I P B B P P, and the same again: the first P is the second unit, and shown after the pictures between.
     for late in [false, true] {
         let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: &[2], late, ..Faults::default() });
@@ -290,7 +279,7 @@ fn what_builds_on_a_damaged_picture_is_not_shown() {
 
 #[test]
 fn after_a_loss_nothing_comes_before_the_next_key_picture() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     let (mut decoder, _) = hardware(Order::Exact, Faults::default());
     decoder.decode(units[0], 0).unwrap();
     decoder.decode(units[1], 1).unwrap();
@@ -312,7 +301,7 @@ fn after_a_loss_nothing_comes_before_the_next_key_picture() {
 
 #[test]
 fn where_decoding_begins_at_no_key_picture_what_leads_it_is_not_shown() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     let [key, p] = [units[0], units[1]];
     let sets: Vec<u8> = nal::units(key).take_while(|unit| unit[3] & 0x1f != 5).flatten().copied().collect();
     // A recovery point at once, or after two pictures; then a picture that is shown before it.
@@ -327,7 +316,7 @@ fn where_decoding_begins_at_no_key_picture_what_leads_it_is_not_shown() {
 
 #[test]
 fn software_goes_on_where_a_device_hangs() {
-    let mut units = units(STREAM);
+    let mut units = access_units(STREAM);
     // Parameter sets come once in many streams.
     let bare: Vec<u8> = nal::units(units[6]).filter(|unit| unit[3] & 0x1f == 5).flatten().copied().collect();
     units[6] = &bare;
@@ -346,7 +335,7 @@ fn software_goes_on_where_a_device_hangs() {
 
 #[test]
 fn a_device_that_fails_at_once_costs_no_picture() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     let busy: Opener = Box::new(|_| Err("another program has it".into()));
     let decoders = [
         VideoDecoder::by_device(Order::Exact, busy, "test".into()),
@@ -364,7 +353,7 @@ fn a_device_that_fails_at_once_costs_no_picture() {
 
 #[test]
 fn a_device_that_only_swallows_is_found_out() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     let (mut decoder, _) = hardware(Order::Exact, Faults { hangs_after: Some(1), swallows: true, ..Faults::default() });
     let failed = (0..100).find_map(|round| decoder.decode(units[round % 6], 0).err());
     assert!(matches!(failed, Some(Failure::Device(why)) if why.contains("no picture")));
@@ -372,7 +361,7 @@ fn a_device_that_only_swallows_is_found_out() {
 
 #[test]
 fn a_device_that_makes_no_picture_of_the_stream_any_more_is_given_up() {
-    let units = units(STREAM);
+    let units = access_units(STREAM);
     // After the second key picture only key pictures are tried.
     let (mut decoder, _) = hardware(Order::Exact, Faults { damaged: &[7, 8, 9, 10], ..Faults::default() });
     let failures: Vec<Failure> = (0..31).filter_map(|n| decoder.decode(units[n % 12], 0).err()).collect();
