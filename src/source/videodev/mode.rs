@@ -86,16 +86,13 @@ mod tests {
     use std::mem::{offset_of, size_of};
 
     use super::*;
+    use crate::source::videodev::assert_numbers;
 
     /// As a C compiler with `<linux/videodev2.h>` prints them.
     #[test]
     fn structs_and_calls_are_the_kernels() {
         assert_eq!((size_of::<SizeEnum>(), offset_of!(SizeEnum, range)), (44, 12));
         assert_eq!((size_of::<IntervalEnum>(), offset_of!(IntervalEnum, fractions)), (52, 20));
-        for (number, expected) in
-            [(call::ENUM_FRAMESIZES, 0xc02c_564a_u32), (call::ENUM_FRAMEINTERVALS, 0xc034_564b_u32)]
-        {
-            assert_eq!(number.to_le_bytes()[..4], expected.to_le_bytes(), "{expected:#x}");
-        }
+        assert_numbers([(call::ENUM_FRAMESIZES, 0xc02c_564a), (call::ENUM_FRAMEINTERVALS, 0xc034_564b)]);
     }
 }
