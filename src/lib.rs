@@ -15,6 +15,9 @@
 //!
 //! A frame goes one way: `source → frame → model.preprocess → engine.run → model.decode → predictions → sinks`.
 
+// The worker (`src/bin/worker`) is built without the device, and uses none of it.
+#![cfg(feature = "device")]
+
 pub mod cache;
 pub mod cli;
 pub mod clock;
