@@ -10,14 +10,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use firstlight::cache::{Cache, Host};
 use firstlight::config::ServingConfig;
-use firstlight::engine::plan::Shelf;
-use firstlight::engine::{LoadOptions, Precision};
+use firstlight::engine::{Backends, LoadOptions, Precision};
 use firstlight::frame::{self, Frame, Limits, Orientation};
 use firstlight::http::{Api, Bytes, Routes, Server, ServerFacts, Snapshot};
 use firstlight::model::{Predictions, Request};
 use firstlight::pipeline::telemetry::{HealthLimits, Telemetry};
 use firstlight::serving::pipeline::Pipelines;
-use firstlight::serving::{Engines, Loader, Models, Workers};
+use firstlight::serving::{Engines, Loader, Models, Wanted, Workers};
 
 /// Of each kind; the median of so many is steady to a few hundredths.
 const ROUNDS: usize = 200;
@@ -42,7 +41,7 @@ fn models() -> Arc<Models> {
     let loader = Loader {
         cache: Cache::at("/nowhere"),
         host: Host::default(),
-        engines: Engines::choose(Some("plan"), &[Precision::Fp32], &Shelf::default()).expect("an engine"),
+        engines: Engines::choose(Wanted::Only("plan"), &[Precision::Fp32], &Backends::default()).expect("an engine"),
         options: LoadOptions { threads: 1 },
         semantics: None,
     };

@@ -5,6 +5,7 @@
 
 mod device;
 mod display;
+mod engine;
 mod gpio;
 mod http;
 mod mqtt;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use display::DisplayConfig;
+pub use engine::EngineConfig;
 pub use gpio::{GpioConfig, LineName};
 pub use http::{AccessMode, HttpConfig, TlsConfig};
 pub use mqtt::{MqttAddress, MqttConfig, MqttVersion};
@@ -86,18 +88,6 @@ pub struct Config {
     pub recording: RecordingConfig,
     pub serving: ServingConfig,
     pub device: DeviceConfig,
-}
-
-/// What runs the network.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EngineConfig {
-    /// `plan` or `tract`; absent: the best that runs the model here.
-    pub name: Option<String>,
-    /// `fp32`, `fp16` or `int8`; absent: `fp32`. Without a plan in it the model runs in fp32, and the device is degraded.
-    pub precision: Option<String>,
-    /// Threads of a CPU engine; absent: one a core.
-    pub threads: Option<usize>,
 }
 
 /// When the device calls itself degraded.
@@ -236,6 +226,7 @@ impl Config {
         }
         let faults = [
             self.device.fault(),
+            self.engine.fault(),
             self.http.fault(self.device.token_sha256.is_some()),
             self.serving.fault(),
             self.source.fault(),

@@ -34,6 +34,21 @@ pub const THREADS: Variable = Variable {
     default: "one a core",
     doc: "Threads of the CPU engines. `--threads` comes first, `engine.threads` in the config after.",
 };
+pub const ONNXRUNTIME: Variable = Variable {
+    name: "FIRSTLIGHT_ONNXRUNTIME",
+    default: "where libraries lie",
+    doc: "ONNX Runtime's library, libonnxruntime.so. `engine.onnxruntime` in the config comes after.",
+};
+pub const TFLITE: Variable = Variable {
+    name: "FIRSTLIGHT_TFLITE",
+    default: "where libraries lie",
+    doc: "TensorFlow Lite's library with its C API. `engine.tflite` in the config comes after.",
+};
+pub const WORKER_LOADER: Variable = Variable {
+    name: "FIRSTLIGHT_WORKER_LOADER",
+    default: "the system's",
+    doc: "Program and arguments that load the worker of accelerators, such as another glibc's ld.so. `engine.loader` in the config comes after.",
+};
 pub const STATE_DIR: Variable = Variable {
     name: "FIRSTLIGHT_STATE_DIR",
     default: "$STATE_DIRECTORY, $XDG_STATE_HOME/firstlight, ~/.local/state/firstlight",
@@ -82,5 +97,17 @@ pub const DEVICE_DIR: Variable = Variable {
 };
 
 /// Every variable the program reads, in the order they are printed.
-pub const VARIABLES: &[Variable] =
-    &[MODEL_CACHE_DIR, CONFIG, LISTEN, THREADS, STATE_DIR, STATE_DIRECTORY, NOTIFY_SOCKET, WATCHDOG_USEC, DEVICE_DIR];
+pub const VARIABLES: &[Variable] = &[
+    MODEL_CACHE_DIR,
+    CONFIG,
+    LISTEN,
+    THREADS,
+    ONNXRUNTIME,
+    TFLITE,
+    WORKER_LOADER,
+    STATE_DIR,
+    STATE_DIRECTORY,
+    NOTIFY_SOCKET,
+    WATCHDOG_USEC,
+    DEVICE_DIR,
+];

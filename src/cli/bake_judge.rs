@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Declined, Engines, Error, golden_frame, infer, load_model, shelf};
+use super::{Declined, Engines, Error, Wanted, golden_frame, infer, load_model, shelf};
 use crate::cache::{Cache, Package};
 use crate::engine::plan::int8::{Layer, Options, Report};
 use crate::engine::plan::{self, Failure, Judging, Made, Measure, Referee, Stage, Target};
-use crate::engine::{LoadOptions, Precision};
+use crate::engine::{Backends, LoadOptions, Precision};
 use crate::model::{self, Accuracy, Judge, Request};
 use crate::source;
 
@@ -107,7 +107,7 @@ impl Args {
             return Err(wrong("no such folder".into()));
         }
         let paths = source::find(dir).map_err(wrong)?;
-        let engines = Engines::choose(Some("plan"), &[Precision::Fp32], &shelf(cache))?;
+        let engines = Engines::choose(Wanted::Only("plan"), &[Precision::Fp32], &Backends::cpu_only(shelf(cache)))?;
         let model = match load_model(package, &engines, options) {
             Ok((model, _)) => model,
             Err(error) => return error.refusal().map(|why| Err(Failure::Refused(why))).ok_or(error.into()),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Engines, Error, golden_frame, open_package, print_line, print_table, threads};
+use super::{Engines, Error, Wanted, backends, golden_frame, open_package, print_line, print_table, threads};
 use crate::cache::{Cache, Package, Weights};
 use crate::device;
 use crate::engine::{DeclaredInput, InputShape, Network, Picture, Precision, Profile, Session, npy};
@@ -107,7 +107,11 @@ impl Subject {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], &super::shelf(cache))?;
+    let engines = Engines::choose(
+        Wanted::only(args.engine.as_deref()),
+        &[args.precision.unwrap_or_default()],
+        &backends(cache)?,
+    )?;
     let options = threads(args.threads, None)?;
     let subject = match &args.onnx {
         Some(path) => Subject::File(Weights::map(path)?),

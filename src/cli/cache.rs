@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Engines, Error, bake, golden_frame, print_line, print_table, shelf, threads};
+use super::{Engines, Error, Wanted, bake, golden_frame, print_line, print_table, shelf, threads};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
 use crate::engine::plan::{self, Judged, Shelf};
-use crate::engine::{LoadOptions, Precision};
+use crate::engine::{Backends, LoadOptions, Precision};
 use crate::model::{self, registry};
 
 #[derive(Debug, clap::Subcommand)]
@@ -221,7 +221,7 @@ impl Verdict {
 }
 
 fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Result<(), Error> {
-    let engines = Engines::choose(None, &[Precision::Fp32], &shelf(cache))?;
+    let engines = Engines::choose(Wanted::Best, &[Precision::Fp32], &Backends::cpu_only(shelf(cache)))?;
     let mut verdicts = Vec::new();
     if ids.is_empty() {
         verdicts.extend(cache.entries().into_iter().map(|entry| verdict(cache, entry, &engines, options, false)));

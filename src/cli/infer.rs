@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Engines, Error, load_model, open_package_as, print_line, threads};
+use super::{Engines, Error, Wanted, backends, load_model, open_package_as, print_line, threads};
 use crate::cache::Cache;
 use crate::engine::Precision;
 use crate::frame::{self, Frame, Limits, Orientation};
@@ -51,7 +51,11 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         return Err(Error::Usage(format!("--out {}: several images need a directory that exists", out.display())));
     }
     let package = open_package_as(cache, Some(&args.model), args.semantics)?;
-    let engines = Engines::choose(args.engine.as_deref(), &[args.precision.unwrap_or_default()], &super::shelf(cache))?;
+    let engines = Engines::choose(
+        Wanted::only(args.engine.as_deref()),
+        &[args.precision.unwrap_or_default()],
+        &backends(cache)?,
+    )?;
     let (mut model, _) = load_model(&package, &engines, threads(args.threads, None)?)?;
     let mut failed = 0;
     for images in args.images.chunks(model.batch()) {

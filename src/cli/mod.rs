@@ -24,17 +24,18 @@ mod update;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
 use crate::cache::{Cache, Host, Package};
-use crate::config::Config;
-use crate::engine::{self, LoadOptions};
+use crate::config::{Config, EngineConfig};
+use crate::engine::{self, Backends, LoadOptions, accel};
 use crate::error::Exit;
 use crate::model::{self, Semantics};
 use crate::serving::loader::{
-    self, Chosen, Declined, Engines, embedded_package, explained, golden_frame, load_model, shelf,
+    self, Chosen, Declined, Engines, Wanted, embedded_package, explained, golden_frame, load_model, shelf,
 };
 use crate::{config, device, http, log, serving, sink, source};
 
@@ -252,6 +253,40 @@ fn threads(flag: Option<usize>, configured: Option<usize>) -> Result<LoadOptions
         return Err(Error::Usage(format!("threads = {threads}: expected 1 to {THREADS_MAX}")));
     }
     Ok(LoadOptions { threads })
+}
+
+/// What engines work with, by the configuration that the environment names.
+fn backends(cache: &Cache) -> Result<Backends, Error> {
+    backends_of(cache, &find_config(None)?.engine)
+}
+
+/// As [`backends`], by a configuration that is at hand. The environment comes first.
+fn backends_of(cache: &Cache, config: &EngineConfig) -> Result<Backends, Error> {
+    let path = |variable: crate::env::Variable, configured: &Option<PathBuf>| {
+        variable.get().map(PathBuf::from).or_else(|| configured.clone())
+    };
+    let board = device::BoardFile::for_machine(Path::new("/"));
+    let loader = crate::env::WORKER_LOADER.get().map(|words| words.split_whitespace().map(str::to_owned).collect());
+    let defaults = accel::Options::default();
+    let options = accel::Options {
+        onnxruntime: path(crate::env::ONNXRUNTIME, &config.onnxruntime),
+        tflite: path(crate::env::TFLITE, &config.tflite),
+        delegate: config.delegate.clone(),
+        places: board
+            .file
+            .accelerator
+            .libraries
+            .iter()
+            .flat_map(|library| library.paths.iter().map(PathBuf::from))
+            .collect(),
+        loader: loader.unwrap_or_else(|| config.loader.clone()),
+        memory_bytes: config.memory_mb.map_or(defaults.memory_bytes, |mb| mb * 1_000_000),
+        deadline: config.deadline_ms.map(Duration::from_millis),
+        kept: crate::env::state_dir().map(|dir| dir.join("engines")),
+        ..defaults
+    };
+    let forbidden = config.forbid.clone();
+    Ok(Backends { plans: shelf(cache), accelerators: Some(Arc::new(accel::Settings::new(options))), forbidden })
 }
 
 /// The configuration that a flag or the environment names; with neither, what applies without one.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Error, explained, print_line, shelf};
+use super::{Error, backends, explained, print_line, shelf};
 use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
 use crate::engine::Precision;
 use crate::engine::plan::{self, Found, NATIVE, Target};
@@ -59,7 +59,8 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let board = device::identify(root);
     let machine = device::BoardFile::for_machine(root);
     let differences = machine.file.differences(&board, root);
-    let probed: Vec<_> = engine::engines(shelf(cache), Precision::Fp32)
+    let backends = backends(cache)?;
+    let probed: Vec<_> = engine::engines(&backends, Precision::Fp32)
         .into_iter()
         .map(|engine| {
             let why = engine.probe().err();

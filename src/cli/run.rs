@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use super::{Chosen, Engines, Error, load_model, open_package_as, port, serve, sinks, threads};
+use super::{Chosen, Engines, Error, Wanted, load_model, open_package_as, port, serve, sinks, threads};
 use crate::config::{self, Config, Discipline, SOURCES_MAX, SourceConfig};
 use crate::device::display::{self, Display};
 use crate::device::notify::{Notifier, Supervisor};
@@ -109,8 +109,9 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
     let notifier = start_notifier(&settings, &telemetry)?;
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
-    let plans = super::shelf(&cache);
-    let api = serve::start(&settings, &cache, &plans, &telemetry)?;
+    let backends = super::backends_of(&cache, &settings.config.engine)?;
+    let plans = &backends.plans;
+    let api = serve::start(&settings, &cache, &backends, &telemetry)?;
     let port = port::open(&settings, &telemetry, &snapshot, api);
     let serial_device = settings.serial.as_ref();
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
@@ -119,13 +120,19 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let display = settings.display.clone().map(show).transpose()?;
 
     telemetry.set_making(plans.making.clone());
-    let engines = Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?;
+    let engines = Engines::choose(settings.wanted(), settings.precisions(), &backends)?;
     let (model, chosen) = load_model(&package, &engines, settings.options)?;
     if chosen.precision != settings.precision {
         let why = chosen.rejected.first().map(|(_, why)| why.as_str()).unwrap_or_default();
         let problem = format!("{} instead of {}: {why}", chosen.precision, settings.precision);
         log::say(&problem);
         telemetry.set_problem(Part::Precision, Some(problem));
+    }
+    if let Some(wanted) = settings.engine.as_deref().filter(|&wanted| wanted != chosen.name) {
+        let why = chosen.rejected.iter().find(|(name, _)| *name == wanted).map(|(_, why)| why.as_str());
+        let problem = format!("{} instead of {wanted}: {}", chosen.name, why.unwrap_or("it cannot run this model"));
+        log::say(&problem);
+        telemetry.set_problem(Part::Accelerator, Some(problem));
     }
     // An engine that looked for something of this very network has hashed it.
     let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
@@ -171,6 +178,11 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
 }
 
 impl Settings {
+    /// The engine that is asked for.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted::rather(self.engine.as_deref())
+    }
+
     /// In which the model may run, best first: a device that sees in numbers is better than one that does not.
     pub fn precisions(&self) -> &'static [Precision] {
         match self.precision {
@@ -284,7 +296,7 @@ fn facts(model: &Model, sha256: String, chosen: &Chosen) -> Facts {
         model: ModelFacts { id: text(model.id()), task: text(model.labels().task.as_str()), sha256: text(&sha256) },
         engine: EngineFacts {
             name: text(chosen.name),
-            version: text(chosen.version),
+            version: text(&chosen.version),
             precision: text(chosen.precision.as_str()),
             accuracy: model.session().trust().filter(|trust| trust.precision() != Precision::Fp32).map(|trust| {
                 let images = trust.judged().map_or(0, |judged| judged.images);

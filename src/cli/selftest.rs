@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Declined, Error, embedded_package, golden_frame, open_package, print_line, shelf, threads};
+use super::{Declined, Error, backends, embedded_package, golden_frame, open_package, print_line, threads};
 use crate::cache::{Cache, Package};
 use crate::demo;
 use crate::engine::{self, Engine, LoadOptions, Precision, plan};
@@ -68,9 +68,11 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let models: Vec<Package> = args.model.iter().map(|id| open_package(cache, Some(id))).collect::<Result<_, _>>()?;
     let options = threads(args.threads, None)?;
     let (mut tested, mut failed) = (0, Vec::new());
-    for engine in engine::engines(shelf(cache), args.precision.unwrap_or_default()) {
+    for engine in engine::engines(&backends(cache)?, args.precision.unwrap_or_default()) {
         if let Err(why) = engine.probe() {
-            eprintln!("{}: not usable here: {why}", engine.name());
+            if engine.expected() {
+                eprintln!("{}: not usable here: {why}", engine.name());
+            }
             continue;
         }
         match test(&package, &*engine, options, args.frames) {

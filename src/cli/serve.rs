@@ -8,7 +8,7 @@ use super::run::Settings;
 use super::{Engines, Error, host};
 use crate::cache::Cache;
 use crate::engine::plan::{Making, Shelf};
-use crate::engine::{self, LoadOptions};
+use crate::engine::{self, Backends, LoadOptions};
 use crate::http::Api;
 use crate::log;
 use crate::pipeline::Telemetry;
@@ -25,17 +25,18 @@ const PRELOAD_WAIT: Duration = Duration::from_secs(600);
 pub(super) fn start(
     settings: &Settings,
     cache: &Cache,
-    plans: &Shelf,
+    backends: &Backends,
     telemetry: &Arc<Telemetry>,
 ) -> Result<Arc<Api>, Error> {
     let failed = |cause| Error::Io { what: "starting the threads of the API".into(), cause };
     let config = &settings.config.serving;
     // A plan that is made for a client is none that the start waits for.
-    let plans = Shelf { making: Making::default(), ..plans.clone() };
+    let plans = Shelf { making: Making::default(), ..backends.plans.clone() };
+    let backends = Backends { plans, ..backends.clone() };
     let loader = Loader {
         cache: cache.clone(),
         host: host(),
-        engines: Engines::choose(settings.engine.as_deref(), settings.precisions(), &plans)?,
+        engines: Engines::choose(settings.wanted(), settings.precisions(), &backends)?,
         options: LoadOptions { threads: config.threads.unwrap_or(settings.options.threads) },
         semantics: settings.semantics,
     };

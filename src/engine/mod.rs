@@ -4,12 +4,14 @@
 //! ready at one concrete shape) → [`Session::run`], again and again, in buffers that the session owns and reuses.
 //! May not know: images, model families, where weights come from.
 
+pub mod accel;
 pub mod npy;
 pub mod plan;
 pub mod tract;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Why a network cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -138,11 +140,22 @@ pub struct TensorView<'a> {
 pub trait Engine: Send + Sync + Debug {
     fn name(&self) -> &'static str;
 
-    fn version(&self) -> &'static str;
+    /// Of its code; of a vendor's library, which is not known before [`Engine::probe`], what that says.
+    fn version(&self) -> String;
 
     /// In what it computes.
     fn precision(&self) -> Precision {
         Precision::Fp32
+    }
+
+    /// Whether it is only used when it is asked for by name.
+    fn by_name_only(&self) -> bool {
+        false
+    }
+
+    /// Whether that it cannot work here is worth a word to who did not ask for it.
+    fn expected(&self) -> bool {
+        true
     }
 
     /// Whether the engine can work on this machine.
@@ -190,6 +203,29 @@ pub trait Session: Send + Debug {
     /// Output `index` of the last [`Session::run`]; empty before the first.
     fn output(&self, index: usize) -> TensorView<'_>;
 
+    /// Begins the inference of what is in the input buffer, and gives another buffer to fill meanwhile; the answer is there
+    /// after [`Session::finish`], and the one before it until then. False where the engine has no use for that: then
+    /// nothing has begun, and [`Session::run`] is the way.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn begin(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Waits for the end of what was begun.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn finish(&mut self) -> Result<(), Error> {
+        self.run()
+    }
+
+    /// Who answers at present, where that can change.
+    fn standing(&self) -> Option<&Standing> {
+        None
+    }
+
     /// The memory it holds, where it knows.
     fn footprint(&self) -> Footprint {
         Footprint::default()
@@ -210,6 +246,17 @@ pub trait Session: Send + Debug {
     fn profile(&mut self, _inferences: u32) -> Option<Profile> {
         None
     }
+}
+
+/// Who answers for a session that has more than one engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Counts up with every change, so that it is seen at a glance.
+    pub changes: u64,
+    pub engine: &'static str,
+    pub version: String,
+    /// Why it is not the one that was chosen.
+    pub trouble: Option<String>,
 }
 
 /// Where the time of an inference goes.
@@ -235,26 +282,62 @@ pub struct StepTime {
     pub flops: u64,
 }
 
-/// Engines of this build that compute in a precision, best first. Plans are looked for, and kept, where the shelf says.
-#[must_use]
-pub fn engines(plans: plan::Shelf, precision: Precision) -> Vec<Box<dyn Engine>> {
-    let plan = Box::new(plan::Plan::new(plans, precision));
-    match precision {
-        Precision::Fp32 => vec![plan, Box::new(tract::Tract)],
-        Precision::Fp16 | Precision::Int8 => vec![plan],
+/// What engines work with on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Backends {
+    /// Where plans are looked for, and kept.
+    pub plans: plan::Shelf,
+    /// What accelerators may use; `None`: there shall be none.
+    pub accelerators: Option<Arc<accel::Settings>>,
+    /// Names of engines that are not to be used.
+    pub forbidden: Vec<String>,
+}
+
+impl Backends {
+    /// Engines of the CPU only.
+    #[must_use]
+    pub fn cpu_only(plans: plan::Shelf) -> Self {
+        Self { plans, ..Self::default() }
     }
+
+    #[must_use]
+    pub fn forbids(&self, engine: &str) -> bool {
+        self.forbidden.iter().any(|name| name == engine)
+    }
+}
+
+/// Engines of this build that compute in a precision, best first.
+#[must_use]
+pub fn engines(backends: &Backends, precision: Precision) -> Vec<Box<dyn Engine>> {
+    let cpu = cpu(&backends.plans, precision);
+    let Some(settings) = &backends.accelerators else { return cpu };
+    let offered = accel::PROVIDERS.iter().filter(|provider| provider.computes(precision));
+    let accelerator = |&provider: &accel::Provider| {
+        Box::new(accel::Accelerator::new(provider, precision, Arc::clone(settings), backends.clone())) as _
+    };
+    offered.map(accelerator).chain(cpu).collect()
 }
 
 /// Names of the engines of this build, best first.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    engines(plan::Shelf::default(), Precision::Fp32).iter().map(|engine| engine.name()).collect()
+    let accelerators = accel::PROVIDERS.iter().map(|provider| provider.name());
+    accelerators.chain(cpu(&plan::Shelf::default(), Precision::Fp32).iter().map(|engine| engine.name())).collect()
 }
 
-/// The engine of that name, if this build has it; plans are made anew and kept in memory.
+/// The engine of the CPU of that name, if this build has it; plans are made anew and kept in memory.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Engine>> {
-    engines(plan::Shelf::default(), Precision::Fp32).into_iter().find(|engine| engine.name() == name)
+    cpu(&plan::Shelf::default(), Precision::Fp32).into_iter().find(|engine| engine.name() == name)
+}
+
+/// Those that need nothing but the CPU.
+fn cpu(plans: &plan::Shelf, precision: Precision) -> Vec<Box<dyn Engine>> {
+    let plan = Box::new(plan::Plan::new(plans.clone(), precision));
+    match precision {
+        Precision::Fp32 => vec![plan, Box::new(tract::Tract)],
+        Precision::Fp16 | Precision::Int8 => vec![plan],
+    }
 }
 
 /// One thread a core this process may run on.

@@ -88,6 +88,21 @@ impl Timing {
     }
 }
 
+/// A frame that lies in the network's input.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    transform: Transform,
+    took: Duration,
+}
+
+impl Prepared {
+    /// How long it took to prepare.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+}
+
 /// A loaded model with all its buffers.
 #[derive(Debug)]
 pub struct Model {
@@ -236,6 +251,56 @@ impl Model {
     /// refused; `into` is then empty.
     pub fn infer(&mut self, frame: &Frame, request: &Request, into: &mut Predictions) -> Result<Timing, Error> {
         self.infer_batch(&[frame], request, std::slice::from_mut(into))
+    }
+
+    /// Brings a frame into the network's input, with nothing beside it. After [`Model::begin`] this may be done for the
+    /// next frame, before [`Model::finish`].
+    ///
+    /// # Errors
+    /// The picture cannot be brought to the network's size.
+    pub fn prepare(&mut self, frame: &Frame, request: &Request) -> Result<Prepared, Error> {
+        let started = Instant::now();
+        let image_len = self.session.input_shape().volume() / self.batch();
+        let (place, rest) = self.session.input_mut().split_at_mut(image_len);
+        let transform = self.preprocessor.run(frame, request, place)?;
+        rest.fill(0.0);
+        Ok(Prepared { transform, took: started.elapsed() })
+    }
+
+    /// Infers what was prepared.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub fn run(&mut self) -> Result<(), Error> {
+        Ok(self.session.run()?)
+    }
+
+    /// Begins to infer what was prepared, where the engine does so beside this thread; see [`Session::begin`].
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub fn begin(&mut self) -> Result<bool, Error> {
+        Ok(self.session.begin()?)
+    }
+
+    /// Waits for what was begun.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        Ok(self.session.finish()?)
+    }
+
+    /// What is to be seen in a frame that was prepared and inferred.
+    ///
+    /// # Errors
+    /// The request has a value that is refused; `into` is then empty.
+    pub fn decode(&mut self, prepared: &Prepared, request: &Request, into: &mut Predictions) -> Result<(), Error> {
+        into.clear(prepared.transform.image);
+        let threshold = self.thresholds.of(request);
+        let outputs = family::outputs_of(&*self.session, 0);
+        let transform = &prepared.transform;
+        self.head.decode(&Job { outputs: &outputs, transform, request, threshold, labels: &self.labels }, into)
     }
 
     /// What is to be seen in each of several frames, as many at a time as the network takes; places of its batch that

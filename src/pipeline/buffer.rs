@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{Discipline, Overflow};
 use crate::frame::Frame;
@@ -14,8 +14,8 @@ use crate::model::Predictions;
 
 /// Answers that may wait for delivery: one being written while one waits.
 const DONE_MAX: usize = 2;
-/// Slots in the hands of the threads that infer and deliver; every capturing thread has one more.
-const IN_HAND: usize = 2;
+/// Slots in hand: one is inferred while another is prepared, one is delivered; every capturing thread has one more.
+const IN_HAND: usize = 3;
 /// How long a thread waits before it looks again whether it should stop.
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -111,7 +111,7 @@ impl Buffer {
     /// A slot to capture into. A lane that drops gets one soon: slots outnumber the queues and the hands.
     pub fn take_free(&self, lane: usize) -> Taken {
         let waits = self.disciplines[lane].overflow == Overflow::Wait;
-        self.take(|queues| {
+        self.take(WAIT, |queues| {
             if queues.undeliverable {
                 return Some(Taken::Closed);
             }
@@ -153,7 +153,12 @@ impl Buffer {
 
     /// The next captured slot of the source whose turn it is: its oldest, or its newest where that is wanted.
     pub fn take_captured(&self) -> Taken {
-        self.take(|queues| {
+        self.take_captured_within(WAIT)
+    }
+
+    /// As [`Buffer::take_captured`]; waits no longer than this.
+    pub fn take_captured_within(&self, limit: Duration) -> Taken {
+        self.take(limit, |queues| {
             let count = queues.lanes.len();
             let Some(lane) = (0..count)
                 .map(|step| (queues.turn + step) % count)
@@ -193,7 +198,7 @@ impl Buffer {
                 queues.free.push(slot);
                 return false;
             }
-            (queues, _) = self.wait(queues);
+            queues = self.wait(queues);
         }
         queues.done.push_back(slot);
         self.changed.notify_all();
@@ -208,7 +213,7 @@ impl Buffer {
 
     /// The oldest inferred slot.
     pub fn take_done(&self) -> Taken {
-        self.take(|queues| {
+        self.take(WAIT, |queues| {
             let ended = queues.inferred_all;
             queues.done.pop_front().map(Taken::Slot).or_else(|| ended.then_some(Taken::Closed))
         })
@@ -227,18 +232,19 @@ impl Buffer {
     }
 
     /// Waits until `pick` finds something, a bounded time.
-    fn take(&self, pick: impl Fn(&mut Queues) -> Option<Taken>) -> Taken {
+    fn take(&self, limit: Duration, pick: impl Fn(&mut Queues) -> Option<Taken>) -> Taken {
+        let deadline = Instant::now() + limit;
         let mut queues = self.lock();
         loop {
             if let Some(taken) = pick(&mut queues) {
                 self.changed.notify_all();
                 return taken;
             }
-            let timed_out;
-            (queues, timed_out) = self.wait(queues);
-            if timed_out {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Taken::Nothing;
             }
+            queues = self.changed.wait_timeout(queues, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -247,10 +253,9 @@ impl Buffer {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a change; the second value says that none came in time.
-    fn wait<'a>(&self, queues: MutexGuard<'a, Queues>) -> (MutexGuard<'a, Queues>, bool) {
-        let (queues, timeout) = self.changed.wait_timeout(queues, WAIT).unwrap_or_else(PoisonError::into_inner);
-        (queues, timeout.timed_out())
+    /// Waits for a change, but not for ever.
+    fn wait<'a>(&self, queues: MutexGuard<'a, Queues>) -> MutexGuard<'a, Queues> {
+        self.changed.wait_timeout(queues, WAIT).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

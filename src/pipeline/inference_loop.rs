@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::buffer::{Buffer, Taken};
+use super::buffer::Buffer;
 use super::capture::Capture;
 use super::cells::{SinkCell, SourceCell};
 use super::deliver::Delivery;
-use super::telemetry::{Part, Stage, Telemetry};
+use super::infer::Infer;
+use super::telemetry::Telemetry;
 use crate::config::Discipline;
-use crate::model::{self, Model, Request};
+use crate::model::{Model, Request};
 use crate::rules::Rules;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -92,7 +93,7 @@ impl Pipeline {
         let delivery = Delivery { rules, sinks, receipts };
         let mut threads = vec![
             spawn("deliver", Box::new(move |shared| delivery.run(shared)))?,
-            spawn("infer", Box::new(move |shared| infer(shared, model, &request, frames_max)))?,
+            spawn("infer", Box::new(move |shared| Infer::new(shared, model, request, frames_max).run()))?,
         ];
         for (lane, Feed { source, discipline }) in feeds.into_iter().enumerate() {
             let capture = Capture::new(lane, source, discipline);
@@ -126,6 +127,12 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Says that nothing more will be inferred. Capture may wait for room that nobody will make any more.
+    pub fn end_inference(&self) {
+        self.buffer.end_inference();
+        self.end();
+    }
+
     /// Asks every thread to end after the frame in its hands.
     pub fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -149,48 +156,4 @@ impl Shared {
             std::thread::sleep(PAUSE_STEP.min(until.saturating_duration_since(Instant::now())));
         }
     }
-}
-
-fn infer(shared: &Shared, mut model: Model, request: &Request, frames_max: Option<u64>) {
-    let mut engine_failed = false;
-    let mut inferred = 0;
-    while !shared.stopping() && frames_max.is_none_or(|max| inferred < max) {
-        let mut slot = match shared.buffer.take_captured() {
-            Taken::Slot(slot) => slot,
-            Taken::Nothing => continue,
-            Taken::Closed => break,
-        };
-        shared.telemetry.sources()[slot.lane].frames_dropped(slot.passed_over);
-        if slot.error.is_empty() {
-            match model.infer(&slot.frame, request, &mut slot.predictions) {
-                Ok(timing) => {
-                    slot.latency = slot.frame.captured_at.elapsed();
-                    shared.telemetry.stage_done(Stage::Preprocess, timing.preprocess);
-                    shared.telemetry.stage_done(Stage::Infer, timing.infer);
-                    shared.telemetry.stage_done(Stage::Decode, timing.decode);
-                    shared.telemetry.frame_done(slot.frame.captured_at);
-                    inferred += 1;
-                    if std::mem::take(&mut engine_failed) {
-                        shared.telemetry.set_problem(Part::Engine, None);
-                    }
-                }
-                Err(error) => {
-                    slot.error.push_str(&error.to_string());
-                    if matches!(error, model::Error::Engine(_)) {
-                        engine_failed = true;
-                        shared.telemetry.set_problem(Part::Engine, Some(error.to_string()));
-                    }
-                }
-            }
-        }
-        if !slot.error.is_empty() {
-            shared.telemetry.frame_failed();
-        }
-        if !shared.buffer.put_done(slot) {
-            shared.telemetry.answer_dropped();
-        }
-    }
-    shared.buffer.end_inference();
-    // Capture may wait for room that nobody will make any more.
-    shared.stop.store(true, Ordering::Relaxed);
 }

@@ -7,6 +7,7 @@ pub mod buffer;
 mod capture;
 pub mod cells;
 mod deliver;
+mod infer;
 pub mod inference_loop;
 mod stage;
 pub mod status;

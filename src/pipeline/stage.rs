@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Engine,
+    /// Frames flow, by another engine than was chosen.
+    Accelerator,
     /// Frames flow, in another precision than was asked for.
     Precision,
     Display,
@@ -14,14 +16,15 @@ pub enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: [Part; 6] =
-        [Part::Engine, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving];
+    pub(super) const ALL: [Part; 7] =
+        [Part::Engine, Part::Accelerator, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving];
 
     /// The word before the colon in `reasons`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Part::Engine => "engine",
+            Part::Accelerator => "accelerator",
             Part::Precision => "precision",
             Part::Display => "display",
             Part::Http => "http",

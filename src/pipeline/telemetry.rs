@@ -53,6 +53,8 @@ pub struct Telemetry {
     started_after_boot_us: u64,
     limits: HealthLimits,
     facts: OnceLock<Facts>,
+    /// Name and version of the engine, where it is another one than when the model was loaded.
+    engine: ArcSwapOption<(&'static str, String)>,
     sources: OnceLock<Vec<SourceCell>>,
     sinks: OnceLock<Vec<SinkCell>>,
     spool: OnceLock<Arc<SpoolGauge>>,
@@ -88,6 +90,7 @@ impl Telemetry {
             started_after_boot_us: micros(clock::since_boot().saturating_sub(started_at.elapsed())),
             limits,
             facts: OnceLock::new(),
+            engine: ArcSwapOption::empty(),
             sources: OnceLock::new(),
             sinks: OnceLock::new(),
             spool: OnceLock::new(),
@@ -113,6 +116,11 @@ impl Telemetry {
     /// States what runs here. The first call counts, later ones are ignored.
     pub fn set_facts(&self, facts: Facts) {
         let _ = self.facts.set(facts);
+    }
+
+    /// Says which engine answers now, where that changes while the loop runs.
+    pub fn set_engine(&self, name: &'static str, version: &str) {
+        self.engine.store(Some(Arc::new((name, version.to_owned()))));
     }
 
     /// What runs here; `None` until the model is loaded.
@@ -294,7 +302,10 @@ impl Telemetry {
     #[must_use]
     pub fn status(&self) -> Status {
         let Health { state, reasons, .. } = self.health();
-        let facts = self.facts.get().cloned().unwrap_or_default();
+        let mut facts = self.facts.get().cloned().unwrap_or_default();
+        if let Some(engine) = self.engine.load().as_deref() {
+            (facts.engine.name, facts.engine.version) = (text(engine.0), text(&engine.1));
+        }
         let first = self.first_inference_us.load(Relaxed);
         Status {
             state,

@@ -8,7 +8,7 @@ use super::Error;
 use crate::cache::{Cache, Entry, Host, ModelId, Package};
 use crate::demo;
 use crate::engine::plan::Shelf;
-use crate::engine::{self, Engine, LoadOptions, Precision};
+use crate::engine::{self, Backends, Engine, LoadOptions, Precision};
 use crate::error::nearest;
 use crate::frame::Frame;
 use crate::log;
@@ -125,10 +125,52 @@ pub fn shelf(cache: &Cache) -> Shelf {
 #[derive(Debug)]
 pub struct Chosen {
     pub name: &'static str,
-    pub version: &'static str,
+    pub version: String,
     pub precision: Precision,
     /// Name and reason of each better one that was passed over.
     pub rejected: Vec<(&'static str, String)>,
+}
+
+/// Which engine is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// The best that works here.
+    Best,
+    /// This one, and no other.
+    Only(&'a str),
+    /// This one, and where it does not work the best of the CPU's: a device that sees is better than one that does not.
+    Rather(&'a str),
+}
+
+impl<'a> Wanted<'a> {
+    /// What a flag says.
+    #[must_use]
+    pub fn only(name: Option<&'a str>) -> Self {
+        name.map_or(Self::Best, Self::Only)
+    }
+
+    /// What a device's settings say.
+    #[must_use]
+    pub fn rather(name: Option<&'a str>) -> Self {
+        name.map_or(Self::Best, Self::Rather)
+    }
+
+    /// The name that is asked for.
+    #[must_use]
+    pub fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Best => None,
+            Self::Only(name) | Self::Rather(name) => Some(name),
+        }
+    }
+
+    fn takes(self, engine: &dyn Engine) -> bool {
+        match self {
+            Self::Best => !engine.by_name_only(),
+            Self::Only(name) => name == engine.name(),
+            Self::Rather(name) => name == engine.name() || engine::by_name(engine.name()).is_some(),
+        }
+    }
 }
 
 /// Engines that work on this machine, best first.
@@ -144,25 +186,37 @@ impl Engines {
     ///
     /// # Errors
     /// This build has no such engine, or none works here.
-    pub fn choose(wanted: Option<&str>, precisions: &[Precision], plans: &Shelf) -> Result<Self, Error> {
-        let all = precisions.iter().flat_map(|&precision| engine::engines(plans.clone(), precision));
-        let names = engine::names();
-        if let Some(wanted) = wanted.filter(|wanted| !names.contains(wanted)) {
-            let near = nearest(wanted, names.iter().copied(), 1);
+    pub fn choose(wanted: Wanted<'_>, precisions: &[Precision], backends: &Backends) -> Result<Self, Error> {
+        let known = |name: &str| {
+            let names = engine::names();
+            if names.contains(&name) {
+                return Ok(());
+            }
+            let near = nearest(name, names.iter().copied(), 1);
             let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            return Err(Error::Usage(format!("no engine `{wanted}` in this build; it has {}{hint}", names.join(", "))));
-        }
+            Err(Error::Usage(format!("no engine `{name}` in this build; it has {}{hint}", names.join(", "))))
+        };
+        wanted.name().into_iter().chain(backends.forbidden.iter().map(String::as_str)).try_for_each(known)?;
         let mut engines = Self { usable: Vec::new(), rejected: Vec::new() };
-        for engine in all.filter(|engine| wanted.is_none_or(|wanted| wanted == engine.name())) {
-            match engine.probe() {
+        let all = precisions.iter().flat_map(|&precision| engine::engines(backends, precision));
+        let mut all: Vec<Box<dyn Engine>> = all.filter(|engine| wanted.takes(&**engine)).collect();
+        // What is wanted comes first; the others keep their order.
+        all.sort_by_key(|engine| Some(engine.name()) != wanted.name());
+        for engine in all {
+            let allowed =
+                if backends.forbids(engine.name()) { Err("forbidden by engine.forbid".into()) } else { Ok(()) };
+            match allowed.and_then(|()| engine.probe()) {
                 Ok(()) => engines.usable.push(engine),
-                Err(why) => engines.rejected.push((engine.name(), why)),
+                Err(why) if engine.expected() || wanted.name() == Some(engine.name()) => {
+                    engines.rejected.push((engine.name(), why));
+                }
+                Err(_) => {}
             }
         }
         if engines.usable.is_empty() && engines.rejected.is_empty() {
-            let wanted = wanted.unwrap_or_default();
+            let wanted = wanted.name().unwrap_or_default();
             return Err(Error::Usage(format!(
-                "engine {wanted} computes in fp32 only; leave --precision, or take `plan`"
+                "engine {wanted} does not compute in that precision; leave --precision, or take `plan`"
             )));
         }
         if engines.usable.is_empty() {
@@ -193,7 +247,9 @@ impl Engines {
                 Err(error) => match error.refusal() {
                     Some(why) if index + 1 < self.usable.len() => {
                         log::say(&format!("engine {} cannot run this model: {why}", engine.name()));
-                        rejected.push((engine.name(), why));
+                        if engine.expected() || index == 0 {
+                            rejected.push((engine.name(), why));
+                        }
                         last = Some(error);
                     }
                     _ => return Err(error),

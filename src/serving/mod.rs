@@ -9,7 +9,7 @@ pub mod pipeline;
 mod usage;
 mod workers;
 
-pub use loader::{Chosen, Engines, Loader};
+pub use loader::{Chosen, Engines, Loader, Wanted};
 pub use models::{Cached, CachedState, Description, Lease, Models};
 pub use pipeline::Pipelines;
 pub use usage::Usage;

@@ -8,11 +8,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use firstlight::cache::{Cache, Host};
 use firstlight::config::{AccessMode, HttpConfig, ServingConfig};
-use firstlight::engine::plan::Shelf;
-use firstlight::engine::{LoadOptions, Precision};
+use firstlight::engine::{Backends, LoadOptions, Precision};
 use firstlight::http::{Access, Api, IMAGES_MAX, REQUEST_BYTES_MAX, Server};
 use firstlight::serving::pipeline::Pipelines;
-use firstlight::serving::{Engines, Loader, Models, Workers};
+use firstlight::serving::{Engines, Loader, Models, Wanted, Workers};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -60,7 +59,7 @@ impl Serving {
         let loader = Loader {
             cache: Cache::at(cache.path()),
             host: Host::default(),
-            engines: Engines::choose(Some("tract"), &[Precision::Fp32], &Shelf::default()).unwrap(),
+            engines: Engines::choose(Wanted::Only("tract"), &[Precision::Fp32], &Backends::default()).unwrap(),
             options: LoadOptions { threads: 1 },
             semantics: None,
         };

@@ -1,11 +1,6 @@
 //! A network that a library has made ready: what the worker knows of it, whichever library it is.
 
-/// One output: its name and concrete shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    pub name: String,
-    pub shape: Vec<usize>,
-}
+pub use crate::protocol::Output;
 
 /// See the head of this file.
 pub trait Network {

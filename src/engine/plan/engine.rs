@@ -92,8 +92,8 @@ impl Engine for Plan {
         NAME
     }
 
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").into()
     }
 
     fn precision(&self) -> Precision {

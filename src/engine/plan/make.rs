@@ -190,6 +190,26 @@ pub fn compare(
     referee::compare(session, &mut *tract, picture, referee::bound(precision)).map_err(Failure::Refused)
 }
 
+/// Some of what an engine answers to an input, spread over all of it: by these it is known again.
+///
+/// # Errors
+/// It does not answer.
+pub fn remember(session: &mut dyn Session, input: &[f32]) -> Result<Vec<Vec<f32>>, String> {
+    session.input_mut().copy_from_slice(input);
+    session.run().map_err(|error| error.to_string())?;
+    Ok(referee::remembered(&referee::answers(session)))
+}
+
+/// How far an engine is off what is remembered of it.
+///
+/// # Errors
+/// It does not answer, or is off by more than rounding.
+pub fn recognize(session: &mut dyn Session, input: &[f32], remembered: &[Vec<f32>]) -> Result<Referee, String> {
+    session.input_mut().copy_from_slice(input);
+    session.run().map_err(|error| error.to_string())?;
+    referee::recall(&referee::answers(session), remembered)
+}
+
 /// How a made plan is told of.
 #[must_use]
 pub fn told(head: &Head) -> String {

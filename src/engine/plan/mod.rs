@@ -31,7 +31,7 @@ pub use engine::Plan;
 pub use file::{Judged, Measure, Referee, Trust};
 pub use fuse::fuse;
 pub use lower::{lower, simplify};
-pub use make::{Failure, Made, Stage, compare, make, outlook, told};
+pub use make::{Failure, Made, Stage, compare, make, outlook, recognize, remember, told};
 pub use make_fp16::make_fp16;
 pub use make_int8::{Judging, make_int8, recall};
 pub use shelf::{Found, Listed, Making, Shelf};

@@ -37,8 +37,8 @@ impl Engine for Tract {
         "tract"
     }
 
-    fn version(&self) -> &'static str {
-        "0.23.9"
+    fn version(&self) -> String {
+        "0.23.9".into()
     }
 
     fn probe(&self) -> Result<(), String> {

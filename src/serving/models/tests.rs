@@ -4,9 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::cache::{Cache, Host};
-use crate::engine::plan::Shelf;
-use crate::engine::{LoadOptions, Precision};
-use crate::serving::{Engines, Kind};
+use crate::engine::{Backends, LoadOptions, Precision};
+use crate::serving::{Engines, Kind, Wanted};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -35,7 +34,7 @@ fn models_of(cache: &Path, config: &ServingConfig) -> Arc<Models> {
     let loader = Loader {
         cache: Cache::at(cache),
         host: Host::default(),
-        engines: Engines::choose(Some("tract"), &[Precision::Fp32], &Shelf::default()).unwrap(),
+        engines: Engines::choose(Wanted::Only("tract"), &[Precision::Fp32], &Backends::default()).unwrap(),
         options: LoadOptions { threads: 1 },
         semantics: None,
     };

@@ -8,10 +8,9 @@ use serde_json::json;
 use super::*;
 use crate::cache::{Cache, Host};
 use crate::config::ImagesConfig;
-use crate::engine::plan::Shelf;
-use crate::engine::{LoadOptions, Precision};
+use crate::engine::{Backends, LoadOptions, Precision};
 use crate::frame::{Frame, encode_jpeg};
-use crate::serving::{Engines, Loader};
+use crate::serving::{Engines, Loader, Wanted};
 use crate::source::demo::Conveyor;
 
 /// Longer than anything here takes on a machine that is busy with other tests.
@@ -21,7 +20,7 @@ fn pipelines(dirs: &[&Path], pipelines_max: usize) -> Arc<Pipelines> {
     let loader = Loader {
         cache: Cache::at("/nowhere"),
         host: Host::default(),
-        engines: Engines::choose(None, &[Precision::Fp32], &Shelf::default()).unwrap(),
+        engines: Engines::choose(Wanted::Best, &[Precision::Fp32], &Backends::default()).unwrap(),
         options: LoadOptions { threads: 1 },
         semantics: None,
     };

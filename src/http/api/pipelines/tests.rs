@@ -8,11 +8,10 @@ use super::*;
 use crate::cache::digest::sha256;
 use crate::cache::{Cache, Host};
 use crate::config::{AccessMode, HttpConfig, ServingConfig};
-use crate::engine::plan::Shelf;
-use crate::engine::{LoadOptions, Precision};
+use crate::engine::{Backends, LoadOptions, Precision};
 use crate::http::access::Access;
 use crate::serving::pipeline::Pipelines;
-use crate::serving::{Engines, Loader, Models, Workers};
+use crate::serving::{Engines, Loader, Models, Wanted, Workers};
 
 /// Longer than anything here takes on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,7 +20,7 @@ fn api() -> Arc<Api> {
     let loader = Loader {
         cache: Cache::at("/nowhere"),
         host: Host::default(),
-        engines: Engines::choose(None, &[Precision::Fp32], &Shelf::default()).unwrap(),
+        engines: Engines::choose(Wanted::Best, &[Precision::Fp32], &Backends::default()).unwrap(),
         options: LoadOptions { threads: 1 },
         semantics: None,
     };

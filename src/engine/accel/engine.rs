@@ -1,0 +1,243 @@
+//! An accelerator as an engine: probed by what its library says, loaded in a worker with the CPU standing by.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::failover::{Failover, Names};
+use super::keeper::Keeper;
+use super::kept::{Identity, Kept};
+use super::kit::Kit;
+use super::protocol::{Facts, Provider};
+use super::settings::{Found, Settings};
+use crate::engine::{Backends, Engine, Error, InputShape, LoadOptions, Network, Precision, Session, cpu};
+use crate::log;
+use crate::random::Random;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Accelerator {
+    provider: Provider,
+    precision: Precision,
+    settings: Arc<Settings>,
+    /// For the engine that stands by.
+    backends: Backends,
+}
+
+impl Accelerator {
+    #[must_use]
+    pub fn new(provider: Provider, precision: Precision, settings: Arc<Settings>, backends: Backends) -> Self {
+        Self { provider, precision, settings, backends }
+    }
+
+    fn refused(&self, network: &Network<'_>, why: String) -> Error {
+        Error::Load { origin: network.origin.clone(), engine: self.provider.name(), why }
+    }
+
+    /// The library, where it has the provider and what the provider needs is here.
+    fn found(&self) -> Result<Found, String> {
+        let found = self.settings.probe(self.provider)?;
+        fault(self.provider, &found.facts).map_or(Ok(()), Err)?;
+        Ok(found)
+    }
+
+    /// The network on the CPU, and by which engine.
+    fn standby(
+        &self,
+        network: &Network<'_>,
+        options: LoadOptions,
+    ) -> Result<(Box<dyn Session>, Box<dyn Engine>), Error> {
+        let mut refused = None;
+        let less = if self.precision == Precision::Fp32 { None } else { Some(self.precision) };
+        let engines =
+            less.into_iter().chain([Precision::Fp32]).flat_map(|precision| cpu(&self.backends.plans, precision));
+        for engine in engines.filter(|engine| !self.backends.forbids(engine.name())) {
+            match engine.load(network, options) {
+                Ok(session) => return Ok((session, engine)),
+                Err(error @ Error::Malformed { .. }) => return Err(error),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.refused(network, "no engine of the CPU stands by".into())))
+    }
+
+    /// For a network that the standby has read and found in order.
+    fn kit(
+        &self,
+        network: &Network<'_>,
+        standby: &dyn Session,
+        options: LoadOptions,
+        found: &Found,
+        sha256: &str,
+    ) -> Result<Kit, Error> {
+        let failed = |what: &str, error: std::io::Error| self.refused(network, format!("{what}: {error}"));
+        let (declared, shape) = (standby.declared(), standby.input_shape());
+        let (golden, is_picture) = golden(network, &declared, &shape);
+        let identity = Identity::new(sha256, self.provider, shape.dims(), self.precision, &found.facts);
+        let kept = self.settings.options.kept.as_deref().and_then(|root| {
+            let opened = Kept::open(root, identity);
+            opened.inspect_err(|why| log::say(&format!("engine {}: nothing is kept: {why}", self.name()))).ok()
+        });
+        Ok(Kit {
+            provider: self.provider,
+            precision: self.precision,
+            settings: Arc::clone(&self.settings),
+            library: found.library.clone(),
+            model: model_file(network).map_err(|error| failed("the network's file", error))?,
+            origin: network.origin.clone(),
+            declared,
+            shape,
+            threads: options.threads.max(1),
+            golden,
+            is_picture,
+            kept,
+        })
+    }
+}
+
+impl Engine for Accelerator {
+    fn name(&self) -> &'static str {
+        self.provider.name()
+    }
+
+    fn version(&self) -> String {
+        self.found().map(|found| version(self.provider, &found.facts)).unwrap_or_default()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn by_name_only(&self) -> bool {
+        !self.provider.by_itself()
+    }
+
+    fn expected(&self) -> bool {
+        self.provider.expected()
+    }
+
+    fn probe(&self) -> Result<(), String> {
+        self.found().map(drop)
+    }
+
+    fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
+        let found = self.found().map_err(|why| self.refused(network, why))?;
+        let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
+        let (standby, engine) = self.standby(network, options)?;
+        let kit = self.kit(network, &*standby, options, &found, &sha256)?;
+        let names = Names {
+            engine: self.name(),
+            version: version(self.provider, &found.facts),
+            standby: engine.name(),
+            standby_version: engine.version(),
+        };
+        let remote = if kit.must_build() {
+            log::say(&format!(
+                "engine {}: an engine is being built for {}; {} answers meanwhile",
+                names.engine,
+                network.origin.display(),
+                names.standby
+            ));
+            None
+        } else {
+            let (remote, referee) = kit.start().map_err(|refusal| self.refused(network, refusal.why().to_owned()))?;
+            let worst = referee.worst().unwrap_or_default();
+            log::say(&format!("engine {} {}: within {worst:.1e} of tract", names.engine, names.version));
+            Some(remote)
+        };
+        let keeper = Keeper::start(kit, remote.is_some());
+        let keeper =
+            keeper.map_err(|error| self.refused(network, format!("no thread to watch the worker: {error}")))?;
+        Ok(Box::new(Failover::new(names, remote, standby, keeper, sha256)))
+    }
+}
+
+/// Library, and what computes beneath it.
+fn version(provider: Provider, facts: &Facts) -> String {
+    let mut version = facts.version.clone();
+    if provider == Provider::TensorRt
+        && let Some(Ok(tensorrt)) = &facts.tensorrt
+    {
+        version += &format!(", TensorRT {tensorrt}");
+    }
+    if provider.needs_cuda()
+        && let Some(Ok(gpu)) = &facts.gpu
+    {
+        version += &format!(", {}", gpu.name);
+    }
+    version
+}
+
+/// Why a provider cannot work with what was found.
+fn fault(provider: Provider, facts: &Facts) -> Option<String> {
+    let name = provider.of_onnx_runtime()?;
+    if !facts.providers.iter().any(|has| has == name) {
+        let has = facts.providers.join(", ");
+        return Some(format!("ONNX Runtime {} was built without {name}; it has {has}", facts.version));
+    }
+    if provider.needs_cuda()
+        && let Some(Err(why)) = &facts.gpu
+    {
+        return Some(why.clone());
+    }
+    match (&facts.tensorrt, provider) {
+        (Some(Err(why)), Provider::TensorRt) => Some(format!("TensorRT: {why}")),
+        _ => None,
+    }
+}
+
+/// What an engine is compared on: the golden frame, where it is known how it becomes an input, or else noise.
+fn golden(network: &Network<'_>, declared: &crate::engine::DeclaredInput, shape: &InputShape) -> (Vec<f32>, bool) {
+    let mut values = vec![0.0; shape.volume()];
+    if network.picture.is_some_and(|picture| picture(declared, shape, &mut values).is_ok()) {
+        return (values, true);
+    }
+    let mut random = Random::new(1);
+    values.fill_with(|| random.uniform(0.0, 1.0));
+    (values, false)
+}
+
+/// The file itself, so that its pages are shared; or memory with the same bytes, where there is none.
+fn model_file(network: &Network<'_>) -> std::io::Result<File> {
+    if let Ok(file) = File::open(&network.origin)
+        && file.metadata().is_ok_and(|there| there.is_file() && there.len() == network.bytes.len() as u64)
+    {
+        return Ok(file);
+    }
+    let mut file = File::from(memfd_create("firstlight-network", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(network.bytes)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::Gpu;
+    use super::*;
+
+    fn facts(providers: &[&str], gpu: Option<Result<Gpu, String>>, tensorrt: Option<Result<String, String>>) -> Facts {
+        let providers = providers.iter().map(|&name| name.to_owned()).collect();
+        Facts { version: "1.21.1".into(), providers, gpu, tensorrt, loose: Vec::new() }
+    }
+
+    #[test]
+    fn a_rejection_says_what_is_missing() {
+        let gpu = Gpu { name: "Orin".into(), compute_capability: (8, 7), driver: "540.4 CUDA 12.6".into() };
+        let cpu_only = facts(&["CPUExecutionProvider"], None, None);
+        assert_eq!(
+            fault(Provider::Cuda, &cpu_only).unwrap(),
+            "ONNX Runtime 1.21.1 was built without CUDAExecutionProvider; it has CPUExecutionProvider"
+        );
+        assert_eq!(fault(Provider::Cpu, &cpu_only), None);
+        let all = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"];
+        let dark = facts(&all, Some(Err("no NVIDIA driver".into())), Some(Ok("10.3.0".into())));
+        assert_eq!(fault(Provider::TensorRt, &dark).unwrap(), "no NVIDIA driver");
+        let half = facts(&all, Some(Ok(gpu.clone())), Some(Err("libnvinfer.so.10: not found".into())));
+        assert_eq!(fault(Provider::TensorRt, &half).unwrap(), "TensorRT: libnvinfer.so.10: not found");
+        assert_eq!(fault(Provider::Cuda, &half), None);
+        let whole = facts(&all, Some(Ok(gpu)), Some(Ok("10.3.0".into())));
+        assert_eq!(fault(Provider::TensorRt, &whole), None);
+        assert_eq!(version(Provider::TensorRt, &whole), "1.21.1, TensorRT 10.3.0, Orin");
+    }
+}
