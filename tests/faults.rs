@@ -63,8 +63,8 @@ impl Engine for Shaky {
         "shaky"
     }
 
-    fn version(&self) -> &'static str {
-        "0"
+    fn version(&self) -> String {
+        "0".into()
     }
 
     fn probe(&self) -> Result<(), String> {

@@ -86,7 +86,7 @@ impl Engine for Gauge<'_> {
         self.engine.name()
     }
 
-    fn version(&self) -> &'static str {
+    fn version(&self) -> String {
         self.engine.version()
     }
 

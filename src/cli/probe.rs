@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Error, backends, explained, print_line, shelf};
 use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
-use crate::engine::Precision;
 use crate::engine::plan::{self, Found, NATIVE, Target};
+use crate::engine::{Backends, Engine, Precision};
 use crate::{device, engine, model, source};
 
 #[derive(Debug, clap::Args)]
@@ -60,14 +60,9 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let machine = device::BoardFile::for_machine(root);
     let differences = machine.file.differences(&board, root);
     let backends = backends(cache)?;
-    let probed: Vec<_> = engine::engines(&backends, Precision::Fp32)
-        .into_iter()
-        .map(|engine| {
-            let why = engine.probe().err();
-            (engine.name(), engine.version(), why)
-        })
-        .collect();
-    let chosen = probed.iter().find(|(_, _, why)| why.is_none()).map(|(name, ..)| *name);
+    let probed: Vec<Probed> =
+        engine::engines(&backends, Precision::Fp32).iter().map(|engine| Probed::of(&**engine, &backends)).collect();
+    let chosen = probed.iter().find(|probed| probed.usable && !probed.by_name_only).map(|probed| probed.name);
     let plans: Vec<Outlook> = match &choice {
         Some(choice) => Outlook::all(&choice.package, cache, Depth::Network),
         None => {
@@ -78,10 +73,6 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     };
     let decoders = source::codec::decoders();
     if args.json {
-        let engines: Vec<_> = probed
-            .iter()
-            .map(|(name, version, why)| json!({"name": name, "version": version, "usable": why.is_none(), "why": why}))
-            .collect();
         let mut document = json!({
             "board": {
                 "name": board.name, "model": board.model, "architecture": board.architecture, "cores": board.cores,
@@ -89,7 +80,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
                 "file": machine.file.name, "matched_by": machine.by.to_string(), "soc": machine.file.soc,
                 "differences": differences, "file_fault": machine.fault.map(|fault| fault.to_string()),
             },
-            "engines": engines,
+            "engines": probed,
             "chosen": chosen,
             "plans": plans,
             "decoders": decoders,
@@ -115,14 +106,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     for difference in &differences {
         print_line(&format!("differs  {difference}"))?;
     }
-    for (name, version, why) in &probed {
-        let verdict = match why {
-            None if Some(*name) == chosen => "chosen".into(),
-            None => "usable".into(),
-            Some(why) => format!("not usable: {why}"),
-        };
-        print_line(&format!("engine   {name} {version}: {verdict}"))?;
-    }
+    print_engines(&probed, chosen)?;
     for decoder in &decoders {
         print_line(&format!("decoder  {decoder}: H.264"))?;
     }
@@ -130,6 +114,47 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         outlook.print()?;
     }
     choice.as_ref().map_or(Ok(()), print_choice)
+}
+
+/// What an engine says of this machine.
+#[derive(Serialize)]
+struct Probed {
+    name: &'static str,
+    version: String,
+    usable: bool,
+    why: Option<String>,
+    /// Never chosen by itself.
+    by_name_only: bool,
+}
+
+impl Probed {
+    fn of(engine: &dyn Engine, backends: &Backends) -> Self {
+        let forbidden = backends.forbids(engine.name()).then(|| "forbidden by engine.forbid".to_owned());
+        let why = forbidden.or_else(|| engine.probe().err());
+        let version = if why.is_none() { engine.version() } else { String::new() };
+        Self { name: engine.name(), version, usable: why.is_none(), why, by_name_only: engine.by_name_only() }
+    }
+}
+
+/// A line each; those that nobody expects share one for each reason.
+fn print_engines(probed: &[Probed], chosen: Option<&str>) -> Result<(), Error> {
+    for (index, Probed { name, version, why, by_name_only, .. }) in probed.iter().enumerate() {
+        let Some(why) = why else {
+            let verdict = match (Some(*name) == chosen, by_name_only) {
+                (true, _) => "chosen",
+                (false, true) => "usable, when it is asked for",
+                (false, false) => "usable",
+            };
+            print_line(&format!("engine   {name} {version}: {verdict}"))?;
+            continue;
+        };
+        let same = |other: &&Probed| other.why.as_ref() == Some(why);
+        if !probed[..index].iter().any(|other| same(&other)) {
+            let names: Vec<&str> = probed.iter().filter(same).map(|other| other.name).collect();
+            print_line(&format!("engine   {}: not usable: {why}", names.join(", ")))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a camera offers.

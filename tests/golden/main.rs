@@ -18,11 +18,12 @@ mod outline;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use firstlight::cache::{Cache, ModelId};
 use firstlight::demo;
 use firstlight::engine::plan::Shelf;
-use firstlight::engine::{Engine, LoadOptions, Precision, engines};
+use firstlight::engine::{Backends, Engine, LoadOptions, Precision, accel, engines};
 use firstlight::frame::{self, Frame, Limits};
 use firstlight::model::{Answer, Model, Predictions, Request, Semantics};
 use firstlight::source::demo::Conveyor;
@@ -33,20 +34,32 @@ use support::recorded;
 /// Most cases that may hang on less than rounding. Two do: one picture's answer by RF-DETR with random weights, at two
 /// requests; one query more or less is over the threshold.
 const KNIFE_EDGES_MAX: usize = 2;
-/// In the short run tract answers one in so many cases of each large network: they take four fifths of the time, and what
-/// they differ in is ours and not the engine's.
-const TRACT_SAMPLE: usize = 4;
+/// In the short run tract and ONNX Runtime answer one in so many cases of each large network: they take four fifths of the
+/// time, and what they differ in is ours and not the engine's.
+const SAMPLE: usize = 4;
 /// How often tract's input is nudged to see whether a case does.
 const NUDGES: usize = 16;
 
 fn main() -> ExitCode {
     let cases = recorded::cases();
-    let engines = std::env::var("FIRSTLIGHT_ENGINES").unwrap_or_else(|_| "plan tract".into());
+    let library = support::onnxruntime();
+    if library.is_none() {
+        println!("golden: THE WORKER WAS NOT TRIED: {}", support::NO_LIBRARY);
+    }
+    let all = if library.is_some() { "plan tract onnxruntime" } else { "plan tract" };
+    let engines = std::env::var("FIRSTLIGHT_ENGINES").unwrap_or_else(|_| all.into());
     let engines: Vec<&str> = engines.split_whitespace().collect();
-    let mut bench = Bench { root: tempfile::tempdir().expect("a temporary directory"), loaded: None };
+    let mut bench = Bench {
+        root: tempfile::tempdir().expect("a temporary directory"),
+        accelerators: Arc::new(accel::Settings::new(accel::Options {
+            onnxruntime: library,
+            ..accel::Options::default()
+        })),
+        loaded: None,
+    };
     let filter: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let whole = std::env::var_os("FIRSTLIGHT_FULL").is_some() || !filter.is_empty();
-    let mut large = HashMap::<&str, usize>::new();
+    let mut large = HashMap::<(&str, &str), usize>::new();
     let (mut passed, mut knife_edges, mut left, mut failed) = (0, 0, 0, BTreeMap::<String, usize>::new());
     let own = cases.iter().map(|case| (case, Layout::Own));
     let others = from_other_layouts(&cases).into_iter().map(|case| (case, Layout::Other));
@@ -58,10 +71,10 @@ fn main() -> ExitCode {
         if !filter.is_empty() && !filter.iter().any(|word| name.contains(word.as_str())) {
             continue;
         }
-        if !whole && engine == "tract" && !is_small(case) {
-            let seen = large.entry(case["model_id"].as_str().unwrap_or_default()).or_default();
+        if !whole && engine != "plan" && !is_small(case) {
+            let seen = large.entry((engine, case["model_id"].as_str().unwrap_or_default())).or_default();
             *seen += 1;
-            if !(*seen - 1).is_multiple_of(TRACT_SAMPLE) {
+            if !(*seen - 1).is_multiple_of(SAMPLE) {
                 left += 1;
                 continue;
             }
@@ -87,7 +100,7 @@ fn main() -> ExitCode {
     let failures = failed.values().sum::<usize>();
     println!("golden: {passed} passed, {knife_edges} on a knife edge (at most {KNIFE_EDGES_MAX}), {failures} failed");
     if left > 0 {
-        println!("golden: {left} cases of large networks were left to the full run for tract; for plan none");
+        println!("golden: {left} cases of large networks were left to the full run; for plan none");
     }
     let all = failures == 0 && passed > 0 && knife_edges <= KNIFE_EDGES_MAX;
     if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -136,6 +149,8 @@ fn golden_frame() -> Frame {
 
 struct Bench {
     root: tempfile::TempDir,
+    /// ONNX Runtime, in a worker.
+    accelerators: Arc<accel::Settings>,
     /// The model in use, with its engines and id, or why it cannot be; loading the next frees it.
     loaded: Option<(String, Result<Box<Model>, String>)>,
 }
@@ -173,6 +188,9 @@ impl Bench {
         let frame = frame::decode(&bytes, model.orientation(&request), Limits::default()).map_err(|e| e.to_string())?;
         let mut predictions = Predictions::default();
         model.infer(&frame, &request, &mut predictions).map_err(|error| error.to_string())?;
+        if let Some(trouble) = model.session().standing().and_then(|standing| standing.trouble.as_ref()) {
+            return Err(format!("another engine answered: {trouble}"));
+        }
         let answer = Answer { predictions: &predictions, labels: model.labels(), with_ids: false, tracks: &[] };
         serde_json::to_value(answer).map_err(|error| error.to_string())
     }
@@ -196,7 +214,9 @@ impl Bench {
         };
         // One plan serves all ids and engines with the same weights.
         let shelf = Shelf { own: Some(self.root.path().join("plans")), ..Shelf::default() };
-        let all = engines(shelf, Precision::Fp32).into_iter().chain([Box::new(Nudged) as Box<dyn Engine>]);
+        let accelerators = (network == "onnxruntime").then(|| Arc::clone(&self.accelerators));
+        let backends = Backends { accelerators, ..Backends::cpu_only(shelf) };
+        let all = engines(&backends, Precision::Fp32).into_iter().chain([Box::new(Nudged) as Box<dyn Engine>]);
         let engine = all.into_iter().find(|engine| engine.name() == network);
         let engine = engine.ok_or_else(|| format!("no engine {network}"))?;
         Model::load_with(&package, &*engine, LoadOptions { threads: 2 }, Some(&golden_frame))

@@ -17,7 +17,7 @@ impl Engine for Nudged {
         "nudged tract"
     }
 
-    fn version(&self) -> &'static str {
+    fn version(&self) -> String {
         Tract.version()
     }
 

@@ -32,6 +32,14 @@ pub fn find_file(folders: &[PathBuf], name: &str) -> Result<PathBuf, String> {
     })
 }
 
+/// ONNX Runtime's library, where `scripts/test` has brought one; see [`NO_LIBRARY`].
+pub fn onnxruntime() -> Option<PathBuf> {
+    std::env::var_os("FIRSTLIGHT_TEST_ONNXRUNTIME").map(PathBuf::from)
+}
+
+/// Why a test of the worker could not be.
+pub const NO_LIBRARY: &str = "FIRSTLIGHT_TEST_ONNXRUNTIME names no libonnxruntime.so; scripts/test brings one";
+
 /// The binary with these arguments, in the checkout, without the caller's settings.
 pub fn firstlight(args: &[&str]) -> Firstlight {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firstlight"));

@@ -30,8 +30,8 @@ impl Engine for Still {
         "still"
     }
 
-    fn version(&self) -> &'static str {
-        "0"
+    fn version(&self) -> String {
+        "0".into()
     }
 
     fn probe(&self) -> Result<(), String> {

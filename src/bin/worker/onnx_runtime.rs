@@ -5,9 +5,10 @@
 
 mod convert;
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 
+use libloading::Library;
 use ort::AsPointer;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::Session;
@@ -32,7 +33,7 @@ pub fn probe(library: &Path) -> Result<Facts, String> {
         .any(|name| [Provider::Cuda, Provider::TensorRt].iter().any(|of| of.of_onnx_runtime() == Some(name)));
     let tensorrt = providers.iter().any(|name| Provider::TensorRt.of_onnx_runtime() == Some(name));
     Ok(Facts {
-        version: version(),
+        version: version(library)?,
         gpu: cuda.then(cuda::gpu),
         tensorrt: tensorrt.then(cuda::tensorrt),
         providers,
@@ -54,12 +55,16 @@ fn environment(library: &Path) -> Result<&'static ort::environment::Environment,
     made.as_ref().map_err(Clone::clone)
 }
 
-/// The library's own version, such as `1.21.1`.
-fn version() -> String {
-    // `ORT Build Info: git-branch=rel-1.21.1, git-commit-id=…` is all that the API says of it at this level.
-    let info = ort::info();
-    let branch = info.split("git-branch=").nth(1).and_then(|rest| rest.split([',', ' ']).next()).unwrap_or(info);
-    branch.trim_start_matches("rel-").to_owned()
+/// The library's own version, such as `1.21.1`: of its build it may know less.
+fn version(library: &Path) -> Result<String, String> {
+    // SAFETY: it is loaded already, and stays; the function is that of onnxruntime_c_api.h, as is what it gives.
+    unsafe {
+        let library = Library::new(library).map_err(|error| error.to_string())?;
+        let base = library.get::<unsafe extern "C" fn() -> *const sys::OrtApiBase>(b"OrtGetApiBase");
+        let base = base.map_err(|error| error.to_string())?();
+        let version = base.as_ref().ok_or("no OrtApiBase")?.GetVersionString;
+        Ok(CStr::from_ptr(version()).to_string_lossy().into_owned())
+    }
 }
 
 fn available() -> Result<Vec<String>, String> {
@@ -70,7 +75,7 @@ fn available() -> Result<Vec<String>, String> {
         checked((api.GetAvailableProviders)(&mut names, &mut count))?;
         let len = usize::try_from(count).unwrap_or_default();
         let texts = if len == 0 { &[] } else { std::slice::from_raw_parts(names, len) };
-        let found = texts.iter().map(|&text| std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()).collect();
+        let found = texts.iter().map(|&text| CStr::from_ptr(text).to_string_lossy().into_owned()).collect();
         checked((api.ReleaseAvailableProviders)(names, count))?;
         Ok(found)
     }

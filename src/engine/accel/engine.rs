@@ -9,9 +9,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::failover::{Failover, Names};
 use super::keeper::Keeper;
 use super::kept::{Identity, Kept};
-use super::kit::Kit;
+use super::kit::{Kit, Refusal};
 use super::protocol::{Facts, Provider};
+use super::remote::Remote;
 use super::settings::{Found, Settings};
+use crate::engine::plan::Referee;
 use crate::engine::{Backends, Engine, Error, InputShape, LoadOptions, Network, Precision, Session, cpu};
 use crate::log;
 use crate::random::Random;
@@ -97,6 +99,21 @@ impl Accelerator {
     }
 }
 
+impl Accelerator {
+    /// A worker that is ready; `None` where that takes so long that nobody should wait for it. What is kept may be damaged
+    /// or wrong: then it is gone after the first try, and made anew by the second.
+    fn start(&self, kit: &Kit) -> Option<Result<(Remote, Referee), Refusal>> {
+        if kit.must_build() {
+            return None;
+        }
+        let kept = kit.has_engine();
+        match kit.start() {
+            Err(Refusal::Rejected(_)) if kept => (!kit.must_build()).then(|| kit.start()),
+            started => Some(started),
+        }
+    }
+}
+
 impl Engine for Accelerator {
     fn name(&self) -> &'static str {
         self.provider.name()
@@ -133,19 +150,18 @@ impl Engine for Accelerator {
             standby: engine.name(),
             standby_version: engine.version(),
         };
-        let remote = if kit.must_build() {
-            log::say(&format!(
-                "engine {}: an engine is being built for {}; {} answers meanwhile",
-                names.engine,
-                network.origin.display(),
-                names.standby
-            ));
-            None
-        } else {
-            let (remote, referee) = kit.start().map_err(|refusal| self.refused(network, refusal.why().to_owned()))?;
-            let worst = referee.worst().unwrap_or_default();
-            log::say(&format!("engine {} {}: within {worst:.1e} of tract", names.engine, names.version));
-            Some(remote)
+        let remote = match self.start(&kit) {
+            None => {
+                let (engine, standby, origin) = (names.engine, names.standby, network.origin.display());
+                log::say(&format!("engine {engine}: one is being built for {origin}; {standby} answers meanwhile"));
+                None
+            }
+            Some(Ok((remote, referee))) => {
+                let worst = referee.worst().unwrap_or_default();
+                log::say(&format!("engine {} {}: within {worst:.1e} of tract", names.engine, names.version));
+                Some(remote)
+            }
+            Some(Err(refusal)) => return Err(self.refused(network, refusal.why().to_owned())),
         };
         let keeper = Keeper::start(kit, remote.is_some());
         let keeper =

@@ -17,8 +17,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const QUICK_MAX: u32 = 8;
 /// How often it is tried then: a driver may have been restarted, or a leak been freed.
 const NOW_AND_THEN: Duration = Duration::from_secs(10 * 60);
-/// A worker that has lasted so long is a good one, and its loss the first again.
-const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// A worker that has lasted so long is a good one, and its loss the first again: longer than any start takes, so that one
+/// that dies of its first frames is not started for ever without a pause.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
 
 /// What the keeper is about.
 #[derive(Clone, Debug, PartialEq)]

@@ -83,10 +83,17 @@ impl Kit {
     /// Whether the library has to build an engine, which takes minutes.
     #[must_use]
     pub fn must_build(&self) -> bool {
-        self.provider == Provider::TensorRt && !self.kept.as_ref().is_some_and(Kept::has_engine)
+        self.provider == Provider::TensorRt && !self.has_engine()
     }
 
-    /// Starts a worker, loads the network, and finds out whether its answers are right.
+    /// Whether something is kept of the network.
+    #[must_use]
+    pub fn has_engine(&self) -> bool {
+        self.kept.as_ref().is_some_and(Kept::has_engine)
+    }
+
+    /// Starts a worker, loads the network, and finds out whether its answers are right. What is kept of it and is not
+    /// right, or cannot be loaded, is removed.
     ///
     /// # Errors
     /// See [`Refusal`].
@@ -108,9 +115,7 @@ impl Kit {
             Ok(other) => return Err(process.lost(&format!("it answered {other:?} to a network")).into()),
             Err(failure) => {
                 // What is kept may be what it cannot load: without it the next one builds anew.
-                if self.kept.as_ref().is_some_and(|kept| kept.record().is_some()) {
-                    self.discard(&failure.to_string());
-                }
+                self.discard(&failure.to_string());
                 return Err(failure.into());
             }
         };

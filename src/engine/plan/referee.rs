@@ -79,22 +79,31 @@ pub fn compare(
             worst.iter_mut().zip(errors).for_each(|(worst, error)| worst.error = worst.error.max(error.error));
         }
     };
+    // What the inputs showed that decided nothing.
+    let mut undecided = Vec::new();
     if let Some(picture) = picture {
         picture(shape, &mut values)?;
-        if let Verdict::Agree(errors) = on(plan, tract, &mut values, "the golden frame", bound)? {
-            note(errors);
+        match on(plan, tract, &mut values, "the golden frame", bound)? {
+            Verdict::Agree(errors) => note(errors),
+            Verdict::Undecided(why) => undecided.push(why),
         }
     }
     for seed in 1..=SEEDS {
         let mut random = Random::new(seed);
         values.fill_with(|| random.uniform(0.0, 1.0));
-        if let Verdict::Agree(errors) = on(plan, tract, &mut values, "noise", bound)? {
-            note(errors);
-            break;
+        match on(plan, tract, &mut values, "noise", bound)? {
+            Verdict::Agree(errors) => {
+                note(errors);
+                break;
+            }
+            Verdict::Undecided(why) => undecided.push(why),
         }
     }
     if worst.is_empty() {
-        return Err("on every input that was tried, tract's own answers hang on the last digits of it".into());
+        return Err(format!(
+            "{}; and tract's own answers hang on the last digits of every input that was tried",
+            undecided.first().map_or("nothing was compared", String::as_str)
+        ));
     }
     Ok(Referee { bound, outputs: worst })
 }
@@ -105,7 +114,8 @@ pub type Picture<'p> = &'p mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), S
 /// What an input has shown.
 enum Verdict {
     Agree(Vec<Compared>),
-    Undecided,
+    /// How they differ, where a nudge makes tract differ from itself as well.
+    Undecided(String),
 }
 
 /// Both on one input.
@@ -135,7 +145,7 @@ fn on(
         return Ok(Verdict::Agree(difference.errors));
     }
     if nudged.alone > 0 || nudged.broken().is_some() {
-        return Ok(Verdict::Undecided);
+        return Ok(Verdict::Undecided(format!("on {what} {}", difference.words())));
     }
     Err(format!("on {what} {}", difference.words()))
 }
