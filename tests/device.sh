@@ -43,6 +43,29 @@ FIRSTLIGHT_EXPORTS_BINARY="qemu-aarch64-static -cpu cortex-a72 $(realpath "$bina
   cargo test --quiet --locked --test exports -- "${exports[@]}" || fail "exports"
 ok "${#exports[@]} exports agree with ONNX Runtime"
 
+# The worker that the binary carries, with the real ONNX Runtime for arm64. Emulated, it is started by the emulator, as a board
+# with another glibc starts it by that one's loader.
+wheels=target/onnxruntime-aarch64
+if [[ ! -f $wheels/libonnxruntime.so ]]; then
+  mkdir -p "$wheels"
+  python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 --platform manylinux_2_27_aarch64 \
+    -d "$wheels" 'onnxruntime==1.21.1'
+  python3 - "$wheels" <<'PYTHON'
+import pathlib, sys, zipfile
+folder = pathlib.Path(sys.argv[1])
+wheel = zipfile.ZipFile(next(folder.glob("*.whl")))
+name = next(name for name in wheel.namelist() if "/libonnxruntime.so." in name)
+(folder / "libonnxruntime.so").write_bytes(wheel.read(name))
+PYTHON
+fi
+answer=$(FIRSTLIGHT_STATE_DIR=off FIRSTLIGHT_ONNXRUNTIME=$PWD/$wheels/libonnxruntime.so \
+  FIRSTLIGHT_WORKER_LOADER="$(command -v qemu-aarch64-static) -cpu cortex-a72 -L /usr/aarch64-linux-gnu" \
+  run infer --engine onnxruntime --model parts/1 src/demo/golden.png 2>target/worker.log) || fail "$(cat target/worker.log)"
+count=$(python3 -c 'import json, sys; print(len(json.loads(sys.argv[1])["predictions"]))' "$answer")
+[[ $count == 8 ]] || fail "the worker: $count detections on the golden frame, expected 8"
+grep -q "engine onnxruntime 1.21.1: within" target/worker.log || fail "the worker: $(cat target/worker.log)"
+ok "the worker runs ONNX Runtime for arm64: $(grep -o 'within .* of tract' target/worker.log)"
+
 # Errors that unwind, through Rust and through the JPEG decoder's C, must be errors here as well.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

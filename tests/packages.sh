@@ -30,6 +30,8 @@ need_lean mosquitto_sub mosquitto-clients
 if [[ ${1-} != --host ]]; then
   need qemu-aarch64-static qemu-user-static
   need qemu-system-aarch64 qemu-system-arm
+  # glibc and the C++ library of arm64, for what the vendors ship.
+  need /usr/aarch64-linux-gnu/lib/libstdc++.so.6 libstdc++6-arm64-cross
   need /usr/lib/u-boot/qemu_arm64/u-boot.bin u-boot-qemu
   need mkimage u-boot-tools
   need mcopy mtools

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Error, bake_judge, golden_frame, open_package, print_line, shelf, threads};
+use super::{Error, bake_engine, bake_judge, golden_frame, open_package, print_line, shelf, threads};
 use crate::cache::{Cache, Package};
 use crate::engine::plan::{self, Failure, Made, NATIVE, Referee, Shelf, Stage, Target};
 use crate::engine::{LoadOptions, Precision};
@@ -25,6 +25,9 @@ pub struct Args {
     /// Folder for the plans, such as CACHE/.firstlight/plans for a device [default: `plans` of the state directory]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Make what this accelerator needs instead of plans, and keep it in the state directory: tensorrt, onnxruntime
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["target", "output", "int8"])]
+    engine: Option<String>,
     /// Multiply halves, numbers of 16 bits, where that is sooner: on ARMv8.2 twice as many at once, and very close
     #[arg(long, group = "less")]
     fp16: bool,
@@ -85,19 +88,15 @@ struct Baker<'a> {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
+    if let Some(engine) = &args.engine {
+        let (packages, options) = (args.packages(cache)?, threads(args.threads, None)?);
+        return bake_engine::run(engine, &packages, args.precision(), options, cache, args.json);
+    }
     let target = Target::parse(&args.target, args.precision()).map_err(Error::Usage)?;
     let folder = args.output.clone().or_else(|| shelf(cache).own);
     let folder = folder.ok_or_else(|| Error::Usage("there is no state directory here; give -o DIR".into()))?;
     let options = threads(args.threads, None)?;
-    let packages = if args.all {
-        let ready = cache.entries().into_iter().filter_map(|entry| entry.package.ok());
-        ready.filter(|package| model::contract(package).is_ok()).collect()
-    } else {
-        args.ids.iter().map(|id| open_package(cache, Some(id))).collect::<Result<Vec<Package>, _>>()?
-    };
-    if packages.is_empty() {
-        return Err(Error::Failed(format!("no model in {}", cache.root().display())));
-    }
+    let packages = args.packages(cache)?;
     let baker = Baker { args, cache, target, folder, options, bar: progress(packages.len() * args.stages().len()) };
     let (mut refused, mut failed) = (0, 0);
     for package in &packages {
@@ -134,6 +133,20 @@ fn progress(stages: usize) -> ProgressBar {
 }
 
 impl Args {
+    /// What is to be baked: at least one.
+    fn packages(&self, cache: &Cache) -> Result<Vec<Package>, Error> {
+        let packages = if self.all {
+            let ready = cache.entries().into_iter().filter_map(|entry| entry.package.ok());
+            ready.filter(|package| model::contract(package).is_ok()).collect()
+        } else {
+            self.ids.iter().map(|id| open_package(cache, Some(id))).collect::<Result<Vec<Package>, _>>()?
+        };
+        match packages.is_empty() {
+            true => Err(Error::Failed(format!("no model in {}", cache.root().display()))),
+            false => Ok(packages),
+        }
+    }
+
     /// What is done for each model.
     fn stages(&self) -> &'static [Stage] {
         Stage::of(self.precision())

@@ -3,6 +3,7 @@
 //! Human words go to stderr, machine lines to stdout. Exit codes are those of [`Exit`].
 
 mod bake;
+mod bake_engine;
 mod bake_judge;
 mod bench;
 mod cache;

@@ -2,7 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -18,6 +21,33 @@ use crate::engine::{Backends, Engine, Error, InputShape, LoadOptions, Network, P
 use crate::log;
 use crate::random::Random;
 
+/// How long TensorRT takes where nothing is known: nine and a half minutes for one detector on an Orin.
+const BUILD_GUESS: Duration = Duration::from_secs(570);
+
+/// A network that is made ready for an accelerator, beside who waits for it.
+#[derive(Debug)]
+pub struct Baking {
+    done: Receiver<Result<Referee, String>>,
+    /// How long it may take, where something is known of that.
+    pub estimate: Option<Duration>,
+    pub started: Instant,
+    /// Where it will lie.
+    pub folder: PathBuf,
+    pub input: InputShape,
+}
+
+impl Baking {
+    /// How it compares with tract, or why there is none; `None` while it is being made.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> Option<Result<Referee, String>> {
+        match self.done.recv_timeout(limit) {
+            Ok(done) => Some(done),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err("it died of an internal error".into())),
+        }
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Accelerator {
@@ -32,6 +62,38 @@ impl Accelerator {
     #[must_use]
     pub fn new(provider: Provider, precision: Precision, settings: Arc<Settings>, backends: Backends) -> Self {
         Self { provider, precision, settings, backends }
+    }
+
+    /// The one of that name, if this build has it.
+    #[must_use]
+    pub fn by_name(name: &str, precision: Precision, backends: &Backends) -> Option<Self> {
+        let provider = super::PROVIDERS.into_iter().find(|provider| provider.name() == name)?;
+        let settings = Arc::clone(backends.accelerators.as_ref()?);
+        provider.computes(precision).then(|| Self::new(provider, precision, settings, backends.clone()))
+    }
+
+    /// Begins to make a network ready ahead of time, and keeps what comes of it.
+    ///
+    /// # Errors
+    /// The engine does not work here, nothing can be kept, or the network is not in order.
+    pub fn bake(&self, network: &Network<'_>, options: LoadOptions) -> Result<Baking, Error> {
+        let found = self.found().map_err(|why| self.refused(network, why))?;
+        let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
+        let (standby, _) = self.standby(network, options)?;
+        let kit = self.kit(network, &*standby, options, &found, &sha256)?;
+        let kept = kit.kept.clone().ok_or_else(|| self.refused(network, "there is nowhere to keep it".into()))?;
+        let guess = (self.provider == Provider::TensorRt).then_some(BUILD_GUESS);
+        let estimate = if kit.has_engine() { None } else { kept.took().or(guess) };
+        let (sender, done) = sync_channel(1);
+        let started = Instant::now();
+        let work = move || {
+            let made = kit.start().map(|(_, referee)| referee).map_err(|refusal| refusal.why().to_owned());
+            // Who asked may have gone.
+            let _ = sender.send(made);
+        };
+        let thread = std::thread::Builder::new().name("bake".into()).spawn(work);
+        thread.map_err(|error| self.refused(network, format!("no thread to bake in: {error}")))?;
+        Ok(Baking { done, estimate, started, folder: kept.folder().into(), input: standby.input_shape() })
     }
 
     fn refused(&self, network: &Network<'_>, why: String) -> Error {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +145,17 @@ impl Kept {
                 self.folder.display()
             ));
         }
+    }
+
+    /// How long the last one took: of this network, or else of any other with the same engine.
+    #[must_use]
+    pub fn took(&self) -> Option<Duration> {
+        let folders = fs::read_dir(self.folder.parent()?).ok()?.filter_map(Result::ok);
+        let records = folders.filter_map(|folder| read(&folder.path()));
+        let same = records.filter(|record| record.identity.provider == self.identity.provider);
+        let of_this = |record: &Record| record.identity.model_sha256 == self.identity.model_sha256;
+        let best = same.max_by(|a, b| of_this(a).cmp(&of_this(b)).then(a.seconds.total_cmp(&b.seconds)))?;
+        Duration::try_from_secs_f64(best.seconds).ok()
     }
 
     /// For words.

@@ -21,7 +21,7 @@ mod provider;
 mod remote;
 mod settings;
 
-pub use engine::Accelerator;
+pub use engine::{Accelerator, Baking};
 pub use protocol::Provider;
 pub use provider::ALL as PROVIDERS;
 pub use settings::{Options, Settings};
