@@ -8,6 +8,7 @@ mod admission;
 pub(super) mod fence;
 mod grid_sample;
 pub(super) mod half;
+mod tflite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,12 @@ use tract_onnx::tract_core::plan::SimpleState;
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::{
-    DeclaredInput, Engine, Error, Footprint, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
+    DeclaredInput, Engine, Error, Footprint, Format, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
 };
 
 type Plan = Arc<TypedSimplePlan>;
+/// Makes the plan of an admitted file at one shape, once.
+type Build = Box<dyn FnOnce(InputShape) -> Result<(Plan, Rounding), String> + Send>;
 type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 /// A load that takes longer is given up. RF-DETR, the slowest to optimise of the families this project serves, takes
@@ -47,12 +50,22 @@ impl Engine for Tract {
 
     fn load(&self, network: &Network<'_>, _: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let origin = || network.origin.clone();
-        let admitted = admission::admit(network.bytes)
-            .map_err(|why| Error::Malformed { origin: origin(), why: why.to_string() })?;
-        let admission::Admitted { mut proto, declared } = admitted;
+        let malformed = |why: String| Error::Malformed { origin: origin(), why };
+        let (declared, build): (DeclaredInput, Build) = match network.format() {
+            Format::Onnx => {
+                let admission::Admitted { mut proto, declared } =
+                    admission::admit(network.bytes).map_err(|why| malformed(why.to_string()))?;
+                (declared, Box::new(move |shape| build(&mut proto, shape)))
+            }
+            Format::Tflite => {
+                let declared = tflite::declared(network.bytes).map_err(malformed)?;
+                let bytes = network.bytes.to_vec();
+                (declared, Box::new(move |shape| Ok((tflite::build(&bytes, shape)?, Rounding::None))))
+            }
+        };
         let shape = (network.shape)(&declared);
-        admission::check_shape(&declared, &shape).map_err(|why| Error::Malformed { origin: origin(), why })?;
-        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&mut proto, shape))
+        admission::check_shape(&declared, &shape).map_err(malformed)?;
+        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(shape))
             .map_err(|failure| match failure {
             fence::Failure::Timeout => {
                 Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
