@@ -65,7 +65,9 @@ for deb in "$state"/cache/archives/*.deb; do
 done
 # One folder of libraries: where the distribution puts them changes from release to release.
 mkdir "$partial/lib"
-find "$partial/tree" -path "*/$triplet/*.so*" -not -type d -exec cp -P -t "$partial/lib" {} +
+for folder in "$partial"/tree/{lib,usr/lib}/"$triplet"; do
+  [[ ! -d $folder ]] || find "$folder" -maxdepth 1 -name '*.so*' -not -type d -exec cp -P -t "$partial/lib" {} +
+done
 library=$(cd "$partial/lib" && ls libtensorflow-lite.so* | head -n 1) || fail "the package holds no libtensorflow-lite.so"
 [[ -e $partial/lib/libtensorflow-lite.so ]] || ln -s "$library" "$partial/lib/libtensorflow-lite.so"
 [[ -e $partial/lib/$loader ]] || fail "libc6 holds no $loader"
