@@ -17,6 +17,7 @@ pub fn is_removed(layout: &Layout, contract: Contract, name: &str) -> bool {
         && contract.task != Task::SemanticSegmentation
         && match layout {
             Layout::Classic { .. } => name == RF_DETR_BACKGROUND,
+            Layout::Tflite(_) => false,
             Layout::ModelsCache(cached) => cached.config.removed_classes.iter().any(|removed| removed == name),
         }
 }

@@ -173,6 +173,7 @@ impl Model {
             family::head(&Setup { contract, semantics, package, labels: &labels, input: shape, outputs: &outputs })?;
         let (auto_orient, resolved) = match &package.layout {
             Layout::Classic { preprocessing, .. } => (preprocessing.auto_orient, ResolvedModel::default()),
+            Layout::Tflite(_) => (true, ResolvedModel { backend: Some("tflite".into()), ..ResolvedModel::default() }),
             Layout::ModelsCache(package) => (
                 true,
                 ResolvedModel {
