@@ -200,7 +200,16 @@ impl Cache {
         if tflite::is_package(&dir) {
             let (package, kind) = (tflite::read(&self.root, &dir, None), tflite::kind_of(&self.root, &dir));
             let (id, layout, backend) = (self.id_of(&dir), LayoutKind::Tflite, "tflite".into());
-            return Entry { id, layout, kind, package_id: String::new(), backend, quantization: String::new(), dir, package };
+            return Entry {
+                id,
+                layout,
+                kind,
+                package_id: String::new(),
+                backend,
+                quantization: String::new(),
+                dir,
+                package,
+            };
         }
         let package = classic::read(&self.root, &dir, None);
         let kind = classic::kind_of(&self.root, &dir);

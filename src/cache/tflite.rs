@@ -39,7 +39,9 @@ pub struct Tflite {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Answers {
     /// `[1, classes]`: scores that sum to one, or what softmax makes these of.
-    Scores { softmax: bool },
+    Scores {
+        softmax: bool,
+    },
     /// What the operator `TFLite_Detection_PostProcess` answers.
     Boxes(BoxOutputs),
     /// `[1, 1, key points, 3]`: y, x, score.
@@ -389,7 +391,8 @@ mod tests {
         assert_eq!((input.color, input.resize, input.padding), (ColorMode::Bgr, ResizeMode::Letterbox, 114.0));
         assert_eq!(input.normalization, Some(Normalization { mean: [0.5, 0.4, 0.3], std: [0.5; 3] }));
         assert_eq!(input.scaling, Some(255.0));
-        let plain = parse(r#"{"task": "object-detection", "outputs": {"scores": 0, "boxes": 1, "count": 2, "classes": 3}}"#);
+        let plain =
+            parse(r#"{"task": "object-detection", "outputs": {"scores": 0, "boxes": 1, "count": 2, "classes": 3}}"#);
         let plain = plain.unwrap();
         let outputs = BoxOutputs { scores: 0, boxes: 1, count: 2, classes: 3 };
         assert_eq!(plain.answers(), Answers::Boxes(outputs));

@@ -25,11 +25,17 @@ pub fn version(library: &Path) -> Result<String, String> {
 ///
 /// # Errors
 /// The library cannot be loaded, does not take the file, or the delegate refuses it.
-pub fn load(library: &Path, model: Vec<u8>, threads: usize, delegate: Option<&Path>) -> Result<Box<dyn Network>, String> {
+pub fn load(
+    library: &Path,
+    model: Vec<u8>,
+    threads: usize,
+    delegate: Option<&Path>,
+) -> Result<Box<dyn Network>, String> {
     let api = Api::load(library)?;
     // SAFETY: `Loaded` keeps the bytes until after the model is deleted.
     let made = unsafe { (api.model_create)(model.as_ptr().cast(), model.len()) };
-    let made = NonNull::new(made).ok_or("TensorFlow Lite does not take the file: it is damaged or of a newer version")?;
+    let made =
+        NonNull::new(made).ok_or("TensorFlow Lite does not take the file: it is damaged or of a newer version")?;
     let mut loaded = Loaded { interpreter: None, delegate: None, model: made, api, _bytes: model };
     loaded.delegate = delegate.map(Plugin::load).transpose()?;
     loaded.interpret(threads)?;
@@ -166,7 +172,8 @@ impl Loaded {
         }
         let tensor = self.input_tensor();
         let shape = self.api.shape(tensor)?;
-        let dims = <[usize; 4]>::try_from(shape).map_err(|shape| format!("the input is {shape:?}; expected N H W C"))?;
+        let dims =
+            <[usize; 4]>::try_from(shape).map_err(|shape| format!("the input is {shape:?}; expected N H W C"))?;
         let element = Element::of(self.api.kind(tensor)?)?;
         match element.can_be_input() {
             true => Ok((element, dims)),

@@ -11,8 +11,8 @@ use super::target;
 use super::weights::Weights;
 use crate::engine::tract::{fence, half};
 use crate::engine::{
-    DeclaredInput, Engine, Error, Footprint, Format, InputShape, LoadOptions, Network, Precision, Profile, Session, TensorInfo,
-    TensorView,
+    DeclaredInput, Engine, Error, Footprint, Format, InputShape, LoadOptions, Network, Precision, Profile, Session,
+    TensorInfo, TensorView,
 };
 use crate::log;
 

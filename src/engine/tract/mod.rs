@@ -65,13 +65,14 @@ impl Engine for Tract {
         };
         let shape = (network.shape)(&declared);
         admission::check_shape(&declared, &shape).map_err(malformed)?;
-        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(shape))
-            .map_err(|failure| match failure {
-            fence::Failure::Timeout => {
-                Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
-            }
-            fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
-        })?;
+        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(shape)).map_err(
+            |failure| match failure {
+                fence::Failure::Timeout => {
+                    Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
+                }
+                fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
+            },
+        )?;
         let mut session = TractSession::new(plan, rounding, declared, shape).map_err(|why| Error::Load {
             origin: origin(),
             engine: self.name(),

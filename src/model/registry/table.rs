@@ -4,7 +4,8 @@
 
 use Engines::{Both, Default, Manifest, Ours};
 use Family::{
-    DeepLab, DinoV3, ResNet, RfDetr, RtDetr, Tflite, Vit, Yolo26, YoloLite, YoloNas, YoloV5, YoloV7, YoloV8, YoloV10, YoloX,
+    DeepLab, DinoV3, ResNet, RfDetr, RtDetr, Tflite, Vit, Yolo26, YoloLite, YoloNas, YoloV5, YoloV7, YoloV8, YoloV10,
+    YoloX,
 };
 use Runs::{As, Not};
 

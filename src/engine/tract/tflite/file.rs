@@ -87,7 +87,10 @@ impl<'a> File<'a> {
         })?;
         let graphs = model.subgraphs().filter(|graphs| !graphs.is_empty()).ok_or("the file holds no graph")?;
         if graphs.len() > 1 {
-            return Err(format!("{} graphs: loops and branches run with the TensorFlow Lite library only", graphs.len()));
+            return Err(format!(
+                "{} graphs: loops and branches run with the TensorFlow Lite library only",
+                graphs.len()
+            ));
         }
         let graph = graphs.get(0);
         let stored = graph.tensors().ok_or("the graph has no tensors")?;

@@ -72,7 +72,8 @@ impl Wiring<'_> {
         };
         let picture = self.operand(step, 0)?;
         let weights = self.value(step, 1)?;
-        let (&[_, _, _, channels], &[outer, height, width, inner]) = (&self.shape(picture)?[..], weights.shape()) else {
+        let (&[_, _, _, channels], &[outer, height, width, inner]) = (&self.shape(picture)?[..], weights.shape())
+        else {
             bail!("weights {:?} for {:?}", weights.shape(), self.shape(picture)?);
         };
         // As tract has them everywhere else: output channels, input channels of a group, height, width.
