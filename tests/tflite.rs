@@ -5,7 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use firstlight::engine::{DeclaredInput, InputShape, LoadOptions, Network, by_name};
+use firstlight::engine::{DeclaredInput, Error, InputShape, LoadOptions, Network, Session, by_name};
 use serde_json::{Value, json};
 use support::damage::{Random, damage, deface, rounds};
 use support::{fetched, find_file, firstlight};
@@ -149,6 +149,59 @@ fn raw_answers_are_the_outputs_as_they_are() {
     assert_eq!(scores.len(), 896);
 }
 
+/// A file of `tests/tflite`.
+fn made(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tflite").join(name)
+}
+
+/// Suppression over all classes at once, and within each.
+#[test]
+fn the_end_of_an_ssd_keeps_what_tensorflow_lite_keeps() {
+    let answers: Value = serde_json::from_slice(&std::fs::read(made("detector.json")).unwrap()).unwrap();
+    let numbers = |value: &Value| -> Vec<f64> {
+        value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    for name in ["detector", "detector-regular"] {
+        let bytes = std::fs::read(made(&format!("{name}.tflite"))).unwrap();
+        let mut session = load(&bytes, name.into()).unwrap();
+        let input = numbers(&answers["input"]);
+        for (to, from) in session.input_mut().iter_mut().zip(input) {
+            #[expect(clippy::cast_possible_truncation, reason = "written as such")]
+            let from = from as f32;
+            *to = from;
+        }
+        session.run().unwrap();
+        for (index, wanted) in answers[name].as_array().unwrap().iter().enumerate() {
+            let (found, wanted) = (session.output(index).data, numbers(wanted));
+            let close = |(found, wanted): (&f32, &f64)| (f64::from(*found) - wanted).abs() < 1e-5;
+            assert!(found.len() == wanted.len() && found.iter().zip(&wanted).all(close), "{name} {index}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_detector_answers_boxes_with_names() {
+    let cache = Cache::new();
+    let dir = cache.dir("parts/4");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::copy(made("detector.tflite"), dir.join("model.tflite")).unwrap();
+    std::fs::write(dir.join("firstlight.json"), json!({"task": "object-detection"}).to_string()).unwrap();
+    let found = |answer: &Value| -> Vec<String> {
+        let list = answer["predictions"].as_array().unwrap();
+        list.iter().map(|object| object["class"].as_str().unwrap().to_owned()).collect()
+    };
+    let plain = cache.answer("parts/4", &picture("bus.jpg"));
+    let classes = found(&plain);
+    assert!(!classes.is_empty() && classes.iter().all(|class| ["0", "1", "2"].contains(&class.as_str())), "{plain}");
+    let confidences: Vec<f64> =
+        plain["predictions"].as_array().unwrap().iter().map(|object| object["confidence"].as_f64().unwrap()).collect();
+    assert!(confidences.is_sorted_by(|a, b| a >= b), "{confidences:?}");
+    std::fs::write(dir.join("class_names.txt"), "bolt\nnut\nwasher\n").unwrap();
+    let names: Vec<&str> =
+        classes.iter().map(|class| ["bolt", "nut", "washer"][class.parse::<usize>().unwrap()]).collect();
+    assert_eq!(found(&cache.answer("parts/4", &picture("bus.jpg"))), names);
+}
+
 #[test]
 fn the_loop_runs_such_a_package() {
     let cache = Cache::new();
@@ -218,7 +271,7 @@ fn what_is_not_in_order_is_refused_with_its_reason() {
     let image = picture("bus.jpg");
     cache.add("faces/3", FACES, &raw());
     let run = cache.run(&["infer", "--model", "faces/3", "--engine", "plan", image.to_str().unwrap()]);
-    assert!(run.exit == Some(1) && run.stderr.contains("ONNX files only"), "{run:?}");
+    assert!(run.exit == Some(3) && run.stderr.contains("ONNX files only"), "{run:?}");
 }
 
 /// Manifests with something that does not belong there.
@@ -241,8 +294,7 @@ fn damaged_manifests_are_read_or_refused() {
     assert!(refused > 100, "{refused} refused, {read} read");
 }
 
-/// Loads a file's bytes by tract, and runs what loads.
-fn try_to_run(bytes: &[u8], origin: String) -> bool {
+fn load(bytes: &[u8], origin: String) -> Result<Box<dyn Session>, Error> {
     let shape = |declared: &DeclaredInput| InputShape {
         batch: declared.batch.unwrap_or(1),
         channels: declared.channels.unwrap_or(3),
@@ -250,7 +302,12 @@ fn try_to_run(bytes: &[u8], origin: String) -> bool {
         width: declared.width.unwrap_or(64),
     };
     let network = Network { bytes, origin: origin.into(), shape: &shape, picture: None };
-    match by_name("tract").unwrap().load(&network, LoadOptions { threads: 1 }) {
+    by_name("tract").unwrap().load(&network, LoadOptions { threads: 1 })
+}
+
+/// Loads a file's bytes by tract, and runs what loads.
+fn try_to_run(bytes: &[u8], origin: String) -> bool {
+    match load(bytes, origin) {
         Ok(mut session) => {
             // What was damaged may show only now; it must end, as a value or an error.
             let _ = session.run();
@@ -267,6 +324,11 @@ fn damaged_networks_are_run_or_refused() {
     // Of these files, the structure is at one end, and the weights in the other.
     let structure = bytes.len() - 60_000..bytes.len();
     let (mut ran, mut refused) = (0, 0);
+    // A small file, all of which is structure but for its weights.
+    let small = std::fs::read(made("detector.tflite")).unwrap();
+    for round in 0..rounds(300) {
+        let _ = try_to_run(&damage(&small, &mut random), format!("small, round {round}"));
+    }
     for round in 0..rounds(150) {
         let hurt = match round % 3 {
             0 => damage(&bytes, &mut random),

@@ -5,8 +5,10 @@
 //! wired here, and computed in numbers of 32 bits: integers that stand for real numbers are read as these, and rounded to
 //! what their tensor can hold after each step ([`steps`]).
 
+mod detections;
 mod file;
 mod operators;
+mod options;
 mod steps;
 
 use tract_onnx::prelude::*;

@@ -11,6 +11,7 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::{math, nn};
 use tract_tflite::tflite::{ActivationFunctionType as Activation, BuiltinOperator as Code};
 
+use super::detections::Detections;
 use super::file::{File, Kind, Step};
 use super::steps::steps;
 use crate::engine::InputShape;
@@ -161,7 +162,13 @@ impl Wiring<'_> {
                 }
             }
             let (found, datum) = (self.shape(wire)?, self.target.outlet_fact(wire)?.datum_type);
-            ensure!(found[..] == stored.shape[..], "comes out as {found:?}; the file says {:?}", stored.shape);
+            // Converters do not know the shapes of what is not TensorFlow Lite's own, and may leave them empty.
+            let unstated = step.custom.is_some() && stored.shape.is_empty();
+            ensure!(
+                unstated || found[..] == stored.shape[..],
+                "comes out as {found:?}; the file says {:?}",
+                stored.shape
+            );
             ensure!(datum == datum_type(stored.kind), "comes out as {datum:?}; the file says {:?}", stored.kind);
             self.wires[output] = Some(wire);
         }
@@ -235,6 +242,12 @@ impl Wiring<'_> {
             Code::FLOOR_DIV => self.floor_div(step),
             Code::CAST => self.cast(step),
             Code::QUANTIZE | Code::DEQUANTIZE => Ok((tvec!(self.operand(step, 0)?), COMPUTED)),
+            Code::CUSTOM if step.custom == Some("TFLite_Detection_PostProcess") => {
+                let options = step.options.custom_options().map(|options| options.bytes()).unwrap_or_default();
+                let (op, name) = (Detections::new(options)?, self.name("detections"));
+                let operands = self.operands(step)?;
+                Ok((self.target.wire_node(name, op, &operands)?, After::Moved))
+            }
             _ => Ok((self.moved(step)?, After::Moved)),
         }
     }
