@@ -154,14 +154,14 @@ fn made(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tflite").join(name)
 }
 
-/// Suppression over all classes at once, and within each.
+/// Operators by themselves, and the end of an SSD: suppression over all classes at once, and within each.
 #[test]
-fn the_end_of_an_ssd_keeps_what_tensorflow_lite_keeps() {
-    let answers: Value = serde_json::from_slice(&std::fs::read(made("detector.json")).unwrap()).unwrap();
+fn operators_answer_what_tensorflow_lite_answers() {
+    let answers: Value = serde_json::from_slice(&std::fs::read(made("answers.json")).unwrap()).unwrap();
     let numbers = |value: &Value| -> Vec<f64> {
         value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
     };
-    for name in ["detector", "detector-regular"] {
+    for name in ["operators", "detector", "detector-regular"] {
         let bytes = std::fs::read(made(&format!("{name}.tflite"))).unwrap();
         let mut session = load(&bytes, name.into()).unwrap();
         let input = numbers(&answers["input"]);
@@ -171,10 +171,15 @@ fn the_end_of_an_ssd_keeps_what_tensorflow_lite_keeps() {
             *to = from;
         }
         session.run().unwrap();
+        let names: Vec<String> = session.outputs().iter().map(|output| output.name.clone()).collect();
         for (index, wanted) in answers[name].as_array().unwrap().iter().enumerate() {
             let (found, wanted) = (session.output(index).data, numbers(wanted));
             let close = |(found, wanted): (&f32, &f64)| (f64::from(*found) - wanted).abs() < 1e-5;
-            assert!(found.len() == wanted.len() && found.iter().zip(&wanted).all(close), "{name} {index}: {found:?}");
+            assert!(
+                found.len() == wanted.len() && found.iter().zip(&wanted).all(close),
+                "{name}, {}: {found:?}, not {wanted:?}",
+                names[index]
+            );
         }
     }
 }
@@ -324,10 +329,12 @@ fn damaged_networks_are_run_or_refused() {
     // Of these files, the structure is at one end, and the weights in the other.
     let structure = bytes.len() - 60_000..bytes.len();
     let (mut ran, mut refused) = (0, 0);
-    // A small file, all of which is structure but for its weights.
-    let small = std::fs::read(made("detector.tflite")).unwrap();
-    for round in 0..rounds(300) {
-        let _ = try_to_run(&damage(&small, &mut random), format!("small, round {round}"));
+    // Small files, more structure than weights.
+    for small in ["detector.tflite", "operators.tflite"] {
+        let bytes = std::fs::read(made(small)).unwrap();
+        for round in 0..rounds(200) {
+            let _ = try_to_run(&damage(&bytes, &mut random), format!("{small}, round {round}"));
+        }
     }
     for round in 0..rounds(150) {
         let hurt = match round % 3 {

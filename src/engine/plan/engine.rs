@@ -11,8 +11,8 @@ use super::target;
 use super::weights::Weights;
 use crate::engine::tract::{fence, half};
 use crate::engine::{
-    DeclaredInput, Engine, Error, Footprint, Format, InputShape, LoadOptions, Network, Precision, Profile, Session,
-    TensorInfo, TensorView,
+    DeclaredInput, Engine, Error, Footprint, InputShape, LoadOptions, Network, Precision, Profile, Session, TensorInfo,
+    TensorView,
 };
 use crate::log;
 
@@ -107,9 +107,7 @@ impl Engine for Plan {
     fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let threads = options.threads.max(1);
         let kernels = self.kernels().map_err(|why| refused(network, why))?;
-        if network.format() != Format::Onnx {
-            return Err(refused(network, "plans are made of ONNX files only".into()));
-        }
+        make::check_format(network)?;
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
         let find = || self.shelf.find(&sha256, kernels.isa, self.precision, network.shape, &mut |why| complain(&why));
         let found = match find() {

@@ -51,16 +51,16 @@ impl Engine for Tract {
     fn load(&self, network: &Network<'_>, _: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let origin = || network.origin.clone();
         let malformed = |why: String| Error::Malformed { origin: origin(), why };
-        let (declared, build): (DeclaredInput, Build) = match network.format() {
+        let (declared, bytes, build): (DeclaredInput, u64, Build) = match network.format() {
             Format::Onnx => {
                 let admission::Admitted { mut proto, declared } =
                     admission::admit(network.bytes).map_err(|why| malformed(why.to_string()))?;
-                (declared, Box::new(move |shape| build(&mut proto, shape)))
+                (declared, network.bytes.len() as u64, Box::new(move |shape| build(&mut proto, shape)))
             }
             Format::Tflite => {
-                let declared = tflite::declared(network.bytes).map_err(malformed)?;
-                let bytes = network.bytes.to_vec();
-                (declared, Box::new(move |shape| Ok((tflite::build(&bytes, shape)?, Rounding::None))))
+                let tflite::Admitted { declared, bytes } = tflite::admit(network.bytes).map_err(malformed)?;
+                let file = network.bytes.to_vec();
+                (declared, bytes, Box::new(move |shape| Ok((tflite::build(&file, shape)?, Rounding::None))))
             }
         };
         let shape = (network.shape)(&declared);
@@ -79,7 +79,7 @@ impl Engine for Tract {
             why,
         })?;
         // As read, and as packed for its kernels; its buffers come and go.
-        session.bytes = 2 * network.bytes.len() as u64;
+        session.bytes = 2 * bytes;
         Ok(Box::new(session))
     }
 }

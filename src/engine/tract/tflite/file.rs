@@ -13,7 +13,7 @@ use crate::engine::DeclaredInput;
 const OPERATORS_MAX: usize = 10_000;
 const TENSORS_MAX: usize = 50_000;
 /// Values of all tensors together, 1 GiB in numbers of 32 bits: an upper bound of what a session takes, for many tensors may
-/// share the bytes of one buffer. EfficientNet-Lite3 has a sixth of a tenth of it.
+/// share the bytes of one buffer. EfficientNet-Lite3 has a tenth of it.
 const ELEMENTS_MAX: usize = 1 << 28;
 const RANK_MAX: usize = 8;
 
@@ -156,6 +156,14 @@ impl<'a> File<'a> {
     }
 }
 
+impl File<'_> {
+    /// Memory of all constants in numbers of 32 bits.
+    pub fn constant_bytes(&self) -> u64 {
+        let constants = self.tensors.iter().filter(|tensor| tensor.data.is_some());
+        constants.map(|tensor| 4 * tensor.shape.iter().product::<usize>() as u64).sum()
+    }
+}
+
 impl Stored<'_> {
     /// The values of a constant; `None` of what is computed.
     ///
@@ -285,5 +293,57 @@ fn quantization(flat: &tflite::Tensor<'_>, shape: &[usize]) -> Result<Option<Qua
     match scales.iter().find(|scale| !(scale.is_finite() && **scale > 0.0)) {
         Some(scale) => Err(format!("a scale of {scale}")),
         None => Ok(Some(Quantization { scales, zeros, axis })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DETECTOR: &[u8] = include_bytes!("../../../../tests/tflite/detector.tflite");
+
+    fn stored(
+        element: TensorType,
+        shape: &[usize],
+        quantization: Option<Quantization>,
+        data: &'static [u8],
+    ) -> Vec<f32> {
+        let (name, shape, kind) = ("", shape.to_vec(), Kind::Real);
+        let stored = Stored { name, shape, kind, element, quantization, data: Some(data) };
+        let tensor = stored.constant().unwrap().unwrap();
+        tensor.to_plain_array_view::<f32>().unwrap().iter().copied().collect()
+    }
+
+    #[test]
+    fn integers_become_the_numbers_that_they_stand_for() {
+        let one = Quantization { scales: vec![0.5], zeros: vec![2.0], axis: 0 };
+        assert_eq!(stored(TensorType::UINT8, &[3], Some(one), &[2, 4, 255]), [0.0, 1.0, 126.5]);
+        let rows = Quantization { scales: vec![1.0, 10.0], zeros: vec![0.0, 1.0], axis: 0 };
+        assert_eq!(stored(TensorType::INT8, &[2, 2], Some(rows.clone()), &[1, 0xFF, 1, 2]), [1.0, -1.0, 0.0, 10.0]);
+        let columns = Quantization { axis: 1, ..rows };
+        assert_eq!(stored(TensorType::INT8, &[2, 2], Some(columns), &[1, 0xFF, 1, 2]), [1.0, -20.0, 1.0, 10.0]);
+        assert_eq!(stored(TensorType::FLOAT16, &[1], None, &[0, 0x3C]), [1.0]);
+    }
+
+    #[test]
+    fn a_file_says_what_it_takes_and_answers() {
+        let file = File::read(DETECTOR).unwrap();
+        let declared = file.declared().unwrap();
+        let sizes = [declared.batch, declared.channels, declared.height, declared.width];
+        assert_eq!(sizes, [1, 3, 2, 3].map(Some));
+        assert_eq!(file.outputs.len(), 4);
+        assert_eq!(file.steps.last().unwrap().custom, Some("TFLite_Detection_PostProcess"));
+    }
+
+    /// Each byte of the file's structure in turn.
+    #[test]
+    fn damage_is_found_or_harmless() {
+        let mut refused = 0;
+        for at in 0..DETECTOR.len() {
+            let mut damaged = DETECTOR.to_vec();
+            damaged[at] ^= 0xFF;
+            refused += usize::from(File::read(&damaged).and_then(|file| file.declared().map(drop)).is_err());
+        }
+        assert!(refused > 100, "only {refused} were refused");
     }
 }

@@ -17,12 +17,22 @@ use super::Plan;
 use crate::engine::{DeclaredInput, InputShape};
 use file::File;
 
-/// The input of a file, in the order of this program.
+/// What is known of a file before it is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    /// In the order of this program.
+    pub declared: DeclaredInput,
+    /// Of its constants in numbers of 32 bits.
+    pub bytes: u64,
+}
+
+/// Reads and checks a file.
 ///
 /// # Errors
-/// What is wrong with the file, in words.
-pub fn declared(bytes: &[u8]) -> Result<DeclaredInput, String> {
-    File::read(bytes)?.declared()
+/// What is wrong with it, in words.
+pub fn admit(bytes: &[u8]) -> Result<Admitted, String> {
+    let file = File::read(bytes)?;
+    Ok(Admitted { declared: file.declared()?, bytes: file.constant_bytes() })
 }
 
 /// Wires, declutters and optimises the network; it takes N C H W whatever the file takes.
