@@ -139,11 +139,16 @@ impl Cache {
         let classic = classic::directory(&self.root, id);
         match outcome {
             Some(models_cache::Outcome { package: Ok(package), mut passed_over }) => {
-                if layout.is_none() && classic::has_more_than_a_type(&classic) {
+                let other = match (tflite::is_package(&own), classic::has_more_than_a_type(&classic)) {
+                    (true, _) => Some((LayoutKind::Tflite, "tflite")),
+                    (false, true) => Some((LayoutKind::Classic, "onnx")),
+                    (false, false) => None,
+                };
+                if let Some((other, backend)) = other.filter(|_| layout.is_none()) {
                     passed_over.push(PassedOver {
-                        layout: LayoutKind::Classic,
+                        layout: other,
                         package_id: String::new(),
-                        backend: "onnx".into(),
+                        backend: backend.into(),
                         quantization: String::new(),
                         why: "the models-cache layout goes first, as in Roboflow's default engine".into(),
                     });

@@ -167,7 +167,7 @@ def operators(random):
     # Two channels out of each, by weights of bytes with a scale for each of the six.
     weights = network.tensor("weights", [1, 2, 2, 6], random.integers(-127, 128, (1, 2, 2, 6)), schema.TensorType.INT8)
     scales = schema.QuantizationParametersT()
-    scales.scale, scales.zeroPoint, scales.quantizedDimension = random.uniform(0.01, 0.02, 6), [0] * 6, 3
+    scales.scale, scales.zeroPoint, scales.quantizedDimension = random.uniform(0.01, 0.02, 6).astype(np.float32), [0] * 6, 3
     network.graph.tensors[weights].quantization = scales
     widened = network.tensor("widened", [1, 2, 2, 6])
     network.step(codes.DEQUANTIZE, [weights], [widened])

@@ -2,6 +2,7 @@
 
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Gather, GatherNd, MultiBroadcastTo, Pad, PadMode, Slice, TypedConcat};
+use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_core::ops::change_axes::perm_to_ops;
 use tract_tflite::tflite::{ActivationFunctionType as Activation, BuiltinOperator as Code};
 
@@ -58,8 +59,9 @@ impl Wiring<'_> {
             Code::GATHER => {
                 let options = options!(step, builtin_options_as_gather_options);
                 ensure!(options.batch_dims() == 0, "batches of gathers run with the TensorFlow Lite library only");
-                let operands = tvec!(self.operand(step, 0)?, self.operand(step, 1)?);
-                let axis = axis_of(options.axis().into(), self.shape(operands[0])?.len())?;
+                let (data, at) = (self.operand(step, 0)?, self.operand(step, 1)?);
+                let operands = tvec!(data, self.node("places", cast(DatumType::I64), &[at])?);
+                let axis = axis_of(options.axis().into(), self.shape(data)?.len())?;
                 Ok(tvec!(self.node("gather", Gather { axis, output_type: None }, &operands)?))
             }
             Code::GATHER_ND => {
