@@ -1,5 +1,5 @@
 //! Where weights lie: model ids, the directories they map to, and the packages found there, in both of Roboflow's
-//! layouts.
+//! layouts and in ours for TensorFlow Lite.
 //!
 //! The cache is input: nothing here writes. May not know: engines, how a package is decoded.
 
@@ -18,6 +18,7 @@ mod models_cache;
 mod package;
 mod reader;
 mod record;
+mod tflite;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub use inference_config::{
 };
 pub use keypoints::Skeleton;
 pub use package::{Layout, LayoutKind, ModelsCache, Package, PackageKind};
+pub use tflite::{Answers, BoxOutputs, Tflite};
 pub use weights::Weights;
 
 use crate::error::nearest;
@@ -54,7 +56,7 @@ pub const RESERVED: &[&str] = &[
 /// A listing stops here: two orders of magnitude above any device, and a bound for a hostile directory tree.
 const ENTRIES_MAX: usize = 10_000;
 
-/// A cache root, with packages in either of Roboflow's two layouts.
+/// A cache root, with packages in either of Roboflow's two layouts, or in ours.
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
@@ -67,7 +69,7 @@ pub struct Entry {
     pub layout: LayoutKind,
     /// Task and type, where they can be read.
     pub kind: Option<PackageKind>,
-    /// Empty in the classic layout, which has one package a model.
+    /// Empty in the layouts that have one package a model.
     pub package_id: String,
     pub backend: String,
     /// Empty where nothing says it.
@@ -117,8 +119,8 @@ impl Cache {
     ///
     /// Where a model lies in both layouts and none is wanted, the models-cache goes first: it is what the default
     /// engine reads, and a client of a Roboflow server gets the default engine's answers unless it was set up
-    /// otherwise. The classic layout follows where no package of the models-cache can be used. Registry records, API
-    /// keys and the age of files play no part.
+    /// otherwise. The classic layout follows where no package of the models-cache can be used; a package of ours takes the
+    /// place of a classic one. Registry records, API keys and the age of files play no part.
     ///
     /// # Errors
     /// The id is malformed; the package is not there (the message names the directory, the missing file and the
@@ -126,17 +128,27 @@ impl Cache {
     /// that its manifest states, or does not run on this host.
     pub fn choose(&self, id: &ModelId, layout: Option<LayoutKind>, host: &Host) -> Result<Choice, Error> {
         let outcome = match layout {
-            Some(LayoutKind::Classic) => None,
+            Some(LayoutKind::Classic | LayoutKind::Tflite) => None,
             _ => models_cache::choose(&self.root, id, host),
         };
+        let own = self.root.join(id.directory());
+        if outcome.as_ref().is_none_or(|outcome| outcome.package.is_err()) && wants_own(layout, &own) {
+            let passed_over = outcome.map(|outcome| outcome.passed_over).unwrap_or_default();
+            return Ok(Choice { package: tflite::read(&self.root, &own, Some(id))?, passed_over });
+        }
         let classic = classic::directory(&self.root, id);
         match outcome {
             Some(models_cache::Outcome { package: Ok(package), mut passed_over }) => {
-                if layout.is_none() && classic::has_more_than_a_type(&classic) {
+                let other = match (tflite::is_package(&own), classic::has_more_than_a_type(&classic)) {
+                    (true, _) => Some((LayoutKind::Tflite, "tflite")),
+                    (false, true) => Some((LayoutKind::Classic, "onnx")),
+                    (false, false) => None,
+                };
+                if let Some((other, backend)) = other.filter(|_| layout.is_none()) {
                     passed_over.push(PassedOver {
-                        layout: LayoutKind::Classic,
+                        layout: other,
                         package_id: String::new(),
-                        backend: "onnx".into(),
+                        backend: backend.into(),
                         quantization: String::new(),
                         why: "the models-cache layout goes first, as in Roboflow's default engine".into(),
                     });
@@ -172,7 +184,7 @@ impl Cache {
     /// Every package of both layouts, sorted by id.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        let classic = self.directories().into_iter().map(|dir| self.classic_entry(dir));
+        let classic = self.directories().into_iter().map(|dir| self.entry(dir));
         let mut entries: Vec<Entry> = classic.chain(models_cache::entries(&self.root, &Host::default())).collect();
         entries.sort_by(|a, b| (&a.id, a.layout, &a.package_id).cmp(&(&b.id, b.layout, &b.package_id)));
         entries
@@ -181,13 +193,29 @@ impl Cache {
     /// Every package of one model, without a look into the files of any other.
     #[must_use]
     pub fn entries_of(&self, id: &ModelId) -> Vec<Entry> {
-        let classic = Some(classic::directory(&self.root, id)).filter(|dir| self.holds_a_package(dir));
-        let classic = classic.into_iter().map(|dir| self.classic_entry(dir));
+        let own = Some(self.root.join(id.directory())).filter(|dir| tflite::is_package(dir));
+        let classic = own.or_else(|| Some(classic::directory(&self.root, id)).filter(|dir| self.holds_a_package(dir)));
+        let classic = classic.into_iter().map(|dir| self.entry(dir));
         let all = classic.chain(models_cache::entries_of(&self.root, id, &Host::default()));
         all.filter(|entry| entry.id == id.as_str()).collect()
     }
 
-    fn classic_entry(&self, dir: PathBuf) -> Entry {
+    /// Of a directory that holds a classic package, or one of ours.
+    fn entry(&self, dir: PathBuf) -> Entry {
+        if tflite::is_package(&dir) {
+            let (package, kind) = (tflite::read(&self.root, &dir, None), tflite::kind_of(&self.root, &dir));
+            let (id, layout, backend) = (self.id_of(&dir), LayoutKind::Tflite, "tflite".into());
+            return Entry {
+                id,
+                layout,
+                kind,
+                package_id: String::new(),
+                backend,
+                quantization: String::new(),
+                dir,
+                package,
+            };
+        }
         let package = classic::read(&self.root, &dir, None);
         let kind = classic::kind_of(&self.root, &dir);
         let id = match &package {
@@ -205,6 +233,7 @@ impl Cache {
         match entry.layout {
             LayoutKind::Classic => classic::faults(&self.root, &entry.dir),
             LayoutKind::ModelsCache => models_cache::faults(&self.root, &entry.dir),
+            LayoutKind::Tflite => tflite::faults(&self.root, &entry.dir),
         }
     }
 
@@ -222,7 +251,7 @@ impl Cache {
         dir.strip_prefix(&self.root).unwrap_or(dir).to_string_lossy().into_owned()
     }
 
-    /// Directories one or two levels down that hold a classic package, sorted.
+    /// Directories one or two levels down that hold a classic package or one of ours, sorted.
     fn directories(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for first in subdirectories(&self.root) {
@@ -240,15 +269,25 @@ impl Cache {
         found
     }
 
-    /// Whether a directory is a classic package, and not only the type that the default engine writes for its own.
+    /// Whether a directory is a package of ours, or a classic one, and not only the type that the default engine writes
+    /// for its own.
     fn holds_a_package(&self, dir: &Path) -> bool {
-        classic::has_more_than_a_type(dir)
+        tflite::is_package(dir)
+            || classic::has_more_than_a_type(dir)
             || classic::is_model_directory(dir) && !models_cache::has(&self.root, &self.id_stated(dir))
     }
 
     /// The id that a classic directory states as its owner, else the one it is named for.
     fn id_stated(&self, dir: &Path) -> String {
         classic::owner(&self.root, dir).unwrap_or_else(|| self.id_of(dir))
+    }
+}
+
+/// Whether a package of ours is to be read from its directory: it is there and not unwanted, or nothing else is wanted.
+fn wants_own(layout: Option<LayoutKind>, dir: &Path) -> bool {
+    match layout {
+        None => tflite::is_package(dir),
+        Some(layout) => layout == LayoutKind::Tflite,
     }
 }
 

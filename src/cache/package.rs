@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Error, InferenceConfig, Preprocessing, Recommended, Rgb, Skeleton, Weights, classic};
+use super::{Error, InferenceConfig, Preprocessing, Recommended, Rgb, Skeleton, Tflite, Weights, classic};
 
 /// What Roboflow calls the task and the type of a model: the pair that picks its decoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,9 @@ pub struct Package {
     pub weights: Weights,
 }
 
-/// Which of Roboflow's two layouts a package lies in, with what only that layout says. It decides whose answers are
-/// given: a classic package is decoded as the classic engine does, one of the models-cache as the default engine does.
+/// Which layout a package lies in, Roboflow's two or ours, with what only that layout says. It decides whose answers are
+/// given: a classic package is decoded as the classic engine does, one of the models-cache as the default engine does, and
+/// one of ours, which neither of them reads, in the default engine's terms.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Layout {
     Classic {
@@ -36,6 +37,7 @@ pub enum Layout {
         multiclass: bool,
     },
     ModelsCache(Box<ModelsCache>),
+    Tflite(Box<Tflite>),
 }
 
 /// The name of a layout.
@@ -46,6 +48,8 @@ pub enum LayoutKind {
     Classic,
     /// `models-cache/v2-{slug}-{hash}/{package}/`
     ModelsCache,
+    /// `{project}/{version}/` with `firstlight.json`
+    Tflite,
 }
 
 /// One package of a model in the models-cache layout.
@@ -87,6 +91,7 @@ impl Package {
         match self.layout {
             Layout::Classic { .. } => LayoutKind::Classic,
             Layout::ModelsCache(_) => LayoutKind::ModelsCache,
+            Layout::Tflite(_) => LayoutKind::Tflite,
         }
     }
 }
@@ -98,6 +103,7 @@ impl LayoutKind {
         match self {
             LayoutKind::Classic => "classic",
             LayoutKind::ModelsCache => "models-cache",
+            LayoutKind::Tflite => "tflite",
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Engines, Error, Wanted, backends, golden_frame, open_package, print_line, print_table, threads};
 use crate::cache::{Cache, Package, Weights};
 use crate::device;
-use crate::engine::{DeclaredInput, InputShape, Network, Picture, Precision, Profile, Session, npy};
+use crate::engine::{DeclaredInput, Format, InputShape, Network, Picture, Precision, Profile, Session, npy};
 use crate::frame::CHANNELS;
 use crate::model;
 use crate::random::Random;
@@ -78,6 +78,13 @@ enum Subject {
 }
 
 impl Subject {
+    fn format(&self) -> Format {
+        Format::of(match self {
+            Self::File(weights) => weights.bytes(),
+            Self::Package(package) => package.weights.bytes(),
+        })
+    }
+
     /// The network, at this shape where one is given.
     fn with_network<T>(
         &self,
@@ -127,7 +134,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
         }
         _ => Err("the input given is of another shape".to_owned()),
     };
-    let ((mut session, load_ms), chosen) = engines.first(|engine| {
+    let ((mut session, load_ms), chosen) = engines.first(subject.format(), |engine| {
         subject.with_network(shape, |network| {
             let Network { bytes, ref origin, shape, picture } = *network;
             let picture = if input.is_some() { Some(&given as Picture<'_>) } else { picture };

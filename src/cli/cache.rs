@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Engines, Error, Wanted, bake, golden_frame, print_line, print_table, shelf, threads};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
 use crate::engine::plan::{self, Judged, Shelf};
-use crate::engine::{Backends, LoadOptions, Precision};
+use crate::engine::{Backends, Format, LoadOptions, Precision};
 use crate::model::{self, registry};
 
 #[derive(Debug, clap::Subcommand)]
@@ -283,7 +283,9 @@ fn verdict(cache: &Cache, entry: Entry, engines: &Engines, options: LoadOptions,
         (State::Broken(why), _) => faults.push(why),
         (State::Ready, package) => {
             let ran = package.map_err(|error| error.to_string()).and_then(|package| {
-                let ran = engines.first(|engine| Ok(model::verify(&package, engine, options, Some(&golden_frame))?));
+                let ran = engines.first(Format::of(package.weights.bytes()), |engine| {
+                    Ok(model::verify(&package, engine, options, Some(&golden_frame))?)
+                });
                 ran.map_err(|error: Error| error.to_string())
             });
             faults.extend(ran.err());

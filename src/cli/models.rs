@@ -74,7 +74,7 @@ fn rows() -> impl Iterator<Item = Row> {
         let (classic, default) = match group.engines {
             Engines::Both => (true, true),
             Engines::Default => (false, true),
-            Engines::Ours => (false, false),
+            Engines::Ours | Engines::Manifest => (false, false),
         };
         let task = group.task;
         group.model_types().into_iter().map(move |model_type| Row {

@@ -32,6 +32,7 @@ pub struct Args {
 enum LayoutArg {
     Classic,
     ModelsCache,
+    Tflite,
 }
 
 impl From<LayoutArg> for LayoutKind {
@@ -39,6 +40,7 @@ impl From<LayoutArg> for LayoutKind {
         match layout {
             LayoutArg::Classic => LayoutKind::Classic,
             LayoutArg::ModelsCache => LayoutKind::ModelsCache,
+            LayoutArg::Tflite => LayoutKind::Tflite,
         }
     }
 }
@@ -302,6 +304,7 @@ fn print_choice(choice: &Choice) -> Result<(), Error> {
 fn identity(package: &Package) -> (&str, &str, &str) {
     match &package.layout {
         Layout::Classic { .. } => ("", "onnx", ""),
+        Layout::Tflite(_) => ("", "tflite", ""),
         Layout::ModelsCache(layout) => (&layout.package_id, &layout.backend, &layout.quantization),
     }
 }

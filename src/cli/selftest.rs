@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Declined, Error, backends, embedded_package, golden_frame, open_package, print_line, threads};
 use crate::cache::{Cache, Package};
 use crate::demo;
-use crate::engine::{self, Engine, LoadOptions, Precision, plan};
+use crate::engine::{self, Engine, Format, LoadOptions, Precision, plan};
 use crate::frame::Frame;
 use crate::model::{self, Answer, Confidence, Detection, Model, Predictions, Request};
 use crate::source::demo::{Conveyor, Detected, Score};
@@ -75,10 +75,13 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
             }
             continue;
         }
-        match test(&package, &*engine, options, args.frames) {
+        let takes = |package: &&Package| engine.takes(Format::of(package.weights.bytes()));
+        let demo = Some(&package).filter(takes).map(|package| test(package, &*engine, options, args.frames));
+        match demo.transpose() {
             Err(error) if error.refusal().is_some() => eprintln!("{}: cannot run the demo: {error}", engine.name()),
-            report => {
-                let report = report?;
+            Err(error) => return Err(error),
+            Ok(None) => {}
+            Ok(Some(report)) => {
                 let passed = report.passed(engine.precision());
                 report.print(&*engine, args, passed)?;
                 tested += 1;
@@ -87,7 +90,7 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
                 }
             }
         }
-        for package in &models {
+        for package in models.iter().filter(takes) {
             let verdict = match steady(package, &*engine, options) {
                 // In numbers the referee runs it; in halves and bytes nothing else does.
                 Err(error)

@@ -17,7 +17,7 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The bytes are no network this program accepts: found before any engine saw them.
-    #[error("{origin}: not a usable ONNX network: {why}", origin = .origin.display())]
+    #[error("{origin}: not a usable network: {why}", origin = .origin.display())]
     Malformed { origin: PathBuf, why: String },
     /// The engine cannot build it.
     #[error("{origin}: {engine} cannot load the network: {why}", origin = .origin.display())]
@@ -65,7 +65,7 @@ impl InputShape {
 
 /// A network to load.
 pub struct Network<'a> {
-    /// The whole ONNX file.
+    /// The whole file, ONNX or TensorFlow Lite.
     pub bytes: &'a [u8],
     /// Named in errors.
     pub origin: PathBuf,
@@ -74,6 +74,28 @@ pub struct Network<'a> {
     /// Fills an input with a picture as the network's users prepare it, for an engine that compares itself with another;
     /// `None` where nothing is known of them.
     pub picture: Option<Picture<'a>>,
+}
+
+/// What a network's file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Onnx,
+    Tflite,
+}
+
+impl Format {
+    /// As a file says by its bytes: TensorFlow Lite's have a mark, and what has none is left to the reader of ONNX.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        if bytes.get(4..8) == Some(b"TFL3") { Format::Tflite } else { Format::Onnx }
+    }
+}
+
+impl Network<'_> {
+    #[must_use]
+    pub fn format(&self) -> Format {
+        Format::of(self.bytes)
+    }
 }
 
 /// See [`Network::picture`]; the error says why there is none of this shape.
@@ -151,6 +173,11 @@ pub trait Engine: Send + Sync + Debug {
     /// Whether it is only used when it is asked for by name.
     fn by_name_only(&self) -> bool {
         false
+    }
+
+    /// Whether it runs files of a format.
+    fn takes(&self, format: Format) -> bool {
+        format == Format::Onnx
     }
 
     /// Whether that it cannot work here is worth a word to who did not ask for it.

@@ -49,7 +49,9 @@ impl Judge {
     pub fn measure(&self) -> Measure {
         match self.model.labels.task {
             Task::ObjectDetection | Task::InstanceSegmentation | Task::KeypointDetection => Measure::Detections,
-            Task::Classification | Task::MultiLabelClassification | Task::SemanticSegmentation => Measure::Values,
+            Task::Classification | Task::MultiLabelClassification | Task::SemanticSegmentation | Task::Raw => {
+                Measure::Values
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::registry::{Contract, Family, Task};
 use crate::cache::{Layout, PALETTE, Package, Rgb, Skeleton};
+use crate::engine::TensorInfo;
 
 /// The class that the classic engine takes out of RF-DETR's names (SPEC §2.6).
 pub const RF_DETR_BACKGROUND: &str = "background_class83422";
@@ -17,6 +18,7 @@ pub fn is_removed(layout: &Layout, contract: Contract, name: &str) -> bool {
         && contract.task != Task::SemanticSegmentation
         && match layout {
             Layout::Classic { .. } => name == RF_DETR_BACKGROUND,
+            Layout::Tflite(_) => false,
             Layout::ModelsCache(cached) => cached.config.removed_classes.iter().any(|removed| removed == name),
         }
 }
@@ -30,6 +32,8 @@ pub struct Labels {
     pub colors: Vec<Rgb>,
     /// Key points by class of object, one entry a class.
     pub skeletons: Vec<Skeleton>,
+    /// Of one image, where these are the answer; else empty.
+    pub outputs: Vec<TensorInfo>,
 }
 
 impl Labels {
@@ -46,6 +50,7 @@ impl Labels {
             class_names: kept().map(|(_, name)| name.clone()).collect(),
             colors: kept().filter_map(|(class, _)| package.colors.get(class).copied()).collect(),
             skeletons: kept().map(skeleton).collect(),
+            outputs: Vec::new(),
         })
     }
 
@@ -53,7 +58,7 @@ impl Labels {
     #[must_use]
     pub fn new(task: Task, class_names: Vec<String>) -> Arc<Self> {
         let colors = (0..class_names.len()).map(|class| PALETTE[class % PALETTE.len()]).collect();
-        Arc::new(Self { task, class_names, colors, skeletons: Vec::new() })
+        Arc::new(Self { task, class_names, colors, skeletons: Vec::new(), outputs: Vec::new() })
     }
 
     /// The name of a class; `None` for an index without one.

@@ -38,7 +38,7 @@ pub use transform::{Fit, Transform};
 pub use verify::verify;
 
 use crate::cache::{Layout, Package};
-use crate::engine::{self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session};
+use crate::engine::{self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session, TensorInfo};
 use crate::frame::{self, CHANNELS, Frame, Orientation, Size};
 use family::{Head, Job, Setup};
 
@@ -175,7 +175,7 @@ impl Model {
         picture: Option<Draw<'_>>,
     ) -> Result<Self, Error> {
         let contract = contract(package)?;
-        let labels = Labels::of(package, contract);
+        let mut labels = Labels::of(package, contract);
         let session = with_network(package, picture, |network| engine.load(network, options))??;
         let shape = session.input_shape();
         if shape.batch == 0 || shape.channels != CHANNELS {
@@ -183,11 +183,20 @@ impl Model {
         }
         let outputs: Vec<Vec<usize>> =
             session.outputs().iter().map(|info| family::without_batch(&info.shape, shape.batch).to_vec()).collect();
+        if contract.task == Task::Raw {
+            let named = session.outputs().iter().zip(&outputs);
+            let info = |(info, shape): (&TensorInfo, &Vec<usize>)| TensorInfo {
+                name: info.name.clone(),
+                shape: shape.clone(),
+            };
+            Arc::make_mut(&mut labels).outputs = named.map(info).collect();
+        }
         let semantics = Semantics::of(package);
         let head =
             family::head(&Setup { contract, semantics, package, labels: &labels, input: shape, outputs: &outputs })?;
         let (auto_orient, resolved) = match &package.layout {
             Layout::Classic { preprocessing, .. } => (preprocessing.auto_orient, ResolvedModel::default()),
+            Layout::Tflite(_) => (true, ResolvedModel { backend: Some("tflite".into()), ..ResolvedModel::default() }),
             Layout::ModelsCache(package) => (
                 true,
                 ResolvedModel {

@@ -108,6 +108,8 @@ pub struct Predictions {
     /// Of a classifier, strongest first for one label and in class order for many.
     pub classes: Vec<ClassScore>,
     pub class_map: ClassMap,
+    /// Of all outputs, one after the other, where they are answered as they are.
+    pub values: Vec<f32>,
 }
 
 impl Predictions {
@@ -123,6 +125,7 @@ impl Predictions {
         self.class_map.size = image;
         self.class_map.class_ids.clear();
         self.class_map.confidence.clear();
+        self.values.clear();
     }
 
     /// Copies another's content, reusing this one's memory.
@@ -137,6 +140,7 @@ impl Predictions {
         self.class_map.size = other.class_map.size;
         self.class_map.class_ids.clone_from(&other.class_map.class_ids);
         self.class_map.confidence.clone_from(&other.class_map.confidence);
+        self.values.clone_from(&other.values);
     }
 }
 
@@ -151,6 +155,7 @@ impl Default for Predictions {
             mask_grid: None,
             classes: Vec::new(),
             class_map: ClassMap::default(),
+            values: Vec::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::family::rounded;
 use super::labels::Labels;
 use super::predictions::{ClassScore, Detection, Keypoint, Predictions, Shape};
 use super::registry::Task;
+use crate::engine::TensorInfo;
 use crate::frame::Size;
 
 /// The part of a response that says what was seen: `image`, `predictions` and what a task adds.
@@ -67,6 +68,7 @@ impl Serialize for Answer<'_> {
                 )?;
             }
             Task::SemanticSegmentation => map.serialize_entry("predictions", &SemanticEntry::new(self))?,
+            Task::Raw => map.serialize_entry("predictions", &Sequence(|| OutputEntry::all(self)))?,
         }
         map.end()
     }
@@ -218,6 +220,25 @@ impl Serialize for LabelMap<'_> {
             map.serialize_entry(name, &Entry { confidence: f64::from(score), class_id })?;
         }
         map.end()
+    }
+}
+
+/// One output as it is, in C order.
+#[derive(Serialize)]
+struct OutputEntry<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+impl<'a> OutputEntry<'a> {
+    fn all(answer: &Answer<'a>) -> impl Iterator<Item = Self> {
+        let mut rest = answer.predictions.values.as_slice();
+        answer.labels.outputs.iter().map(move |TensorInfo { name, shape }| {
+            let (values, after) = rest.split_at(shape.iter().product::<usize>().min(rest.len()));
+            rest = after;
+            Self { name, shape, values }
+        })
     }
 }
 

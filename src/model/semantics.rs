@@ -29,7 +29,7 @@ impl Semantics {
     pub fn of(package: &Package) -> Self {
         match package.layout {
             Layout::Classic { .. } => Semantics::Classic,
-            Layout::ModelsCache(_) => Semantics::Default,
+            Layout::ModelsCache(_) | Layout::Tflite(_) => Semantics::Default,
         }
     }
 
@@ -42,7 +42,7 @@ impl Semantics {
         }
     }
 
-    /// The package as this engine's layout would hold it. What only the other layout says takes the values that
+    /// The package as this engine's layout would hold it; one of ours, which neither of them knows, stays what it is. What only the other layout says takes the values that
     /// Roboflow's own packages of that family have.
     ///
     /// # Errors

@@ -164,10 +164,10 @@ fn misfit(kind: RuleKind, task: Task) -> Option<(&'static str, &'static str)> {
     let fits = match task {
         Task::ObjectDetection | Task::InstanceSegmentation | Task::KeypointDetection => kind != RuleKind::Class,
         Task::Classification | Task::MultiLabelClassification => kind == RuleKind::Class,
-        Task::SemanticSegmentation => false,
+        Task::SemanticSegmentation | Task::Raw => false,
     };
     let expected = match task {
-        Task::SemanticSegmentation => "no rule",
+        Task::SemanticSegmentation | Task::Raw => "no rule",
         Task::Classification | Task::MultiLabelClassification => "\"class\"",
         _ => "\"zone\", \"count\" or \"line\"",
     };

@@ -8,7 +8,7 @@ use super::Error;
 use crate::cache::{Cache, Entry, Host, ModelId, Package};
 use crate::demo;
 use crate::engine::plan::Shelf;
-use crate::engine::{self, Backends, Engine, LoadOptions, Precision};
+use crate::engine::{self, Backends, Engine, Format, LoadOptions, Precision};
 use crate::error::nearest;
 use crate::frame::Frame;
 use crate::log;
@@ -226,7 +226,7 @@ impl Engines {
         Ok(engines)
     }
 
-    /// What the first engine makes that can; what the others say is said aloud.
+    /// What the first engine makes of a network in this format that can; what the others say is said aloud.
     ///
     /// An engine may say no to a network that another one runs. Anything else that is wrong is wrong for all of them.
     ///
@@ -234,18 +234,21 @@ impl Engines {
     /// What the last one says, or what is wrong for all of them.
     pub fn first<T, E: Declined + From<Error>>(
         &self,
+        format: Format,
         make: impl Fn(&dyn Engine) -> Result<T, E>,
     ) -> Result<(T, Chosen), E> {
         let mut rejected = self.rejected.clone();
         let mut last = None;
-        for (index, engine) in self.usable.iter().enumerate() {
-            match make(&**engine) {
+        let engines: Vec<&dyn Engine> =
+            self.usable.iter().map(|engine| &**engine).filter(|engine| engine.takes(format)).collect();
+        for (index, engine) in engines.iter().enumerate() {
+            match make(*engine) {
                 Ok(made) => {
                     let (name, version, precision) = (engine.name(), engine.version(), engine.precision());
                     return Ok((made, Chosen { name, version, precision, rejected }));
                 }
                 Err(error) => match error.refusal() {
-                    Some(why) if index + 1 < self.usable.len() => {
+                    Some(why) if index + 1 < engines.len() => {
                         log::say(&format!("engine {} cannot run this model: {why}", engine.name()));
                         if engine.expected() || index == 0 {
                             rejected.push((engine.name(), why));
@@ -256,7 +259,11 @@ impl Engines {
                 },
             }
         }
-        Err(last.unwrap_or_else(|| Error::NoEngine("no engine works here".into()).into()))
+        let none = || {
+            let names: Vec<&str> = self.usable.iter().map(|engine| engine.name()).collect();
+            Error::NoEngine(format!("no engine for {format:?} files works here; there are {}", names.join(", "))).into()
+        };
+        Err(last.unwrap_or_else(none))
     }
 }
 
@@ -298,5 +305,7 @@ pub fn golden_frame() -> Frame {
 /// # Errors
 /// No engine can run it, or its package is not in order.
 pub fn load_model(package: &Package, engines: &Engines, options: LoadOptions) -> Result<(Model, Chosen), Error> {
-    engines.first(|engine| Ok(Model::load_with(package, engine, options, Some(&golden_frame))?))
+    engines.first(Format::of(package.weights.bytes()), |engine| {
+        Ok(Model::load_with(package, engine, options, Some(&golden_frame))?)
+    })
 }

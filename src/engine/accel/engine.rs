@@ -17,7 +17,7 @@ use super::protocol::{Facts, Provider};
 use super::remote::Remote;
 use super::settings::{Found, Settings};
 use crate::engine::plan::Referee;
-use crate::engine::{Backends, Engine, Error, InputShape, LoadOptions, Network, Precision, Session, cpu};
+use crate::engine::{Backends, Engine, Error, Format, InputShape, LoadOptions, Network, Precision, Session, cpu};
 use crate::log;
 use crate::random::Random;
 
@@ -201,7 +201,14 @@ impl Engine for Accelerator {
         self.found().map(drop)
     }
 
+    fn takes(&self, format: Format) -> bool {
+        format == self.provider.format()
+    }
+
     fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
+        if !self.takes(network.format()) {
+            return Err(self.refused(network, format!("its networks are {:?} files", self.provider.format())));
+        }
         let found = self.found().map_err(|why| self.refused(network, why))?;
         let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
         let (standby, engine) = self.standby(network, options)?;

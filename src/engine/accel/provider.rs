@@ -1,7 +1,7 @@
 //! The engines that a worker offers: their names, their order, and what each needs.
 
 use super::protocol::Provider;
-use crate::engine::Precision;
+use crate::engine::{Format, Precision};
 
 /// Best first. The last two are asked for by name: our own plans are faster on a CPU, and TensorFlow Lite is for its own
 /// files.
@@ -49,6 +49,12 @@ impl Provider {
     #[must_use]
     pub fn needs_cuda(self) -> bool {
         matches!(self, Self::TensorRt | Self::Cuda)
+    }
+
+    /// The format of the files it runs.
+    #[must_use]
+    pub fn format(self) -> Format {
+        if self == Self::TfLite { Format::Tflite } else { Format::Onnx }
     }
 
     /// Whether it can compute in a precision.

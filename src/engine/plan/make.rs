@@ -13,7 +13,7 @@ use super::target::Target;
 use super::weights::Weights;
 use super::{fuse, lower, referee, simplify};
 use crate::engine::tract::{self, Tract, fence};
-use crate::engine::{DeclaredInput, Engine, Error, InputShape, LoadOptions, Network, Precision, Session};
+use crate::engine::{DeclaredInput, Engine, Error, Format, InputShape, LoadOptions, Network, Precision, Session};
 
 /// What is being done, for who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,7 @@ fn fenced<T>(network: &Network<'_>, work: impl FnOnce() -> Result<T, String>) ->
 
 /// The graph of a network, from which plans of less than 32 bits are made.
 pub(super) fn graph_of(network: &Network<'_>) -> Result<tract::FrontEnd<Graph>, Failure> {
+    check_format(network).map_err(Failure::Engine)?;
     tract::front_end(network, |model| {
         let model = simplify(model).map_err(|error| error.to_string())?;
         let mut graph = lower(&model)?;
@@ -159,11 +160,26 @@ pub(super) fn no_memory(network: &Network<'_>, why: String) -> Failure {
     Failure::Engine(Error::Load { origin: network.origin.clone(), engine: "plan", why })
 }
 
+/// Whether a network is of the one format that plans are made of.
+///
+/// # Errors
+/// It is of another.
+pub fn check_format(network: &Network<'_>) -> Result<(), Error> {
+    match network.format() {
+        Format::Onnx => Ok(()),
+        Format::Tflite => {
+            let why = "plans are made of ONNX files only".into();
+            Err(Error::Load { origin: network.origin.clone(), engine: "plan", why })
+        }
+    }
+}
+
 /// The operator that keeps a network from having a plan, if one does. Nothing is packed and nothing compared.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn outlook(network: &Network<'_>) -> Result<(), Failure> {
+    check_format(network).map_err(Failure::Engine)?;
     let lowered = tract::front_end(network, |model| {
         let model = simplify(model).map_err(|error| error.to_string())?;
         lower(&model).map(drop)

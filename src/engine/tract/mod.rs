@@ -8,6 +8,7 @@ mod admission;
 pub(super) mod fence;
 mod grid_sample;
 pub(super) mod half;
+mod tflite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,12 @@ use tract_onnx::tract_core::plan::SimpleState;
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::{
-    DeclaredInput, Engine, Error, Footprint, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
+    DeclaredInput, Engine, Error, Footprint, Format, InputShape, LoadOptions, Network, Session, TensorInfo, TensorView,
 };
 
 type Plan = Arc<TypedSimplePlan>;
+/// Makes the plan of an admitted file at one shape, once.
+type Build = Box<dyn FnOnce(InputShape) -> Result<(Plan, Rounding), String> + Send>;
 type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 /// A load that takes longer is given up. RF-DETR, the slowest to optimise of the families this project serves, takes
@@ -45,27 +48,42 @@ impl Engine for Tract {
         Ok(())
     }
 
+    fn takes(&self, _: Format) -> bool {
+        true
+    }
+
     fn load(&self, network: &Network<'_>, _: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let origin = || network.origin.clone();
-        let admitted = admission::admit(network.bytes)
-            .map_err(|why| Error::Malformed { origin: origin(), why: why.to_string() })?;
-        let admission::Admitted { mut proto, declared } = admitted;
-        let shape = (network.shape)(&declared);
-        admission::check_shape(&declared, &shape).map_err(|why| Error::Malformed { origin: origin(), why })?;
-        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(&mut proto, shape))
-            .map_err(|failure| match failure {
-            fence::Failure::Timeout => {
-                Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
+        let malformed = |why: String| Error::Malformed { origin: origin(), why };
+        let (declared, bytes, build): (DeclaredInput, u64, Build) = match network.format() {
+            Format::Onnx => {
+                let admission::Admitted { mut proto, declared } =
+                    admission::admit(network.bytes).map_err(|why| malformed(why.to_string()))?;
+                (declared, network.bytes.len() as u64, Box::new(move |shape| build(&mut proto, shape)))
             }
-            fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
-        })?;
+            Format::Tflite => {
+                let tflite::Admitted { declared, bytes } = tflite::admit(network.bytes).map_err(malformed)?;
+                let file = network.bytes.to_vec();
+                (declared, bytes, Box::new(move |shape| Ok((tflite::build(&file, shape)?, Rounding::None))))
+            }
+        };
+        let shape = (network.shape)(&declared);
+        admission::check_shape(&declared, &shape).map_err(malformed)?;
+        let (plan, rounding) = fence::within(Duration::from_secs(LOAD_SECONDS_MAX), move || build(shape)).map_err(
+            |failure| match failure {
+                fence::Failure::Timeout => {
+                    Error::LoadTimeout { origin: origin(), engine: self.name(), limit_s: LOAD_SECONDS_MAX }
+                }
+                fence::Failure::Error(why) => Error::Load { origin: origin(), engine: self.name(), why },
+            },
+        )?;
         let mut session = TractSession::new(plan, rounding, declared, shape).map_err(|why| Error::Load {
             origin: origin(),
             engine: self.name(),
             why,
         })?;
         // As read, and as packed for its kernels; its buffers come and go.
-        session.bytes = 2 * network.bytes.len() as u64;
+        session.bytes = 2 * bytes;
         Ok(Box::new(session))
     }
 }

@@ -1,10 +1,10 @@
 //! Classifiers: one output `[classes]` of logits (SPEC §2.6): ViT, ResNet, YOLOv8 and YOLO11 classification, DINOv3.
 //!
-//! One label: softmax (unless the network's own is `fused`), classes that reach the threshold, best first. Many labels:
+//! One label: softmax (unless it is the network's own), classes that reach the threshold, best first. Many labels:
 //! every class, by the classic engine with its raw logit, by the default engine with its sigmoid.
 
 use super::{Head, Job, Setup, class_count, output_shape};
-use crate::cache::Layout;
+use crate::cache::{Answers, Layout};
 use crate::frame::Size;
 use crate::model::predictions::{ClassScore, Predictions};
 use crate::model::registry::Task;
@@ -46,6 +46,10 @@ impl Classifier {
             (Layout::ModelsCache(cached), _) if cached.config.post_processing.fused => Activation::None,
             (Layout::ModelsCache(_), true) => Activation::Sigmoid,
             (Layout::ModelsCache(_), false) => Activation::Softmax,
+            (Layout::Tflite(package), _) => match package.answers {
+                Answers::Scores { softmax: true } => Activation::Softmax,
+                _ => Activation::None,
+            },
         };
         let classic_multi_label = multi_label && setup.semantics == Semantics::Classic;
         Ok(Self { activation, multi_label, classic_multi_label, scores: Vec::new() })

@@ -7,8 +7,10 @@ mod class_map;
 mod classifier;
 mod keypoints;
 pub mod objects;
+mod raw;
 mod rf_detr;
 pub mod rt_detr;
+mod tflite;
 pub mod yolo_lite;
 pub mod yolo_nas;
 pub mod yolov10;
@@ -30,6 +32,7 @@ use class_map::ClassMapHead;
 use classifier::Classifier;
 pub use classifier::rounded;
 use objects::ObjectHead;
+use raw::Raw;
 use rf_detr::RfDetr;
 
 /// Outputs of a network that are looked at; YOLOv7 segmentation has five.
@@ -132,6 +135,7 @@ pub fn head(setup: &Setup<'_>) -> Result<Box<dyn Head>, Error> {
     match (setup.contract.task, setup.contract.family) {
         (Task::Classification | Task::MultiLabelClassification, _) => Ok(Box::new(Classifier::new(setup)?)),
         (Task::SemanticSegmentation, _) => Ok(Box::new(ClassMapHead::new(setup)?)),
+        (Task::Raw, _) => Ok(Box::new(Raw::new(setup)?)),
         (_, Family::RfDetr) => Ok(Box::new(RfDetr::new(setup)?)),
         _ => Ok(Box::new(ObjectHead::new(setup)?)),
     }

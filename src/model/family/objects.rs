@@ -9,8 +9,8 @@ use super::yolo_nas::YoloNas;
 use super::yolov5::{Reading, YoloV5};
 use super::yolov8::YoloV8;
 use super::yolov10::FinalRows;
-use super::{Head, Job, Setup, output_shape, rt_detr, yolox};
-use crate::cache::Layout;
+use super::{Head, Job, Setup, output_shape, rt_detr, tflite, yolox};
+use crate::cache::{Answers, Layout};
 use crate::engine::TensorView;
 use crate::model::geometry::{ClassicInverse, DefaultInverse, Precision};
 use crate::model::mask::{MaskAssembler, Prototypes};
@@ -85,8 +85,8 @@ impl ObjectHead {
         let Setup { contract, semantics, labels, outputs, .. } = *setup;
         let (finish, extras) = match contract.task {
             Task::KeypointDetection => {
-                let yolo26 = contract.family == Family::Yolo26;
-                let confidence_min = if yolo26 { keypoints::CONFIDENCE_MIN } else { 0.0 };
+                let unseen = matches!(contract.family, Family::Yolo26 | Family::Tflite);
+                let confidence_min = if unseen { keypoints::CONFIDENCE_MIN } else { 0.0 };
                 (Finish::Keypoints { confidence_min }, KEYPOINT * keypoints::slots(labels))
             }
             Task::InstanceSegmentation => {
@@ -204,8 +204,24 @@ fn rows_and_selection(setup: &Setup<'_>, extras: usize) -> Result<(Box<dyn Rows>
             (Box::new(yolox::check(outputs, classes, input)?), Selection::Standard(StandardSuppressor::default()))
         }
         Family::RtDetr => (Box::new(rt_detr::check(outputs, classes, input)?), Selection::None { limited: true }),
+        Family::Tflite => {
+            let rows: Box<dyn Rows> = match answers(setup) {
+                Some(Answers::Boxes(order)) => Box::new(tflite::Detections::new(outputs, input, order)?),
+                Some(Answers::Pose) => Box::new(tflite::Pose::new(outputs, input, extras / KEYPOINT)?),
+                _ => return Err(setup.unsupported()),
+            };
+            (rows, Selection::None { limited: true })
+        }
         _ => return Err(setup.unsupported()),
     })
+}
+
+/// What the outputs are, by the manifest of a package of ours.
+fn answers(setup: &Setup<'_>) -> Option<Answers> {
+    match &setup.package.layout {
+        Layout::Tflite(package) => Some(package.answers),
+        Layout::Classic { .. } | Layout::ModelsCache(_) => None,
+    }
 }
 
 /// The way back of either engine.

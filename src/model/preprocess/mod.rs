@@ -48,6 +48,9 @@ impl Preprocessor {
             Layout::ModelsCache(package) => {
                 Way::Default(Box::new(DefaultEngine::new(&package.config, contract, declared, network)?))
             }
+            Layout::Tflite(package) => {
+                Way::Default(Box::new(DefaultEngine::new(&package.config, contract, declared, network)?))
+            }
         }))
     }
 
@@ -78,6 +81,8 @@ pub fn concrete_shape(declared: &DeclaredInput, layout: &Layout, contract: Contr
     let size = match layout {
         Layout::Classic { preprocessing, .. } => classic::network_size(declared, preprocessing, contract),
         Layout::ModelsCache(package) => default::network_size(declared, package.config.network_input.size),
+        // A file of this format says its size; `network_size` has no other to take.
+        Layout::Tflite(_) => default::network_size(declared, None),
     };
     InputShape {
         batch: declared.batch.unwrap_or(1),

@@ -16,6 +16,8 @@ pub enum Task {
     Classification,
     MultiLabelClassification,
     SemanticSegmentation,
+    /// What the network answers, as it is.
+    Raw,
 }
 
 impl Task {
@@ -28,6 +30,7 @@ impl Task {
             Task::Classification,
             Task::MultiLabelClassification,
             Task::SemanticSegmentation,
+            Task::Raw,
         ]
         .into_iter()
         .find(|task| task.as_str() == word)
@@ -43,6 +46,7 @@ impl Task {
             Task::Classification => "classification",
             Task::MultiLabelClassification => "multi-label-classification",
             Task::SemanticSegmentation => "semantic-segmentation",
+            Task::Raw => "raw",
         }
     }
 }
@@ -67,6 +71,8 @@ pub enum Family {
     ResNet,
     DinoV3,
     DeepLab,
+    /// Whatever lies in a package of ours: its manifest says what the outputs are.
+    Tflite,
 }
 
 impl Family {
@@ -88,6 +94,7 @@ impl Family {
             Family::ResNet => "ResNet",
             Family::DinoV3 => "DINOv3",
             Family::DeepLab => "DeepLabV3+",
+            Family::Tflite => "TensorFlow Lite",
         }
     }
 }
@@ -99,7 +106,7 @@ impl Engines {
         match self {
             Engines::Both => "classic, default",
             Engines::Default => "default",
-            Engines::Ours => "ours",
+            Engines::Ours | Engines::Manifest => "ours",
         }
     }
 }
@@ -119,6 +126,8 @@ pub enum Engines {
     Default,
     /// None; it is an export of other tools that this binary runs from the classic layout.
     Ours,
+    /// None; it runs from a package of ours, with a `firstlight.json`.
+    Manifest,
 }
 
 /// What becomes of a pair of task and type here.
@@ -185,6 +194,9 @@ pub fn family(kind: &PackageKind, layout: LayoutKind) -> Result<Family, String> 
         (Runs::Not(why), ..) => Err(why.into()),
         (Runs::As(_), Engines::Default, LayoutKind::Classic) => {
             Err("only Roboflow's default engine knows it, and this package has the classic layout".into())
+        }
+        (Runs::As(_), Engines::Manifest, LayoutKind::Classic | LayoutKind::ModelsCache) => {
+            Err("it runs from a directory with a firstlight.json only".into())
         }
         (Runs::As(_), Engines::Ours, LayoutKind::ModelsCache) => {
             Err("it is no type of Roboflow's, and runs from the classic layout only".into())

@@ -2,9 +2,10 @@
 //!
 //! Types are written in groups: `yolov8{,n,s}` is `yolov8`, `yolov8n` and `yolov8s`.
 
-use Engines::{Both, Default, Ours};
+use Engines::{Both, Default, Manifest, Ours};
 use Family::{
-    DeepLab, DinoV3, ResNet, RfDetr, RtDetr, Vit, Yolo26, YoloLite, YoloNas, YoloV5, YoloV7, YoloV8, YoloV10, YoloX,
+    DeepLab, DinoV3, ResNet, RfDetr, RtDetr, Tflite, Vit, Yolo26, YoloLite, YoloNas, YoloV5, YoloV7, YoloV8, YoloV10,
+    YoloX,
 };
 use Runs::{As, Not};
 
@@ -44,6 +45,7 @@ pub const GROUPS: &[Group] = &[
         Default,
         As(YoloLite),
     ),
+    group("object-detection", "tflite", Manifest, As(Tflite)),
     group("object-detection", "grounding-dino", Both, TEXT),
     group("object-detection", "florence-2-{base,large}{,-peft}", Both, WORDS),
     group("object-detection", "paligemma-3b-pt-{224,448,896}{,-peft}", Both, WORDS),
@@ -73,6 +75,7 @@ pub const GROUPS: &[Group] = &[
     group("keypoint-detection", "yolov11", Default, As(YoloV8)),
     group("keypoint-detection", "yolo26 yolo26{n,s,m,l,x}{,-pose}", Both, As(Yolo26)),
     group("keypoint-detection", "rfdetr rfdetr-keypoint-preview", Default, As(RfDetr)),
+    group("keypoint-detection", "tflite", Manifest, As(Tflite)),
     group("keypoint-detection", "rfdetr-keypoint-{stage2,two-stage}", Default, STAGES),
     group("keypoint-detection", "inference-models-local", Default, CODE),
     group("keypoint-detection", "stub", Both, STUB),
@@ -81,6 +84,7 @@ pub const GROUPS: &[Group] = &[
     group("classification", "yolov8{,n,s,m,l,x}", Both, As(YoloV8)),
     group("classification", "yolov11", Default, As(YoloV8)),
     group("classification", "dinov3{,_probe}", Both, As(DinoV3)),
+    group("classification", "tflite", Manifest, As(Tflite)),
     group("classification", "foundad patchcore", Default, PYTORCH),
     group("classification", "inference-models-local", Default, CODE),
     group("classification", "stub", Both, STUB),
@@ -97,6 +101,7 @@ pub const GROUPS: &[Group] = &[
         As(RfDetr),
     ),
     group("semantic-segmentation", "inference-models-local", Default, CODE),
+    group("raw", "tflite", Manifest, As(Tflite)),
     group("depth-estimation", "yolo26{,n-depth,s-depth,m-depth,l-depth,x-depth}", Default, LATER),
     group("depth-estimation", "depth-anything-{v2,v3}", Both, PYTORCH),
     group("open-vocabulary-object-detection", "grounding-dino", Default, TEXT),
