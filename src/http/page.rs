@@ -1,7 +1,11 @@
 //! The pages for people: embedded documents, with the headers that let a browser trust nothing else.
 
+use std::io::Read;
+use std::sync::OnceLock;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use flate2::read::ZlibDecoder;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -11,12 +15,22 @@ use super::reply::{Answer, with_type};
 
 /// The page at `/`: its style and script are inside, it loads nothing but this device's own routes.
 const MAIN: &str = include_str!("page.html");
-/// The page at `/docs`, made in the browser from [`OPENAPI`].
+/// The page at `/docs`, made in the browser from [`openapi`].
 const DOCS: &str = include_str!("docs.html");
-/// Every route, its fields and its answers, for programs that read OpenAPI 3.1.
-pub(super) const OPENAPI: &str = include_str!("openapi.json");
+/// What [`openapi`] unpacks; `build.rs` packs it.
+const OPENAPI: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.zlib"));
 /// A sun coming up, for the browser's tab.
 pub(super) const FAVICON: &str = include_str!("favicon.svg");
+
+/// Every route, its fields and its answers, for programs that read OpenAPI 3.1. Unpacked when it is first asked for.
+pub(super) fn openapi() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let mut text = String::new();
+        ZlibDecoder::new(OPENAPI).read_to_string(&mut text).expect("what build.rs packed can be unpacked");
+        text
+    })
+}
 
 /// A page and what is derived from its text, once.
 pub(super) struct Page {

@@ -15,7 +15,7 @@ use super::connection::BODY_BYTES_MAX;
 use super::device::{self, DeviceAccess};
 use super::exposition;
 use super::metrics::{self, Served};
-use super::page::{FAVICON, OPENAPI, Page};
+use super::page::{FAVICON, Page, openapi};
 use super::query;
 use super::reply::{Answer, METHODS, NO_STORE, detail, json, method_not_allowed, preflight, with_type};
 use super::snapshot::{Pictures, Snapshot};
@@ -271,7 +271,7 @@ impl Routes {
         match route {
             Route::Page => self.page.answer(request.headers().get(header::IF_NONE_MATCH)),
             Route::Docs => self.docs.answer(request.headers().get(header::IF_NONE_MATCH)),
-            Route::OpenApi => json(StatusCode::OK, OPENAPI),
+            Route::OpenApi => json(StatusCode::OK, openapi()),
             Route::Favicon => with_type(StatusCode::OK, "image/svg+xml", FAVICON),
             Route::Healthz => self.healthz(),
             Route::Readiness => self.readiness(),
