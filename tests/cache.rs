@@ -21,7 +21,7 @@ fn open(root: &Path, id: &str) -> Result<Package, Error> {
 fn models_cache(package: &Package) -> &firstlight::cache::ModelsCache {
     match &package.layout {
         Layout::ModelsCache(layout) => layout,
-        Layout::Classic { .. } => panic!("a classic package"),
+        Layout::Classic { .. } | Layout::Tflite(_) => panic!("a package of another layout"),
     }
 }
 

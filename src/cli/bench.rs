@@ -21,7 +21,7 @@ pub struct Args {
     /// Model id in the cache
     #[arg(long, value_name = "ID", required_unless_present = "onnx", conflicts_with = "onnx")]
     model: Option<String>,
-    /// Any ONNX file
+    /// Any ONNX or TensorFlow Lite file
     #[arg(long, value_name = "FILE")]
     onnx: Option<PathBuf>,
     /// Engine, instead of the best that works here

@@ -107,7 +107,7 @@ impl Engine for Plan {
     fn load(&self, network: &Network<'_>, options: LoadOptions) -> Result<Box<dyn Session>, Error> {
         let threads = options.threads.max(1);
         let kernels = self.kernels().map_err(|why| refused(network, why))?;
-        make::check_format(network)?;
+        make::check_format(network).map_err(|why| refused(network, why))?;
         let sha256 = self.shelf.sha256(&network.origin, network.bytes);
         let find = || self.shelf.find(&sha256, kernels.isa, self.precision, network.shape, &mut |why| complain(&why));
         let found = match find() {

@@ -133,7 +133,7 @@ fn fenced<T>(network: &Network<'_>, work: impl FnOnce() -> Result<T, String>) ->
 
 /// The graph of a network, from which plans of less than 32 bits are made.
 pub(super) fn graph_of(network: &Network<'_>) -> Result<tract::FrontEnd<Graph>, Failure> {
-    check_format(network).map_err(Failure::Engine)?;
+    check_format(network).map_err(Failure::Refused)?;
     tract::front_end(network, |model| {
         let model = simplify(model).map_err(|error| error.to_string())?;
         let mut graph = lower(&model)?;
@@ -163,14 +163,11 @@ pub(super) fn no_memory(network: &Network<'_>, why: String) -> Failure {
 /// Whether a network is of the one format that plans are made of.
 ///
 /// # Errors
-/// It is of another.
-pub fn check_format(network: &Network<'_>) -> Result<(), Error> {
+/// It is of another, in words.
+pub fn check_format(network: &Network<'_>) -> Result<(), String> {
     match network.format() {
         Format::Onnx => Ok(()),
-        Format::Tflite => {
-            let why = "plans are made of ONNX files only".into();
-            Err(Error::Load { origin: network.origin.clone(), engine: "plan", why })
-        }
+        Format::Tflite => Err("plans are made of ONNX files only".into()),
     }
 }
 
@@ -179,7 +176,7 @@ pub fn check_format(network: &Network<'_>) -> Result<(), Error> {
 /// # Errors
 /// See [`Failure`].
 pub fn outlook(network: &Network<'_>) -> Result<(), Failure> {
-    check_format(network).map_err(Failure::Engine)?;
+    check_format(network).map_err(Failure::Refused)?;
     let lowered = tract::front_end(network, |model| {
         let model = simplify(model).map_err(|error| error.to_string())?;
         lower(&model).map(drop)

@@ -129,7 +129,7 @@ mod tests {
         let shapes = [vec![3], vec![3, 4], vec![], vec![3]];
         let mut rows = Detections::new(&shapes, INPUT, order).unwrap();
         let scores = [0.9, 0.3, 0.8];
-        let boxes = [0.1, 0.2, 0.5, 0.6, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
+        let boxes = [0.125, 0.25, 0.5, 0.625, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
         let views = [
             TensorView { shape: &[3], data: &scores },
             TensorView { shape: &[3, 4], data: &boxes },
@@ -138,7 +138,7 @@ mod tests {
         ];
         let mut found = Vec::new();
         rows.candidates(&views, &Threshold::uniform(0.4), &mut found);
-        assert_eq!(found, [Candidate { corners: [40.0, 10.0, 120.0, 50.0], confidence: 0.9, class_id: 7, index: 0 }]);
+        assert_eq!(found, [Candidate { corners: [50.0, 12.5, 125.0, 50.0], confidence: 0.9, class_id: 7, index: 0 }]);
         found.clear();
         rows.candidates(&views, &Threshold::uniform(0.1), &mut found);
         assert_eq!(found.len(), 2, "the third is beyond the count");

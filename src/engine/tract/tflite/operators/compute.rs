@@ -79,10 +79,14 @@ impl Wiring<'_> {
         // As tract has them everywhere else: output channels, input channels of a group, height, width.
         let (order, outputs, of_group) =
             if depthwise { ([3, 0, 1, 2], inner, outer) } else { ([0, 3, 1, 2], outer, inner) };
-        ensure!(of_group > 0 && channels % of_group == 0, "weights {:?} for {channels} channels", weights.shape());
+        ensure!(
+            of_group > 0 && channels.is_multiple_of(of_group),
+            "weights {:?} for {channels} channels",
+            weights.shape()
+        );
         let group = channels / of_group;
         ensure!(!depthwise || of_group == 1, "depth-wise weights {:?}", weights.shape());
-        ensure!(group > 0 && outputs % group == 0, "{outputs} channels out of {group} groups");
+        ensure!(group > 0 && outputs.is_multiple_of(group), "{outputs} channels out of {group} groups");
         let weights = weights.into_tensor().permute_axes(&order)?;
         let weights = self.constant("weights", weights)?;
         let bias = self.bias(step, outputs)?;
@@ -131,7 +135,7 @@ impl Wiring<'_> {
         let &[outputs, inputs] = &self.shape(weights)?[..] else { bail!("weights {:?}", self.shape(weights)?) };
         let values = self.operand(step, 0)?;
         let volume: usize = self.shape(values)?.iter().product();
-        ensure!(inputs > 0 && volume % inputs == 0, "{volume} values for weights of {inputs}");
+        ensure!(inputs > 0 && volume.is_multiple_of(inputs), "{volume} values for weights of {inputs}");
         let rows = self.reshaped(values, &[volume / inputs, inputs])?;
         let axes = "BI,OI->BO".parse()?;
         let product = EinSum { axes, q_params: None, operating_dt: DatumType::F32 };
