@@ -52,7 +52,7 @@ pub const WORKER_LOADER: Variable = Variable {
 pub const STATE_DIR: Variable = Variable {
     name: "FIRSTLIGHT_STATE_DIR",
     default: "$STATE_DIRECTORY, $XDG_STATE_HOME/firstlight, ~/.local/state/firstlight",
-    doc: "Where plans and the certificate are kept that were made here, or `off`; our own PID 1 says /data/state.",
+    doc: "Where plans, engines and the certificate are kept that were made here, or `off`; our own PID 1 says /data/state.",
 };
 pub const STATE_DIRECTORY: Variable = Variable {
     name: "STATE_DIRECTORY",

@@ -367,3 +367,51 @@ fn a_cut_network_is_refused_wherever_it_is_cut() {
         assert!(!try_to_run(cut, format!("{eighths}/8")), "{eighths} eighths ran");
     }
 }
+
+/// The same through TensorFlow Lite's own library, in the worker; `scripts/test` brings it with the glibc that it needs.
+#[test]
+fn the_library_in_the_worker_answers_as_tract_does() {
+    let Some(root) = std::env::var_os("FIRSTLIGHT_TEST_TFLITE").map(PathBuf::from) else {
+        return eprintln!("NOT TESTED: FIRSTLIGHT_TEST_TFLITE names no library; tests/tflite-library.sh brings one");
+    };
+    let library = root.join("lib/libtensorflow-lite.so");
+    let loader = format!("{} --library-path {}", root.join("loader").display(), root.join("lib").display());
+    let cache = Cache::new();
+    let answer = |id: &str, engine: &str, image: &str| -> Value {
+        let (dir, image) = (cache.0.path().to_str().unwrap(), picture(image));
+        let image = image.to_str().unwrap();
+        let mut run =
+            firstlight(&["--cache", dir, "infer", "--model", id, "--confidence", "0.2", "--engine", engine, image]);
+        run.command.env("FIRSTLIGHT_TFLITE", &library).env("FIRSTLIGHT_WORKER_LOADER", &loader);
+        let run = run.run();
+        assert_eq!(run.exit, Some(0), "{}", run.stderr);
+        assert_eq!(run.stderr.contains("engine tflite 2."), engine == "tflite", "{}", run.stderr);
+        assert!(!run.stderr.contains("answers"), "{}", run.stderr);
+        serde_json::from_str(&run.stdout).unwrap()
+    };
+    let number = |value: &Value| value.as_f64().expect("a number");
+    for image in ["bus.jpg", "zidane.jpg"] {
+        let (ours, theirs) = (answer("things/1", "tract", image), answer("things/1", "tflite", image));
+        assert_eq!(ours["top"], theirs["top"], "{image}");
+        // Of bytes: a few of their 256 steps.
+        let apart = (number(&ours["confidence"]) - number(&theirs["confidence"])).abs();
+        assert!(apart <= 6.0 / 256.0, "{image}: {apart}");
+        let (ours, theirs) = (answer("people/2", "tract", image), answer("people/2", "tflite", image));
+        let points = |answer: &Value| answer["predictions"][0]["keypoints"].as_array().unwrap().clone();
+        let (ours, theirs) = (points(&ours), points(&theirs));
+        assert_eq!((ours.len(), theirs.len()), (17, 17));
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert!(
+                (number(&a["x"]) - number(&b["x"])).abs() <= 1.0 && (number(&a["y"]) - number(&b["y"])).abs() <= 1.0
+            );
+        }
+        let (ours, theirs) = (answer("faces/3", "tract", image), answer("faces/3", "tflite", image));
+        for (a, b) in ours["predictions"].as_array().unwrap().iter().zip(theirs["predictions"].as_array().unwrap()) {
+            assert_eq!((&a["name"], &a["shape"]), (&b["name"], &b["shape"]));
+            let values = |output: &Value| output["values"].as_array().unwrap().clone();
+            let worst =
+                values(a).iter().zip(&values(b)).map(|(a, b)| (number(a) - number(b)).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-2, "{image} {}: {worst}", a["name"]);
+        }
+    }
+}

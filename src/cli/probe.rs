@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Error, backends, explained, print_line, shelf};
 use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
 use crate::engine::plan::{self, Found, NATIVE, Target};
-use crate::engine::{Backends, Engine, Precision};
+use crate::engine::{Backends, Engine, Format, Precision};
 use crate::{device, engine, model, source};
 
 #[derive(Debug, clap::Args)]
@@ -64,7 +64,10 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let backends = backends(cache)?;
     let probed: Vec<Probed> =
         engine::engines(&backends, Precision::Fp32).iter().map(|engine| Probed::of(&**engine, &backends)).collect();
-    let chosen = probed.iter().find(|probed| probed.usable && !probed.by_name_only).map(|probed| probed.name);
+    let chosen = probed
+        .iter()
+        .find(|probed| probed.usable && !probed.by_name_only && probed.formats.contains(&Format::Onnx))
+        .map(|probed| probed.name);
     let plans: Vec<Outlook> = match &choice {
         Some(choice) => Outlook::all(&choice.package, cache, Depth::Network),
         None => {
@@ -127,6 +130,8 @@ struct Probed {
     why: Option<String>,
     /// Never chosen by itself.
     by_name_only: bool,
+    /// The files it runs.
+    formats: Vec<Format>,
 }
 
 impl Probed {
@@ -134,17 +139,20 @@ impl Probed {
         let forbidden = backends.forbids(engine.name()).then(|| "forbidden by engine.forbid".to_owned());
         let why = forbidden.or_else(|| engine.probe().err());
         let version = if why.is_none() { engine.version() } else { String::new() };
-        Self { name: engine.name(), version, usable: why.is_none(), why, by_name_only: engine.by_name_only() }
+        let formats = [Format::Onnx, Format::Tflite].into_iter().filter(|&format| engine.takes(format)).collect();
+        let (name, by_name_only) = (engine.name(), engine.by_name_only());
+        Self { name, version, usable: why.is_none(), why, by_name_only, formats }
     }
 }
 
 /// A line each; those that nobody expects share one for each reason.
 fn print_engines(probed: &[Probed], chosen: Option<&str>) -> Result<(), Error> {
-    for (index, Probed { name, version, why, by_name_only, .. }) in probed.iter().enumerate() {
+    for (index, Probed { name, version, why, by_name_only, formats, .. }) in probed.iter().enumerate() {
         let Some(why) = why else {
             let verdict = match (Some(*name) == chosen, by_name_only) {
                 (true, _) => "chosen",
                 (false, true) => "usable, when it is asked for",
+                (false, false) if !formats.contains(&Format::Onnx) => "usable, for .tflite files",
                 (false, false) => "usable",
             };
             print_line(&format!("engine   {name} {version}: {verdict}"))?;

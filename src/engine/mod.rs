@@ -77,7 +77,8 @@ pub struct Network<'a> {
 }
 
 /// What a network's file is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     Onnx,
     Tflite,

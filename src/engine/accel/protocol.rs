@@ -311,7 +311,7 @@ mod tests {
     fn a_message_and_its_files_arrive_whole() {
         let (ours, theirs) = pair();
         let mut channel = Channel::default();
-        let (read, _write) = std::io::pipe().unwrap();
+        let (read, _write) = io::pipe().unwrap();
         channel.send(ours.as_fd(), &Request::Run { slot: 1, sequence: 7 }, &[read.as_fd()]).unwrap();
         let (message, files) = channel.receive::<Request>(theirs.as_fd()).unwrap();
         assert!(matches!(message, Request::Run { slot: 1, sequence: 7 }));

@@ -9,6 +9,7 @@ use super::file::{Binding, Head, Referee, Trust};
 use super::graph::Graph;
 use super::kernels::Isa;
 use super::program::Program;
+use super::referee::Tolerance;
 use super::target::Target;
 use super::weights::Weights;
 use super::{fuse, lower, referee, simplify};
@@ -200,7 +201,9 @@ pub fn compare(
         network.picture.map(|picture| move |shape: InputShape, values: &mut [f32]| picture(&declared, &shape, values));
     let picture =
         picture.as_mut().map(|picture| picture as &mut dyn FnMut(InputShape, &mut [f32]) -> Result<(), String>);
-    referee::compare(session, &mut *tract, picture, referee::bound(precision)).map_err(Failure::Refused)
+    let by_steps = network.format() == Format::Tflite;
+    let tolerance = Tolerance { bound: referee::bound(precision), by_steps };
+    referee::compare(session, &mut *tract, picture, tolerance).map_err(Failure::Refused)
 }
 
 /// Some of what an engine answers to an input, spread over all of it: by these it is known again.

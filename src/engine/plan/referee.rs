@@ -42,6 +42,25 @@ pub fn bound(precision: Precision) -> f32 {
     }
 }
 
+/// How many of its own steps an output of bytes may be off besides: libraries round each layer's result in their own way.
+/// EfficientNet-Lite3 by TensorFlow Lite was off by 6 of 256, by LiteRT by 5.
+const STEPS: f32 = 8.0;
+
+/// What is trusted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// The largest error, in parts of the channel's largest value.
+    pub bound: f32,
+    /// Whether outputs that are of bytes, a number of equal steps, may be off by [`STEPS`] of them.
+    pub by_steps: bool,
+}
+
+impl From<f32> for Tolerance {
+    fn from(bound: f32) -> Self {
+        Self { bound, by_steps: false }
+    }
+}
+
 /// One output of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -67,8 +86,9 @@ pub fn compare(
     plan: &mut dyn Session,
     tract: &mut dyn Session,
     picture: Option<Picture<'_>>,
-    bound: f32,
+    tolerance: Tolerance,
 ) -> Result<Referee, String> {
+    let bound = tolerance.bound;
     let shape = tract.input_shape();
     let mut values = vec![0.0; shape.volume()];
     let mut worst: Vec<Compared> = Vec::new();
@@ -83,7 +103,7 @@ pub fn compare(
     let mut undecided = Vec::new();
     if let Some(picture) = picture {
         picture(shape, &mut values)?;
-        match on(plan, tract, &mut values, "the golden frame", bound)? {
+        match on(plan, tract, &mut values, "the golden frame", tolerance)? {
             Verdict::Agree(errors) => note(errors),
             Verdict::Undecided(why) => undecided.push(why),
         }
@@ -91,7 +111,7 @@ pub fn compare(
     for seed in 1..=SEEDS {
         let mut random = Random::new(seed);
         values.fill_with(|| random.uniform(0.0, 1.0));
-        match on(plan, tract, &mut values, "noise", bound)? {
+        match on(plan, tract, &mut values, "noise", tolerance)? {
             Verdict::Agree(errors) => {
                 note(errors);
                 break;
@@ -124,7 +144,7 @@ fn on(
     tract: &mut dyn Session,
     input: &mut [f32],
     what: &str,
-    bound: f32,
+    tolerance: Tolerance,
 ) -> Result<Verdict, String> {
     run(plan, input)?;
     run(tract, input)?;
@@ -133,14 +153,14 @@ fn on(
         let shapes = |answers: &[Answer]| answers.iter().map(|answer| answer.shape.clone()).collect::<Vec<_>>();
         return Err(format!("the outputs are {:?}, tract's are {:?}", shapes(&found), shapes(&expected)));
     }
-    let difference = Difference::of(&found, &expected, bound);
+    let difference = Difference::of(&found, &expected, tolerance);
     if difference.alone == 0 && difference.broken().is_none() {
         return Ok(Verdict::Agree(difference.errors));
     }
     let mut random = Random::new(1);
     input.iter_mut().for_each(|value| *value *= 1.0 + NUDGE * random.sign());
     run(tract, input)?;
-    let nudged = Difference::of(&answers(tract), &expected, bound);
+    let nudged = Difference::of(&answers(tract), &expected, tolerance);
     if difference.broken().is_none() && difference.alone <= nudged.alone && 2 * nudged.alone <= nudged.rows {
         return Ok(Verdict::Agree(difference.errors));
     }
@@ -205,8 +225,10 @@ struct Difference {
 }
 
 impl Difference {
-    fn of(found: &[Answer], expected: &[Answer], bound: f32) -> Self {
-        let scales: Vec<Scale> = expected.iter().map(Scale::of).collect();
+    fn of(found: &[Answer], expected: &[Answer], tolerance: impl Into<Tolerance>) -> Self {
+        let Tolerance { bound, by_steps } = tolerance.into();
+        let scale = |output: &Answer| Scale { slack: if by_steps { slack(output) } else { 0.0 }, ..Scale::of(output) };
+        let scales: Vec<Scale> = expected.iter().map(scale).collect();
         let named = |errors: Vec<f32>| {
             expected.iter().zip(errors).map(|(output, error)| Compared { name: output.name.clone(), error }).collect()
         };
@@ -248,6 +270,8 @@ struct Scale {
     /// Values in a row that are of one channel.
     run: usize,
     largest: Vec<f32>,
+    /// What counts as nothing.
+    slack: f32,
 }
 
 impl Scale {
@@ -261,7 +285,7 @@ impl Scale {
             Some(axis) => (output.shape[axis + 1..].iter().product(), output.shape[axis]),
             None => (output.values.len(), 1),
         };
-        let mut scale = Self { run: run.max(1), largest: vec![0.0; channels.max(1)] };
+        let mut scale = Self { run: run.max(1), largest: vec![0.0; channels.max(1)], slack: 0.0 };
         for (index, value) in output.values.iter().enumerate() {
             let channel = scale.channel(index);
             scale.largest[channel] = scale.largest[channel].max(value.abs());
@@ -278,12 +302,32 @@ impl Scale {
     /// How far a value is off, in parts of its channel's largest. Not a number is infinitely far from any other.
     fn off(&self, index: usize, found: f32, expected: f32) -> f32 {
         let off = (found - expected).abs();
-        if off == 0.0 || found == expected {
+        if off <= self.slack || found == expected {
             return 0.0;
         }
         let off = off / self.largest[self.channel(index)];
         if off.is_nan() { f32::INFINITY } else { off }
     }
+}
+
+/// How far an output may be off that is of bytes: at most 256 values, all of them a whole number of the least distance
+/// apart. Of other outputs it is nothing.
+fn slack(output: &Answer) -> f32 {
+    /// Fewer values are equally far apart by chance.
+    const VALUES_MIN: usize = 4;
+    const VALUES_MAX: usize = 256;
+    let mut values = output.values.clone();
+    values.sort_unstable_by(f32::total_cmp);
+    values.dedup();
+    if !(VALUES_MIN..=VALUES_MAX).contains(&values.len()) {
+        return 0.0;
+    }
+    let step = values.windows(2).map(|pair| pair[1] - pair[0]).fold(f32::INFINITY, f32::min);
+    let even = values.iter().all(|value| {
+        let steps = (value - values[0]) / step;
+        (steps - steps.round()).abs() < 1e-2
+    });
+    if even { STEPS * step } else { 0.0 }
 }
 
 /// Answers that list candidates: the same number of them in each output.
@@ -394,6 +438,23 @@ mod tests {
         assert!(recall(&answers(&off), &then).unwrap_err().contains("`output0` is off by 1.0e-2"));
         assert!(recall(&answers(&vec![f32::NAN; 10_000]), &then).is_err());
         assert!(recall(&answers(&values[..100]), &then).is_err());
+    }
+
+    #[test]
+    fn an_output_of_bytes_may_be_off_by_some_of_its_steps_and_no_other() {
+        let values: Vec<f32> = [0u8, 1, 2, 5, 38, 7].map(|steps| f32::from(steps) / 256.0).into();
+        let bytes = answer(&[1, 6], &values);
+        assert_eq!(slack(&bytes), STEPS / 256.0);
+        let tolerance = |by_steps| Tolerance { bound: BOUND, by_steps };
+        let off = |by: f32, by_steps| {
+            let found: Vec<f32> = values.iter().map(|value| value + by / 256.0).collect();
+            Difference::of(&[answer(&[1, 6], &found)], std::slice::from_ref(&bytes), tolerance(by_steps))
+                .broken()
+                .is_some()
+        };
+        assert_eq!((off(6.0, true), off(6.0, false), off(9.0, true)), (false, true, true));
+        assert_eq!(slack(&answer(&[1, 5], &[0.1, 0.25, 0.31, 0.02, 0.77])), 0.0);
+        assert_eq!(slack(&answer(&[1, 3], &[0.0, 1.0, 0.0])), 0.0);
     }
 
     #[test]
