@@ -79,6 +79,12 @@ fn json(run: &Run) -> Value {
     serde_json::from_str(&run.stdout).unwrap()
 }
 
+/// What was passed over besides accelerators, of which this machine may have none.
+fn rejected_on_the_cpu(status: &Value) -> Vec<Value> {
+    let rejected = status["engine"]["rejected"].as_array().expect("a list").clone();
+    rejected.into_iter().filter(|engine| engine["name"] != "tensorrt" && engine["name"] != "cuda").collect()
+}
+
 #[test]
 fn a_plan_is_baked_listed_and_mapped() {
     let place = Place::new();
@@ -105,7 +111,7 @@ fn a_plan_is_baked_listed_and_mapped() {
     let made = std::fs::metadata(&plan).unwrap().modified().unwrap();
     let status = place.status(&[]);
     assert_eq!((&status["engine"]["name"], &status["model"]["sha256"]), (&"plan".into(), &SHA256.into()));
-    assert_eq!(status["engine"]["rejected"], serde_json::json!([]));
+    assert_eq!(rejected_on_the_cpu(&status), Vec::<Value>::new());
     let (detections, said) = place.infer();
     assert_eq!((detections, said.as_str()), (8, ""));
     assert_eq!(std::fs::metadata(&plan).unwrap().modified().unwrap(), made);
@@ -217,7 +223,7 @@ fn a_network_without_a_plan_runs_on_tract_and_says_why() {
     for _ in 0..2 {
         let status = place.status(&[]);
         assert_eq!(status["engine"]["name"], "tract");
-        let rejected = &status["engine"]["rejected"][0];
+        let rejected = &rejected_on_the_cpu(&status)[0];
         assert_eq!(rejected["name"], "plan");
         assert!(rejected["why"].as_str().unwrap().contains("Sinh"), "{rejected}");
     }

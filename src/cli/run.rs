@@ -123,7 +123,9 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let engines = Engines::choose(settings.wanted(), settings.precisions(), &backends)?;
     let (model, chosen) = load_model(&package, &engines, settings.options)?;
     if chosen.precision != settings.precision {
-        let why = chosen.rejected.first().map(|(_, why)| why.as_str()).unwrap_or_default();
+        // What computes in less than 32 bits is a plan, where no accelerator does.
+        let why = chosen.rejected.iter().find(|(name, _)| *name == "plan").or(chosen.rejected.first());
+        let why = why.map(|(_, why)| why.as_str()).unwrap_or_default();
         let problem = format!("{} instead of {}: {why}", chosen.precision, settings.precision);
         log::say(&problem);
         telemetry.set_problem(Part::Precision, Some(problem));

@@ -207,10 +207,14 @@ impl Engines {
                 if backends.forbids(engine.name()) { Err("forbidden by engine.forbid".into()) } else { Ok(()) };
             match allowed.and_then(|()| engine.probe()) {
                 Ok(()) => engines.usable.push(engine),
-                Err(why) if engine.expected() || wanted.name() == Some(engine.name()) => {
-                    engines.rejected.push((engine.name(), why));
+                Err(why) => {
+                    let (name, rejected) = (engine.name(), &mut engines.rejected);
+                    let of_interest = engine.expected() || wanted.name() == Some(name);
+                    // In another precision it is rejected for the same reason.
+                    if of_interest && !rejected.contains(&(name, why.clone())) {
+                        rejected.push((name, why));
+                    }
                 }
-                Err(_) => {}
             }
         }
         if engines.usable.is_empty() && engines.rejected.is_empty() {
@@ -239,8 +243,12 @@ impl Engines {
     ) -> Result<(T, Chosen), E> {
         let mut rejected = self.rejected.clone();
         let mut last = None;
-        let engines: Vec<&dyn Engine> =
-            self.usable.iter().map(|engine| &**engine).filter(|engine| engine.takes(format)).collect();
+        let usable = || self.usable.iter().map(|engine| &**engine);
+        let mut engines: Vec<&dyn Engine> = usable().filter(|engine| engine.takes(format)).collect();
+        if engines.is_empty() {
+            // They say best themselves why not.
+            engines = usable().collect();
+        }
         for (index, engine) in engines.iter().enumerate() {
             match make(*engine) {
                 Ok(made) => {
@@ -259,11 +267,7 @@ impl Engines {
                 },
             }
         }
-        let none = || {
-            let names: Vec<&str> = self.usable.iter().map(|engine| engine.name()).collect();
-            Error::NoEngine(format!("no engine for {format:?} files works here; there are {}", names.join(", "))).into()
-        };
-        Err(last.unwrap_or_else(none))
+        Err(last.unwrap_or_else(|| Error::NoEngine("no engine works here".into()).into()))
     }
 }
 

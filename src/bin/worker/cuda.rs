@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint};
 
 use libloading::Library;
 
+use crate::loading;
 use crate::protocol::Gpu;
 
 /// Versions of TensorRT's library, newest first: that of JetPack 6, and those of JetPack 5.
@@ -17,7 +18,7 @@ const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 /// The first CUDA device.
 pub fn gpu() -> Result<Gpu, String> {
     // SAFETY: the driver's initializers are its own business; it is what every CUDA program loads.
-    let driver = unsafe { Library::new(DRIVER) }.map_err(|error| format!("no NVIDIA driver: {error}"))?;
+    let driver = unsafe { Library::new(DRIVER) }.map_err(|error| format!("no NVIDIA driver: {}", loading(&error)))?;
     let gpu = Driver { driver: &driver }.gpu();
     // Some drivers do not survive being unloaded, and the library will load it again.
     std::mem::forget(driver);
@@ -68,7 +69,7 @@ impl Driver<'_> {
         match call(name.as_bytes()) {
             Ok(SUCCESS) => Ok(()),
             Ok(code) => Err(format!("the NVIDIA driver: {name}: {}", self.error_name(code))),
-            Err(error) => Err(format!("the NVIDIA driver: {error}")),
+            Err(error) => Err(format!("the NVIDIA driver: {}", loading(&error))),
         }
     }
 
@@ -97,7 +98,7 @@ pub fn tensorrt() -> Result<String, String> {
             Ok(library) => library,
             Err(error) => {
                 if why.is_empty() {
-                    why = error.to_string();
+                    why = loading(&error);
                 }
                 continue;
             }
@@ -105,7 +106,7 @@ pub fn tensorrt() -> Result<String, String> {
         // SAFETY: the signature is that of NvInferRuntime.h.
         let version = unsafe { library.get::<unsafe extern "C" fn() -> c_int>(b"getInferLibVersion").map(|get| get()) };
         std::mem::forget(library);
-        return version.map(|number| words(number)).map_err(|error| error.to_string());
+        return version.map(words).map_err(|error| loading(&error));
     }
     Err(why)
 }

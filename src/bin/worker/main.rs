@@ -55,6 +55,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the system says of a library that cannot be loaded: which file is missing, which symbol.
+fn loading(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 fn failed(error: &io::Error) -> ExitCode {
     eprintln!("worker: {error}");
     ExitCode::FAILURE

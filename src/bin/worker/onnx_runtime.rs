@@ -17,6 +17,7 @@ use ort::sys;
 use ort::value::ValueType;
 
 use crate::cuda;
+use crate::loading;
 use crate::network::{Network, Output};
 use crate::protocol::{Facts, Load, Provider};
 use convert::Element;
@@ -46,6 +47,9 @@ fn environment(library: &Path) -> Result<&'static ort::environment::Environment,
     static ENVIRONMENT: std::sync::OnceLock<Result<ort::environment::Environment, String>> = std::sync::OnceLock::new();
     let made = ENVIRONMENT.get_or_init(|| {
         let words = |error: &dyn std::fmt::Display| one_line(&error.to_string());
+        // Once before, for its own words: what is missing, a library of CUDA perhaps.
+        // SAFETY: the library's initializers are its own business; it is loaded to be used, and stays.
+        std::mem::forget(unsafe { Library::new(library) }.map_err(|error| loading(&error))?);
         let builder = ort::init_from(library).map_err(|error| words(&error))?;
         let environment =
             builder.with_name("firstlight").with_telemetry(false).build().map_err(|error| words(&error))?;
@@ -86,11 +90,9 @@ pub fn load(load: &Load, bytes: &[u8]) -> Result<Box<dyn Network>, String> {
     let environment = environment(&load.library)?;
     let words = |error: ort::Error| one_line(&error.to_string());
     let own = |error: ort::Error<SessionBuilder>| one_line(&error.to_string());
-    let mut builder = Session::builder(environment)
-        .map_err(words)?
-        .with_intra_threads(load.threads)
-        .and_then(|builder| builder.with_optimization_level(GraphOptimizationLevel::All))
-        .map_err(own)?;
+    let builder = Session::builder(environment).map_err(words)?;
+    let builder = builder.with_intra_threads(load.threads).map_err(own)?;
+    let mut builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(own)?;
     if let Some(provider) = execution_provider(load) {
         builder = builder.with_execution_providers([provider.error_on_failure()]).map_err(own)?;
     }

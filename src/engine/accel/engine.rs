@@ -260,7 +260,7 @@ fn fault(provider: Provider, facts: &Facts) -> Option<String> {
     let name = provider.of_onnx_runtime()?;
     if !facts.providers.iter().any(|has| has == name) {
         let has = facts.providers.join(", ");
-        return Some(format!("ONNX Runtime {} was built without {name}; it has {has}", facts.version));
+        return Some(format!("ONNX Runtime {} was built without it; it has {has}", facts.version));
     }
     if provider.needs_cuda()
         && let Some(Err(why)) = &facts.gpu
@@ -312,7 +312,7 @@ mod tests {
         let cpu_only = facts(&["CPUExecutionProvider"], None, None);
         assert_eq!(
             fault(Provider::Cuda, &cpu_only).unwrap(),
-            "ONNX Runtime 1.21.1 was built without CUDAExecutionProvider; it has CPUExecutionProvider"
+            "ONNX Runtime 1.21.1 was built without it; it has CPUExecutionProvider"
         );
         assert_eq!(fault(Provider::Cpu, &cpu_only), None);
         let all = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"];

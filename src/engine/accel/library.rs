@@ -42,7 +42,7 @@ impl Wanted {
     /// The one that was named, else the first that is found.
     ///
     /// # Errors
-    /// Where it was looked for.
+    /// It is not there, and which setting names it.
     pub fn find(&self, named: Option<&Path>, places: &[PathBuf]) -> Result<PathBuf, String> {
         if let Some(named) = named {
             return match named.is_file() {
@@ -56,14 +56,12 @@ impl Wanted {
         }
         let folders = places.iter().map(PathBuf::as_path).chain([Path::new(OF_ARCHITECTURE)]);
         let folders = folders.chain(FOLDERS.iter().map(Path::new)).map(Path::to_path_buf).chain(self.of_python());
-        let mut looked = Vec::new();
-        for folder in folders {
-            if let Some(found) = self.inside(&folder) {
-                return Ok(found);
-            }
-            looked.push(folder.display().to_string());
-        }
-        Err(format!("{} is not here: no {}* in {}; {} names it", self.name, self.file, looked.join(", "), self.setting))
+        folders.into_iter().find_map(|folder| self.inside(&folder)).ok_or_else(|| {
+            format!(
+                "{} is not here: no {}* where boards, distributions and pip put it; {} names it",
+                self.name, self.file, self.setting
+            )
+        })
     }
 
     fn is(&self, path: &Path) -> bool {
