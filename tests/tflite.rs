@@ -399,7 +399,7 @@ fn the_library_in_the_worker_answers_as_tract_does() {
         let (ours, theirs) = (answer("people/2", "tract", image), answer("people/2", "tflite", image));
         let points = |answer: &Value| answer["predictions"][0]["keypoints"].as_array().unwrap().clone();
         let (ours, theirs) = (points(&ours), points(&theirs));
-        assert_eq!((ours.len(), theirs.len()), (17, 17));
+        assert!(ours.len() == theirs.len() && !ours.is_empty(), "{image}: {} and {}", ours.len(), theirs.len());
         for (a, b) in ours.iter().zip(&theirs) {
             assert!(
                 (number(&a["x"]) - number(&b["x"])).abs() <= 1.0 && (number(&a["y"]) - number(&b["y"])).abs() <= 1.0

@@ -10,7 +10,7 @@ use super::{Error, backends, golden_frame, print_line};
 use crate::cache::{Cache, Package};
 use crate::engine::accel::{Accelerator, Baking};
 use crate::engine::plan::Referee;
-use crate::engine::{Engine, LoadOptions, Precision, names};
+use crate::engine::{Engine, Format, LoadOptions, Precision, names};
 use crate::error::nearest;
 use crate::model;
 
@@ -56,7 +56,9 @@ pub(super) fn run(
     };
     engine.probe().map_err(|why| Error::Failed(format!("{name}: {why}")))?;
     let mut failed = 0;
-    for package in packages {
+    // Of all models, those of another format are none of this engine's; who names one wants it.
+    let takes = |package: &&Package| packages.len() == 1 || engine.takes(Format::of(package.weights.bytes()));
+    for package in packages.iter().filter(takes) {
         let baking = model::with_network(package, Some(&golden_frame), |network| engine.bake(network, options))??;
         let made = wait(&package.id, name, &baking);
         let seconds = (baking.started.elapsed().as_secs_f64() * 1e3).round() / 1e3;

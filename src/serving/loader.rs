@@ -219,8 +219,14 @@ impl Engines {
         }
         if engines.usable.is_empty() && engines.rejected.is_empty() {
             let wanted = wanted.name().unwrap_or_default();
+            let has = |precision: &Precision| {
+                engine::engines(backends, *precision).iter().any(|engine| engine.name() == wanted)
+            };
+            let able = [Precision::Fp32, Precision::Fp16, Precision::Int8].iter().filter(|precision| has(precision));
+            let able: Vec<&str> = able.map(|precision| precision.as_str()).collect();
             return Err(Error::Usage(format!(
-                "engine {wanted} does not compute in that precision; leave --precision, or take `plan`"
+                "engine {wanted} computes in {} only; leave --precision, or take `plan`",
+                able.join(" and ")
             )));
         }
         if engines.usable.is_empty() {
