@@ -50,7 +50,7 @@ pub(super) fn run(
     json: bool,
 ) -> Result<(), Error> {
     let Some(engine) = Accelerator::by_name(name, precision, &backends(cache)?) else {
-        let near = nearest(name, names().into_iter(), 1);
+        let near = nearest(name, names(), 1);
         let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         return Err(Error::Usage(format!("--engine {name}: no accelerator that computes in {precision}{hint}")));
     };

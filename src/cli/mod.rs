@@ -284,7 +284,6 @@ fn backends_of(cache: &Cache, config: &EngineConfig) -> Result<Backends, Error> 
         memory_bytes: config.memory_mb.map_or(defaults.memory_bytes, |mb| mb * 1_000_000),
         deadline: config.deadline_ms.map(Duration::from_millis),
         kept: crate::env::state_dir().map(|dir| dir.join("engines")),
-        ..defaults
     };
     let forbidden = config.forbid.clone();
     Ok(Backends { plans: shelf(cache), accelerators: Some(Arc::new(accel::Settings::new(options))), forbidden })

@@ -48,6 +48,12 @@ impl Baking {
     }
 }
 
+/// A network on the CPU, and by which engine.
+struct Standby {
+    session: Box<dyn Session>,
+    engine: Box<dyn Engine>,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Accelerator {
@@ -79,7 +85,7 @@ impl Accelerator {
     pub fn bake(&self, network: &Network<'_>, options: LoadOptions) -> Result<Baking, Error> {
         let found = self.found().map_err(|why| self.refused(network, why))?;
         let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
-        let (standby, _) = self.standby(network, options)?;
+        let standby = self.standby(network, options)?.session;
         let kit = self.kit(network, &*standby, options, &found, &sha256)?;
         let kept = kit.kept.clone().ok_or_else(|| self.refused(network, "there is nowhere to keep it".into()))?;
         let guess = (self.provider == Provider::TensorRt).then_some(BUILD_GUESS);
@@ -108,18 +114,14 @@ impl Accelerator {
     }
 
     /// The network on the CPU, and by which engine.
-    fn standby(
-        &self,
-        network: &Network<'_>,
-        options: LoadOptions,
-    ) -> Result<(Box<dyn Session>, Box<dyn Engine>), Error> {
+    fn standby(&self, network: &Network<'_>, options: LoadOptions) -> Result<Standby, Error> {
         let mut refused = None;
         let less = if self.precision == Precision::Fp32 { None } else { Some(self.precision) };
         let engines =
             less.into_iter().chain([Precision::Fp32]).flat_map(|precision| cpu(&self.backends.plans, precision));
         for engine in engines.filter(|engine| !self.backends.forbids(engine.name())) {
             match engine.load(network, options) {
-                Ok(session) => return Ok((session, engine)),
+                Ok(session) => return Ok(Standby { session, engine }),
                 Err(error @ Error::Malformed { .. }) => return Err(error),
                 Err(error) => refused = Some(error),
             }
@@ -211,7 +213,7 @@ impl Engine for Accelerator {
         }
         let found = self.found().map_err(|why| self.refused(network, why))?;
         let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
-        let (standby, engine) = self.standby(network, options)?;
+        let Standby { session: standby, engine } = self.standby(network, options)?;
         let kit = self.kit(network, &*standby, options, &found, &sha256)?;
         let names = Names {
             engine: self.name(),

@@ -127,7 +127,7 @@ mod tests {
         std::fs::write(folder.path().join("libonnxruntime.so.1.21.0"), "").unwrap();
         std::fs::write(&path, "").unwrap();
         assert_eq!(ONNX_RUNTIME.find(None, &places).as_ref(), Ok(&path));
-        assert_eq!(ONNX_RUNTIME.find(None, &[path.clone()]).as_ref(), Ok(&path));
+        assert_eq!(ONNX_RUNTIME.find(None, std::slice::from_ref(&path)).as_ref(), Ok(&path));
         assert_eq!(ONNX_RUNTIME.find(Some(&path), &[]).as_ref(), Ok(&path));
         let missing = ONNX_RUNTIME.find(Some(Path::new("/nowhere/lib.so")), &places).unwrap_err();
         assert_eq!(missing, "engine.onnxruntime = /nowhere/lib.so: no such file");
