@@ -27,7 +27,7 @@ fn main() {
         return;
     };
     let model = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let model = model.map_or_else(|| PathBuf::from("target/exports/yolov8n.onnx"), PathBuf::from);
+    let model = model.map_or_else(|| PathBuf::from("target/exports/yolov8n/model.onnx"), PathBuf::from);
     let weights = Weights::map(&model).unwrap_or_else(|error| panic!("{error}; scripts/export_models writes it"));
 
     let settings = accel::Options { onnxruntime: Some(library.clone()), ..accel::Options::default() };
