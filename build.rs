@@ -1,4 +1,4 @@
-//! Packs what the binary carries and seldom needs: the document of its routes, and the worker, where `scripts/worker` has built one
+//! Packs what the binary carries and seldom needs: documents for browsers, and the worker, where `scripts/worker` has built one
 //! for this architecture. Without a worker the binary is whole all the same: its accelerators say that there is none.
 
 use std::io::Write;
@@ -7,13 +7,17 @@ use std::{env, fs};
 
 /// Watched whole, as a worker may appear in it.
 const WORKERS: &str = "src/bin/worker/built";
-const ROUTES: &str = "src/http/openapi.json";
+const DOCUMENTS: &str = "src/http";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={WORKERS}");
-    println!("cargo::rerun-if-changed={ROUTES}");
-    pack(&fs::read(ROUTES).unwrap_or_else(|error| panic!("{ROUTES}: {error}")), "openapi.json.zlib");
+    for document in ["openapi.json", "page.html", "docs.html"] {
+        let path = format!("{DOCUMENTS}/{document}");
+        println!("cargo::rerun-if-changed={path}");
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        pack(&bytes, &format!("{document}.zlib"));
+    }
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let worker = PathBuf::from(format!("{WORKERS}/firstlight-worker-{architecture}"));
     pack(&fs::read(&worker).unwrap_or_default(), "worker.zlib");

@@ -13,23 +13,36 @@ use sha2::{Digest, Sha256};
 
 use super::reply::{Answer, with_type};
 
-/// The page at `/`: its style and script are inside, it loads nothing but this device's own routes.
-const MAIN: &str = include_str!("page.html");
-/// The page at `/docs`, made in the browser from [`openapi`].
-const DOCS: &str = include_str!("docs.html");
-/// What [`openapi`] unpacks; `build.rs` packs it.
-const OPENAPI: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.zlib"));
+/// Documents that `build.rs` packed; each is unpacked once, when it is first wanted.
+macro_rules! document {
+    ($(#[$doc:meta])* $visible:vis $name:ident, $file:literal) => {
+        $(#[$doc])*
+        $visible fn $name() -> &'static str {
+            static TEXT: OnceLock<String> = OnceLock::new();
+            TEXT.get_or_init(|| unpacked(include_bytes!(concat!(env!("OUT_DIR"), "/", $file, ".zlib"))))
+        }
+    };
+}
+
+document! {
+    /// The page at `/`: its style and script are inside, it loads nothing but this device's own routes.
+    main_page, "page.html"
+}
+document! {
+    /// The page at `/docs`, made in the browser from [`openapi`].
+    docs_page, "docs.html"
+}
+document! {
+    /// Every route, its fields and its answers, for programs that read OpenAPI 3.1.
+    pub(super) openapi, "openapi.json"
+}
 /// A sun coming up, for the browser's tab.
 pub(super) const FAVICON: &str = include_str!("favicon.svg");
 
-/// Every route, its fields and its answers, for programs that read OpenAPI 3.1. Unpacked when it is first asked for.
-pub(super) fn openapi() -> &'static str {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| {
-        let mut text = String::new();
-        ZlibDecoder::new(OPENAPI).read_to_string(&mut text).expect("what build.rs packed can be unpacked");
-        text
-    })
+fn unpacked(packed: &[u8]) -> String {
+    let mut text = String::new();
+    ZlibDecoder::new(packed).read_to_string(&mut text).expect("what build.rs packed can be unpacked");
+    text
 }
 
 /// A page and what is derived from its text, once.
@@ -42,11 +55,11 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn main() -> Self {
-        Self::of(MAIN)
+        Self::of(main_page())
     }
 
     pub(super) fn docs() -> Self {
-        Self::of(DOCS)
+        Self::of(docs_page())
     }
 
     fn of(html: &'static str) -> Self {
@@ -98,7 +111,7 @@ mod tests {
 
     #[test]
     fn pages_are_small_and_load_nothing_from_elsewhere() {
-        for (page, bytes_max) in [(MAIN, MAIN_BYTES_MAX), (DOCS, DOCS_BYTES_MAX)] {
+        for (page, bytes_max) in [(main_page(), MAIN_BYTES_MAX), (docs_page(), DOCS_BYTES_MAX)] {
             assert!(page.len() < bytes_max, "the page has {} bytes", page.len());
             for outside in ["http://", "https://", "//cdn", "@import", "innerHTML", " style=\""] {
                 assert!(!page.contains(outside), "the page contains {outside:?}");
@@ -108,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_policy_names_the_embedded_script() {
-        for html in [MAIN, DOCS] {
+        for html in [main_page(), docs_page()] {
             let policy = Page::of(html).content_security_policy;
             let hash = BASE64_STANDARD.encode(Sha256::digest(element(html, "script")));
             assert!(policy.to_str().unwrap().contains(&hash));
