@@ -23,7 +23,8 @@ fn main() {
     let options = LoadOptions { threads: 1 };
     let mut model = Model::load(&package, &*engine, options).expect("the demo model");
     let shape = |_: &_| InputShape { batch: 1, channels: 3, height: 320, width: 320 };
-    let network = Network { bytes: demo::PARTS_ONNX, origin: "parts.onnx".into(), shape: &shape, picture: None };
+    let network =
+        Network { bytes: demo::PARTS_ONNX, origin: "parts.onnx".into(), shape: &shape, picture: None, prebuilt: &[] };
     let mut bare = engine.load(&network, options).expect("the demo model");
     let lines = Target::parse_all(&["/dev/null".into()], 115_200).expect("a path");
     let mut sinks: [Box<dyn Sink>; 2] = [

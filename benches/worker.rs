@@ -41,7 +41,8 @@ fn main() {
         height: declared.height.unwrap_or(SIDE),
         width: declared.width.unwrap_or(SIDE),
     };
-    let network = Network { bytes: weights.bytes(), origin: model.clone(), shape: &shape, picture: None };
+    let network =
+        Network { bytes: weights.bytes(), origin: model.clone(), shape: &shape, picture: None, prebuilt: &[] };
     let mut remote = worker.load(&network, LoadOptions { threads: 1 }).expect("the worker loads it");
     let dims = remote.input_shape().dims();
     let input: Vec<f32> = (0..remote.input_shape().volume()).map(|at| (at % 255) as f32 / 255.0).collect();

@@ -243,7 +243,7 @@ fn the_heap_is_flat_over_a_thousand_frames() {
 fn a_plan_allocates_nothing() {
     let shape = |_: &_| InputShape { batch: 1, channels: 3, height: 320, width: 320 };
     let bytes = firstlight::demo::PARTS_ONNX;
-    let network = Network { bytes, origin: "parts.onnx".into(), shape: &shape, picture: None };
+    let network = Network { bytes, origin: "parts.onnx".into(), shape: &shape, picture: None, prebuilt: &[] };
     let plan = engine::by_name("plan").unwrap();
     let mut session = plan.load(&network, LoadOptions { threads: engine::default_threads() }).unwrap();
     // What other threads of this process had in hand ends by itself.

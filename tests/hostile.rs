@@ -30,7 +30,13 @@ fn networks() {
     for round in 0..rounds(60) {
         let strike = if round % 2 == 0 { damage } else { damage_structure };
         let bytes = strike(demo::PARTS_ONNX, &mut random);
-        let network = Network { bytes: &bytes, origin: format!("round {round}").into(), shape: &shape, picture: None };
+        let network = Network {
+            bytes: &bytes,
+            origin: format!("round {round}").into(),
+            shape: &shape,
+            picture: None,
+            prebuilt: &[],
+        };
         match engine.load(&network, LoadOptions { threads: 1 }) {
             Ok(mut session) => {
                 // Weights may be damaged beyond what a loader can see; running must still end.

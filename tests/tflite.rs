@@ -306,7 +306,7 @@ fn load(bytes: &[u8], origin: String) -> Result<Box<dyn Session>, Error> {
         height: declared.height.unwrap_or(64),
         width: declared.width.unwrap_or(64),
     };
-    let network = Network { bytes, origin: origin.into(), shape: &shape, picture: None };
+    let network = Network { bytes, origin: origin.into(), shape: &shape, picture: None, prebuilt: &[] };
     by_name("tract").unwrap().load(&network, LoadOptions { threads: 1 })
 }
 

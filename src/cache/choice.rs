@@ -5,26 +5,54 @@
 //! instead of not at all. And bf16, which it takes last, cannot be read by tract.
 
 use std::cmp::Reverse;
+use std::sync::{Arc, LazyLock};
 
 use super::LayoutKind;
 use super::manifest::Manifest;
 use super::record::{RecordedPackage, Requirements};
 
+/// Roboflow's name of the backend whose packages hold an engine of TensorRT.
+pub(super) const TENSORRT: &str = "trt";
+
+/// Quantizations of engines that are used: they are judged by answers in numbers, and nothing says how far one in bytes may
+/// be off.
+const ENGINE_QUANTIZATIONS: [&str; 3] = ["fp32", "fp16", "unknown"];
+
 /// The machine, as far as it decides which packages run on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Host {
     /// Roboflow's names (`onnx`, `trt`, …) of the backends that run, best first.
     pub backends: Vec<String>,
     /// Release of a Jetson's Linux for Tegra, such as `36.3`.
     pub l4t_version: Option<String>,
-    /// CUDA devices: name and compute capability, such as `8.7`.
-    pub cuda_devices: Vec<(String, String)>,
+    pub cuda: Lazily<Cuda>,
+}
+
+/// What is looked at only where a package asks for it: a GPU takes seconds to wake.
+pub type Lazily<T> = Arc<LazyLock<T, Box<dyn FnOnce() -> T + Send>>>;
+
+/// What NVIDIA's libraries say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cuda {
+    /// Name, as Roboflow writes it (see [`Cuda::device_name`]), and compute capability, such as `8.7`.
+    pub devices: Vec<(String, String)>,
+    /// Version of a TensorRT that engines of packages can be given to, such as `10.3.0`.
+    pub tensorrt: Option<String>,
+}
+
+impl Cuda {
+    /// A device's name as Roboflow records it: `NVIDIA A10G` is `nvidia-a10g`.
+    #[must_use]
+    pub fn device_name(name: &str) -> String {
+        name.replace(' ', "-").to_lowercase()
+    }
 }
 
 impl Default for Host {
     /// A CPU that runs ONNX.
     fn default() -> Self {
-        Self { backends: vec!["onnx".into()], l4t_version: None, cuda_devices: Vec::new() }
+        let cuda: Box<dyn FnOnce() -> Cuda + Send> = Box::new(Cuda::default);
+        Self { backends: vec!["onnx".into()], l4t_version: None, cuda: Arc::new(LazyLock::new(cuda)) }
     }
 }
 
@@ -42,7 +70,9 @@ pub struct PassedOver {
 /// Why a package cannot run on a host; `None` when it can.
 pub(super) fn obstacle(manifest: &Manifest, recorded: Option<&RecordedPackage>, host: &Host) -> Option<String> {
     let needs = recorded.and_then(|recorded| recorded.requirements.as_ref());
-    if !host.backends.contains(&manifest.backend) {
+    let is_engine = manifest.backend == TENSORRT;
+    let runs = host.backends.contains(&manifest.backend) || is_engine && host.cuda.tensorrt.is_some();
+    if !runs {
         let built = needs.map(|needs| format!("; it was built for {}", described(needs))).unwrap_or_default();
         let have = host.backends.join(", ");
         return Some(format!("its backend is {}, this binary runs {have} here{built}", manifest.backend));
@@ -50,8 +80,16 @@ pub(super) fn obstacle(manifest: &Manifest, recorded: Option<&RecordedPackage>, 
     if manifest.quantization == "bf16" && manifest.backend == "onnx" {
         return Some("its weights are bf16, which tract does not read".into());
     }
+    if is_engine && !ENGINE_QUANTIZATIONS.contains(&manifest.quantization.as_str()) {
+        let used = ENGINE_QUANTIZATIONS.join(", ");
+        return Some(format!("its engine is {}; those that are {used} are used", manifest.quantization));
+    }
     // Roboflow, too, asks for a matching machine only where the weights were compiled for one.
-    needs.filter(|_| manifest.backend != "onnx").and_then(|needs| mismatch(needs, host))
+    match needs {
+        None if is_engine => Some("nothing is recorded of the machine that it was built for".into()),
+        Some(needs) if manifest.backend != "onnx" => mismatch(needs, host),
+        _ => None,
+    }
 }
 
 /// Sorts before another package's when it is to be preferred.
@@ -84,16 +122,26 @@ fn mismatch(needs: &Requirements, host: &Host) -> Option<String> {
         (Some(_), None) => false,
         (None, _) => true,
     };
-    let same_device = host.cuda_devices.iter().any(|(name, capability)| match needs.same_capability {
+    let same_device = host.cuda.devices.iter().any(|(name, capability)| match needs.same_capability {
         true => needs.compute_capability.as_ref() == Some(capability),
         false => needs.device_name.as_ref() == Some(name),
     });
-    (!same_l4t || !same_device).then(|| {
+    // A package's version may have a fourth number, of the build, which the library does not say of itself.
+    let release =
+        |version: &str| version.split('.').take(3).map(|part| part.parse().ok()).collect::<Vec<Option<u32>>>();
+    let same_tensorrt = match (&needs.tensorrt_version, &host.cuda.tensorrt) {
+        (Some(wanted), Some(found)) if needs.forward_compatible => release(wanted) <= release(found),
+        (Some(wanted), Some(found)) => release(wanted) == release(found),
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    (!same_l4t || !same_device || !same_tensorrt).then(|| {
         let devices: Vec<String> =
-            host.cuda_devices.iter().map(|(name, capability)| format!("{name} ({capability})")).collect();
+            host.cuda.devices.iter().map(|(name, capability)| format!("{name} ({capability})")).collect();
         let devices = if devices.is_empty() { "no CUDA device".into() } else { devices.join(", ") };
         let l4t = host.l4t_version.as_deref().unwrap_or("none");
-        format!("it was built for {}; this board has {devices}, L4T {l4t}", described(needs))
+        let tensorrt = host.cuda.tensorrt.as_deref().unwrap_or("none");
+        format!("it was built for {}; this board has {devices}, L4T {l4t}, TensorRT {tensorrt}", described(needs))
     })
 }
 
@@ -103,6 +151,7 @@ fn described(needs: &Requirements) -> String {
         known("device", &needs.device_name),
         known("compute capability", &needs.compute_capability),
         known("L4T", &needs.l4t_version),
+        known("TensorRT", &needs.tensorrt_version),
     ];
     format!("{}{}", needs.kind, parts.into_iter().flatten().collect::<String>())
 }
@@ -144,34 +193,65 @@ mod tests {
         let host = Host::default();
         assert_eq!(obstacle(&manifest("onnx", "fp16", false, Some(8)), None, &host), None);
         assert!(obstacle(&manifest("onnx", "bf16", true, None), None, &host).unwrap().contains("bf16"));
-        let recorded = RecordedPackage {
-            requirements: Some(Requirements {
-                kind: "jetson".into(),
-                l4t_version: Some("36.3".into()),
-                device_name: Some("orin".into()),
-                compute_capability: Some("8.7".into()),
-                same_capability: false,
-            }),
-            ..RecordedPackage::default()
-        };
+        let recorded = built_for_an_orin();
         let trt = manifest("trt", "fp16", false, Some(1));
         let why = obstacle(&trt, Some(&recorded), &host).unwrap();
         assert_eq!(
             why,
             "its backend is trt, this binary runs onnx here; it was built for jetson, device orin, compute capability \
-             8.7, L4T 36.3"
+             8.7, L4T 36.3, TensorRT 10.3.0.30"
         );
-        let orin = Host {
-            backends: vec!["trt".into(), "onnx".into()],
-            l4t_version: Some("36.3.0".into()),
-            cuda_devices: vec![("orin".into(), "8.7".into())],
-        };
-        assert_eq!(obstacle(&trt, Some(&recorded), &orin), None);
-        let older = Host { l4t_version: Some("35.4".into()), ..orin.clone() };
-        assert!(obstacle(&trt, Some(&recorded), &older).unwrap().contains("L4T 35.4"));
-        let other = Host { cuda_devices: vec![("xavier".into(), "7.2".into())], ..orin };
-        assert!(obstacle(&trt, Some(&recorded), &other).unwrap().contains("xavier (7.2)"));
         // A requirement on portable weights is not looked at, as in the auto-loader.
         assert_eq!(obstacle(&manifest("onnx", "fp32", true, None), Some(&recorded), &host), None);
+    }
+
+    fn built_for_an_orin() -> RecordedPackage {
+        let requirements = Requirements {
+            kind: "jetson".into(),
+            l4t_version: Some("36.3".into()),
+            device_name: Some("orin".into()),
+            compute_capability: Some("8.7".into()),
+            tensorrt_version: Some("10.3.0.30".into()),
+            ..Requirements::default()
+        };
+        RecordedPackage { requirements: Some(requirements), ..RecordedPackage::default() }
+    }
+
+    fn host(l4t: &str, device: (&str, &str), tensorrt: &str) -> Host {
+        let (name, capability) = device;
+        let cuda =
+            Cuda { devices: vec![(Cuda::device_name(name), capability.into())], tensorrt: Some(tensorrt.into()) };
+        let cuda: Box<dyn FnOnce() -> Cuda + Send> = Box::new(|| cuda);
+        Host { l4t_version: Some(l4t.into()), cuda: Arc::new(LazyLock::new(cuda)), ..Host::default() }
+    }
+
+    #[test]
+    fn an_engine_runs_only_on_the_machine_it_was_built_for() {
+        let trt = manifest("trt", "fp16", false, Some(1));
+        let mut recorded = built_for_an_orin();
+        let orin = || host("36.3.0", ("Orin", "8.7"), "10.3.0");
+        let why = |recorded: &RecordedPackage, host: &Host| obstacle(&trt, Some(recorded), host).unwrap_or_default();
+        assert_eq!(why(&recorded, &orin()), "");
+        assert!(why(&recorded, &host("35.4", ("Orin", "8.7"), "10.3.0")).contains("L4T 35.4"));
+        assert!(why(&recorded, &host("36.3", ("xavier", "7.2"), "10.3.0")).contains("has xavier (7.2)"));
+        assert!(why(&recorded, &host("36.3", ("Orin", "8.7"), "10.7.0")).ends_with("TensorRT 10.7.0"));
+        let needs = recorded.requirements.as_mut().unwrap();
+        needs.forward_compatible = true;
+        assert_eq!(why(&recorded, &host("36.3", ("Orin", "8.7"), "10.7.0")), "");
+        assert!(why(&recorded, &host("36.3", ("Orin", "8.7"), "8.6.2")).ends_with("TensorRT 8.6.2"));
+        recorded.requirements.as_mut().unwrap().same_capability = true;
+        assert_eq!(why(&recorded, &host("36.3", ("another", "8.7"), "10.3.0")), "");
+        assert!(why(&recorded, &host("36.3", ("Orin", "8.6"), "10.3.0")).contains("orin (8.6)"));
+        assert!(why(&RecordedPackage::default(), &orin()).contains("nothing is recorded"));
+        let int8 = manifest("trt", "int8", false, Some(1));
+        assert!(obstacle(&int8, Some(&recorded), &orin()).unwrap().contains("its engine is int8"));
+    }
+
+    #[test]
+    fn a_gpu_is_not_woken_where_no_package_asks() {
+        let cuda: Box<dyn FnOnce() -> Cuda + Send> = Box::new(|| unreachable!("nobody asked"));
+        let host = Host { cuda: Arc::new(LazyLock::new(cuda)), ..Host::default() };
+        assert_eq!(obstacle(&manifest("onnx", "fp32", true, None), Some(&built_for_an_orin()), &host), None);
+        assert!(obstacle(&manifest("torch", "fp32", true, None), None, &host).is_some());
     }
 }

@@ -16,6 +16,7 @@ mod keypoints;
 mod manifest;
 mod models_cache;
 mod package;
+mod prebuilt;
 mod reader;
 mod record;
 mod tflite;
@@ -23,7 +24,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-pub use choice::{Host, PassedOver};
+pub use choice::{Cuda, Host, Lazily, PassedOver};
 pub use environment::{PALETTE, Preprocessing, Resize, ResizeFormat, Rgb};
 pub use error::Error;
 pub use id::ModelId;
@@ -33,6 +34,7 @@ pub use inference_config::{
 };
 pub use keypoints::Skeleton;
 pub use package::{Layout, LayoutKind, ModelsCache, Package, PackageKind};
+pub use prebuilt::Prebuilt;
 pub use tflite::{Answers, BoxOutputs, Tflite};
 pub use weights::Weights;
 

@@ -13,8 +13,8 @@ use super::manifest::{Artifact, MANIFEST, Manifest};
 use super::reader::{Reader, blob_name};
 use super::record::{Record, RecordedPackage};
 use super::{
-    Entry, Error, InferenceConfig, Layout, LayoutKind, ModelId, ModelsCache, PALETTE, Package, PackageKind, Weights,
-    classic, digest, id, keypoints, subdirectories,
+    Entry, Error, InferenceConfig, Layout, LayoutKind, ModelId, ModelsCache, PALETTE, Package, PackageKind, classic,
+    digest, id, keypoints, prebuilt, subdirectories,
 };
 
 /// Below the cache root.
@@ -59,6 +59,8 @@ pub(super) fn choose(root: &Path, id: &ModelId, host: &Host) -> Option<Outcome> 
     let mut passed_over = absent(record.as_ref(), &found);
     let mut errors = Vec::new();
     let runnable = sieve(found, record.as_ref(), host, &mut passed_over, &mut errors);
+    let (engines, runnable): (Vec<_>, Vec<_>) =
+        runnable.into_iter().partition(|package| package.manifest.backend == choice::TENSORRT);
     let mut chosen: Option<Package> = None;
     for Runnable { package_id, dir, manifest } in runnable {
         let why = match &chosen {
@@ -77,6 +79,7 @@ pub(super) fn choose(root: &Path, id: &ModelId, host: &Host) -> Option<Outcome> 
         };
         passed_over.push(passed(package_id, &manifest, why));
     }
+    attach(root, chosen.as_mut(), engines, &mut passed_over);
     let package = chosen.ok_or_else(|| {
         let here = passed_over.iter().filter(|passed| !passed.why.starts_with(NOT_HERE)).count();
         match errors.pop() {
@@ -91,6 +94,25 @@ pub(super) fn choose(root: &Path, id: &ModelId, host: &Host) -> Option<Outcome> 
         }
     });
     Some(Outcome { package, passed_over })
+}
+
+/// Puts engines that may run here beside the package in ONNX; without one they are of no use.
+fn attach(root: &Path, chosen: Option<&mut Package>, engines: Vec<Runnable>, passed_over: &mut Vec<PassedOver>) {
+    let Some(chosen) = chosen else {
+        let unused = engines.into_iter();
+        passed_over.extend(unused.map(|of| passed(of.package_id, &of.manifest, "its engine could run here".into())));
+        let here = passed_over.iter_mut().filter(|passed| !passed.why.starts_with(NOT_HERE));
+        for passed in here.filter(|passed| passed.backend == choice::TENSORRT) {
+            passed.why += NEEDS_ONNX;
+        }
+        return;
+    };
+    for Runnable { package_id, dir, manifest } in engines {
+        match prebuilt::read(root, &dir, &package_id, &manifest) {
+            Ok(engine) => chosen.prebuilt.push(engine),
+            Err(error) => passed_over.push(passed(package_id, &manifest, error.to_string())),
+        }
+    }
 }
 
 /// The directory of a model and what the registry has of it; also by a name that only the model's record knows.
@@ -134,6 +156,10 @@ fn sieve(
 
 /// How the reason of a package begins that Roboflow offers and that was never downloaded.
 const NOT_HERE: &str = "not in the cache";
+
+/// What is wrong where a model has only engines of TensorRT.
+const NEEDS_ONNX: &str =
+    "; a package in ONNX is needed beside it, which judges its answers and stands in when the GPU fails";
 
 fn absent(record: Option<&Record>, found: &[Candidate]) -> Vec<PassedOver> {
     let offered = record.map(|record| record.packages.as_slice()).unwrap_or_default();
@@ -295,13 +321,7 @@ fn read(
         "keypoint-detection" => keypoints::parse(&text(KEYPOINTS)?, &dir.join(KEYPOINTS), true)?,
         _ => Vec::new(),
     };
-    let weights = Weights::map(&reader.blob(WEIGHTS, manifest.md5(WEIGHTS))?)?;
-    if let Some(expected) = manifest.md5(WEIGHTS) {
-        let found = digest::md5(weights.bytes());
-        if found != expected {
-            return Err(Error::Digest { path: weights.path().into(), expected: expected.into(), found });
-        }
-    }
+    let weights = reader.blob_mapped(WEIGHTS, manifest.md5(WEIGHTS))?;
     let from_record = || record.and_then(|record| record.recommended(package_id)).cloned();
     let recommended = manifest.recommended.clone().or_else(from_record).unwrap_or_default();
     let id = id.or(manifest.model_id.as_deref()).or(record.map(|record| record.model_id.as_str()));
@@ -320,6 +340,7 @@ fn read(
         class_names,
         keypoints,
         weights,
+        prebuilt: Vec::new(),
     })
 }
 

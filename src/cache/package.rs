@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Error, InferenceConfig, Preprocessing, Recommended, Rgb, Skeleton, Tflite, Weights, classic};
+use super::{Error, InferenceConfig, Prebuilt, Preprocessing, Recommended, Rgb, Skeleton, Tflite, Weights, classic};
 
 /// What Roboflow calls the task and the type of a model: the pair that picks its decoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Package {
     /// What `keypoints_metadata.json` says; empty without that file.
     pub keypoints: Vec<Skeleton>,
     pub weights: Weights,
+    /// Engines built ahead of time from the same weights that may run on this machine, best first.
+    pub prebuilt: Vec<Prebuilt>,
 }
 
 /// Which layout a package lies in, Roboflow's two or ours, with what only that layout says. It decides whose answers are

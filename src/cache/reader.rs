@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::digest::is_md5;
-use super::{Error, digest};
+use super::{Error, Weights, digest};
 
 /// Largest text file of a package that is read; the largest real one, a class map of 20,000 names, is under 1 MB.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -73,6 +73,16 @@ impl Reader<'_> {
                 found => Err(Error::Digest { path, expected: expected.into(), found }),
             },
             None => Ok(text),
+        }
+    }
+
+    /// A file whose content has a known digest, which is checked, as a mapping.
+    pub fn blob_mapped(&self, file: &str, md5: Option<&str>) -> Result<Weights, Error> {
+        let weights = Weights::map(&self.blob(file, md5)?)?;
+        let Some(expected) = md5 else { return Ok(weights) };
+        match digest::md5(weights.bytes()) {
+            found if found == expected => Ok(weights),
+            found => Err(Error::Digest { path: weights.path().into(), expected: expected.into(), found }),
         }
     }
 

@@ -44,6 +44,9 @@ pub(super) struct Requirements {
     pub l4t_version: Option<String>,
     pub device_name: Option<String>,
     pub compute_capability: Option<String>,
+    pub tensorrt_version: Option<String>,
+    /// A newer TensorRT will do.
+    pub forward_compatible: bool,
     /// Any device of the same compute capability will do.
     pub same_capability: bool,
 }
@@ -103,6 +106,8 @@ fn package(value: &Value) -> Option<RecordedPackage> {
             l4t_version: text("l4t_version"),
             device_name: text("cuda_device_name"),
             compute_capability: text("cuda_device_cc"),
+            tensorrt_version: text("trt_version"),
+            forward_compatible: value["trt_package_details"]["trt_forward_compatible"] == true,
             same_capability: value["trt_package_details"]["same_cc_compatible"] == true,
         }
     });
@@ -126,14 +131,16 @@ mod tests {
             "model": {"recommended_parameters": {"confidence": 0.5}},
             "packages": [{"package_id": "p1", "recommended_parameters": {"confidence": 0.25}}, {"package_id": "p2"},
             "broken", {"package_id": "trt1", "backend": "trt", "trt_package_details": {"same_cc_compatible": true},
-            "environment_requirements": {"kind": "jetson", "cuda_device_cc": "8.7", "cuda_device_name": "orin", "l4t_version": "36.3"}}]}"#;
+            "environment_requirements": {"kind": "jetson", "cuda_device_cc": "8.7", "cuda_device_name": "orin", "l4t_version": "36.3",
+            "trt_version": "10.3.0.30"}}]}"#;
         let record = Record::parse(text).unwrap();
         assert_eq!(record.recommended("p1").unwrap().confidence, Some(0.25));
         assert_eq!(record.recommended("p2").unwrap().confidence, Some(0.5));
         assert_eq!(record.packages.len(), 3);
         let needs = record.package("trt1").unwrap().requirements.clone().unwrap();
         assert_eq!((needs.kind.as_str(), needs.l4t_version.as_deref()), ("jetson", Some("36.3")));
-        assert!(needs.same_capability);
+        assert_eq!(needs.tensorrt_version.as_deref(), Some("10.3.0.30"));
+        assert!(needs.same_capability && !needs.forward_compatible);
     }
 
     #[test]

@@ -202,6 +202,7 @@ pub(super) fn read(root: &Path, dir: &Path, id: Option<&ModelId>) -> Result<Pack
             sha256: manifest.sha256,
         })),
         weights,
+        prebuilt: Vec::new(),
     })
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Error, bake_engine, bake_judge, golden_frame, open_package, print_line, shelf, threads};
 use crate::cache::{Cache, Package};
 use crate::engine::plan::{self, Failure, Made, NATIVE, Referee, Shelf, Stage, Target};
-use crate::engine::{LoadOptions, Precision};
+use crate::engine::{Backends, LoadOptions, Precision};
 use crate::model;
 
 #[derive(Debug, clap::Args)]
@@ -139,7 +139,9 @@ impl Args {
             let ready = cache.entries().into_iter().filter_map(|entry| entry.package.ok());
             ready.filter(|package| model::contract(package).is_ok()).collect()
         } else {
-            self.ids.iter().map(|id| open_package(cache, Some(id))).collect::<Result<Vec<Package>, _>>()?
+            // What is made here is made of the network, whatever else there is.
+            let backends = Backends::default();
+            self.ids.iter().map(|id| open_package(cache, &backends, Some(id))).collect::<Result<Vec<Package>, _>>()?
         };
         match packages.is_empty() {
             true => Err(Error::Failed(format!("no model in {}", cache.root().display()))),

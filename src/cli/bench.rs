@@ -102,27 +102,25 @@ impl Subject {
                     })
                 };
                 let (bytes, origin) = (weights.bytes(), weights.path().into());
-                then(&Network { bytes, origin, shape: &shape, picture: Some(&stretched) })
+                then(&Network { bytes, origin, shape: &shape, picture: Some(&stretched), prebuilt: &[] })
             }
             Self::Package(package) => model::with_network(package, Some(&golden_frame), |network| {
                 let shape = |declared: &DeclaredInput| wanted.unwrap_or_else(|| (network.shape)(declared));
-                let Network { bytes, ref origin, picture, .. } = *network;
-                then(&Network { bytes, origin: origin.clone(), shape: &shape, picture })
+                let Network { bytes, ref origin, picture, prebuilt, .. } = *network;
+                then(&Network { bytes, origin: origin.clone(), shape: &shape, picture, prebuilt })
             })?,
         }
     }
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
-    let engines = Engines::choose(
-        Wanted::only(args.engine.as_deref()),
-        &[args.precision.unwrap_or_default()],
-        &backends(cache)?,
-    )?;
+    let backends = backends(cache)?;
+    let engines =
+        Engines::choose(Wanted::only(args.engine.as_deref()), &[args.precision.unwrap_or_default()], &backends)?;
     let options = threads(args.threads, None)?;
     let subject = match &args.onnx {
         Some(path) => Subject::File(Weights::map(path)?),
-        None => Subject::Package(Box::new(open_package(cache, args.model.as_deref())?)),
+        None => Subject::Package(Box::new(open_package(cache, &backends, args.model.as_deref())?)),
     };
     let input = args.input.as_deref().map(read_input).transpose()?;
     let shape = input.as_ref().map(|(shape, _)| *shape);
@@ -136,9 +134,9 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     };
     let ((mut session, load_ms), chosen) = engines.first(subject.format(), |engine| {
         subject.with_network(shape, |network| {
-            let Network { bytes, ref origin, shape, picture } = *network;
+            let Network { bytes, ref origin, shape, picture, prebuilt } = *network;
             let picture = if input.is_some() { Some(&given as Picture<'_>) } else { picture };
-            let network = &Network { bytes, origin: origin.clone(), shape, picture };
+            let network = &Network { bytes, origin: origin.clone(), shape, picture, prebuilt };
             let started = Instant::now();
             let session = engine.load(network, options)?;
             Ok((session, millis(started)))

@@ -50,12 +50,10 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     if let Some(out) = args.out.as_ref().filter(|out| args.images.len() > 1 && !out.is_dir()) {
         return Err(Error::Usage(format!("--out {}: several images need a directory that exists", out.display())));
     }
-    let package = open_package_as(cache, Some(&args.model), args.semantics)?;
-    let engines = Engines::choose(
-        Wanted::only(args.engine.as_deref()),
-        &[args.precision.unwrap_or_default()],
-        &backends(cache)?,
-    )?;
+    let backends = backends(cache)?;
+    let package = open_package_as(cache, &backends, Some(&args.model), args.semantics)?;
+    let engines =
+        Engines::choose(Wanted::only(args.engine.as_deref()), &[args.precision.unwrap_or_default()], &backends)?;
     let (mut model, _) = load_model(&package, &engines, threads(args.threads, None)?)?;
     let mut failed = 0;
     for images in args.images.chunks(model.batch()) {

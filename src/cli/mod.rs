@@ -25,12 +25,12 @@ mod update;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
-use crate::cache::{Cache, Host, Package};
+use crate::cache::{Cache, Cuda, Host, Package};
 use crate::config::{Config, EngineConfig};
 use crate::engine::{self, Backends, LoadOptions, accel};
 use crate::error::Exit;
@@ -310,17 +310,35 @@ fn listen_address(flag: Option<String>, config: &Config) -> Result<Option<Socket
 }
 
 /// This machine, as far as it decides which package of a model runs.
-fn host() -> Host {
+fn host(backends: &Backends) -> Host {
     let board = device::identify(Path::new("/"));
-    Host { l4t_version: board.l4t_version, ..Host::default() }
+    let settings = backends.accelerators.clone().filter(|_| !backends.forbids(accel::Provider::TensorRt.name()));
+    let look: Box<dyn FnOnce() -> Cuda + Send> = Box::new(move || settings.map(|of| cuda(&of)).unwrap_or_default());
+    Host { l4t_version: board.l4t_version, cuda: Arc::new(LazyLock::new(look)), ..Host::default() }
+}
+
+/// What the worker found out about the GPU; nothing where no library is there to ask it.
+fn cuda(settings: &accel::Settings) -> Cuda {
+    let Ok(found) = settings.probe(accel::Provider::TensorRt) else { return Cuda::default() };
+    let gpu = found.facts.gpu.and_then(Result::ok);
+    let device = |gpu: accel::Gpu| {
+        let (major, minor) = gpu.compute_capability;
+        (Cuda::device_name(&gpu.name), format!("{major}.{minor}"))
+    };
+    Cuda { devices: gpu.map(device).into_iter().collect(), tensorrt: found.facts.tensorrt.and_then(Result::ok) }
 }
 
 /// The package of an id on this machine; with none, the one in the binary.
-fn open_package(cache: &Cache, id: Option<&str>) -> Result<Package, Error> {
-    Ok(loader::open_package(cache, &host(), id)?)
+fn open_package(cache: &Cache, backends: &Backends, id: Option<&str>) -> Result<Package, Error> {
+    Ok(loader::open_package(cache, &host(backends), id)?)
 }
 
 /// As [`open_package`], read as the engine asked for reads it.
-fn open_package_as(cache: &Cache, id: Option<&str>, semantics: Option<Semantics>) -> Result<Package, Error> {
-    Ok(loader::open_package_as(cache, &host(), id, semantics)?)
+fn open_package_as(
+    cache: &Cache,
+    backends: &Backends,
+    id: Option<&str>,
+    semantics: Option<Semantics>,
+) -> Result<Package, Error> {
+    Ok(loader::open_package_as(cache, &host(backends), id, semantics)?)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Error, backends, explained, print_line, shelf};
 use crate::cache::{Cache, Choice, Layout, LayoutKind, ModelId, Package};
 use crate::engine::plan::{self, Found, NATIVE, Target};
-use crate::engine::{Backends, Engine, Format, Precision};
+use crate::engine::{Backends, Engine, Format, Precision, accel};
 use crate::{device, engine, model, source};
 
 #[derive(Debug, clap::Args)]
@@ -49,10 +49,11 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     if let Some(device) = &args.camera {
         return print_camera(device, args.json);
     }
+    let backends = backends(cache)?;
     let choice = match &args.model {
         Some(id) => {
             let id = ModelId::parse(id)?;
-            let choice = cache.choose(&id, args.layout.map(LayoutKind::from), &super::host());
+            let choice = cache.choose(&id, args.layout.map(LayoutKind::from), &super::host(&backends));
             Some(choice.map_err(|error| explained(cache, &id, error))?)
         }
         None => None,
@@ -61,7 +62,6 @@ pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let board = device::identify(root);
     let machine = device::BoardFile::for_machine(root);
     let differences = machine.file.differences(&board, root);
-    let backends = backends(cache)?;
     let probed: Vec<Probed> =
         engine::engines(&backends, Precision::Fp32).iter().map(|engine| Probed::of(&**engine, &backends)).collect();
     let chosen = probed
@@ -289,6 +289,7 @@ fn package(choice: &Choice) -> Value {
     json!({
         "model_id": package.id, "layout": package.layout_kind(), "package_id": package_id, "backend": backend,
         "quantization": quantization, "dir": package.dir, "passed_over": choice.passed_over,
+        "prebuilt": Beside::all(package),
     })
 }
 
@@ -301,11 +302,56 @@ fn print_choice(choice: &Choice) -> Result<(), Error> {
     };
     let chosen = described(package.layout_kind(), package_id, backend, quantization);
     print_line(&format!("package  {} {chosen}: chosen, {}", package.id, package.dir.display()))?;
+    for engine in Beside::all(package) {
+        print_line(&format!(
+            "package  {} {}: {}",
+            package.id,
+            described(LayoutKind::ModelsCache, engine.package_id, "trt", engine.quantization),
+            engine.words()
+        ))?;
+    }
     for passed in &choice.passed_over {
         let other = described(passed.layout, &passed.package_id, &passed.backend, &passed.quantization);
         print_line(&format!("package  {} {other}: passed over: {}", package.id, passed.why))?;
     }
     Ok(())
+}
+
+/// An engine of TensorRT that lies beside the chosen package.
+#[derive(Serialize)]
+struct Beside<'a> {
+    package_id: &'a str,
+    quantization: &'a str,
+    /// The `engine.precision` with which it is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<Precision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<String>,
+}
+
+impl<'a> Beside<'a> {
+    fn all(package: &'a Package) -> Vec<Self> {
+        let fits = |network: &engine::Network<'_>| network.prebuilt.iter().map(|of| accel::fit(network, of)).collect();
+        let fits: Vec<Result<Precision, String>> = model::with_network(package, None, fits).unwrap_or_default();
+        let all = package.prebuilt.iter().zip(fits);
+        let beside = all.map(|(of, fits)| Self {
+            package_id: &of.package_id,
+            quantization: &of.quantization,
+            precision: fits.as_ref().ok().copied(),
+            why_not: fits.err(),
+        });
+        beside.collect()
+    }
+
+    fn words(&self) -> String {
+        match (&self.why_not, self.precision) {
+            (Some(why), _) => format!("not used: {why}"),
+            (None, precision) => format!(
+                "engine tensorrt takes it in {} instead of building one, if its answers are tract's",
+                precision.unwrap_or_default()
+            ),
+        }
+    }
 }
 
 /// Package id, backend and quantization; empty where the layout does not say.

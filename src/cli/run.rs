@@ -95,7 +95,8 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let wrong = |why| Error::Usage(format!("config: video.decoder: {why}"));
     source::codec::choose(&settings.config.video.decoder).map_err(wrong)?;
     let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
-    let package = open_package_as(&cache, settings.model.as_deref(), settings.semantics)?;
+    let backends = super::backends_of(&cache, &settings.config.engine)?;
+    let package = open_package_as(&cache, &backends, settings.model.as_deref(), settings.semantics)?;
     let stop = signals()?;
 
     let health = &settings.config.health;
@@ -109,7 +110,6 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
     let notifier = start_notifier(&settings, &telemetry)?;
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
-    let backends = super::backends_of(&cache, &settings.config.engine)?;
     let plans = &backends.plans;
     let api = serve::start(&settings, &cache, &backends, &telemetry)?;
     let port = port::open(&settings, &telemetry, &snapshot, api);

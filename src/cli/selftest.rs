@@ -65,10 +65,12 @@ struct Drift {
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
     let package = embedded_package()?;
-    let models: Vec<Package> = args.model.iter().map(|id| open_package(cache, Some(id))).collect::<Result<_, _>>()?;
+    let backends = backends(cache)?;
+    let models = args.model.iter().map(|id| open_package(cache, &backends, Some(id)));
+    let models: Vec<Package> = models.collect::<Result<_, _>>()?;
     let options = threads(args.threads, None)?;
     let (mut tested, mut failed) = (0, Vec::new());
-    for engine in engine::engines(&backends(cache)?, args.precision.unwrap_or_default()) {
+    for engine in engine::engines(&backends, args.precision.unwrap_or_default()) {
         if let Err(why) = engine.probe() {
             if engine.expected() {
                 eprintln!("{}: not usable here: {why}", engine.name());

@@ -35,7 +35,7 @@ pub(super) fn start(
     let backends = Backends { plans, ..backends.clone() };
     let loader = Loader {
         cache: cache.clone(),
-        host: host(),
+        host: host(&backends),
         engines: Engines::choose(settings.wanted(), settings.precisions(), &backends)?,
         options: LoadOptions { threads: config.threads.unwrap_or(settings.options.threads) },
         semantics: settings.semantics,

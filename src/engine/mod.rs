@@ -10,7 +10,8 @@ pub mod plan;
 pub mod tract;
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why a network cannot be loaded or run.
@@ -74,6 +75,22 @@ pub struct Network<'a> {
     /// Fills an input with a picture as the network's users prepare it, for an engine that compares itself with another;
     /// `None` where nothing is known of them.
     pub picture: Option<Picture<'a>>,
+    /// Engines that were built from it ahead of time elsewhere, best first.
+    pub prebuilt: &'a [Prebuilt<'a>],
+}
+
+/// A file that an accelerator runs instead of a network, once it has been found to answer the same.
+#[derive(Clone, Debug)]
+pub struct Prebuilt<'a> {
+    /// For words.
+    pub name: &'a str,
+    pub origin: &'a Path,
+    /// The whole file.
+    pub bytes: &'a [u8],
+    /// In what it computes; `None` where nothing says it, and then it is held to the bounds of [`Precision::Fp32`].
+    pub precision: Option<Precision>,
+    /// Images that it takes at once.
+    pub batch: RangeInclusive<usize>,
 }
 
 /// What a network's file is written in.

@@ -37,8 +37,8 @@ pub use threshold::{Bound, Threshold, Thresholds};
 pub use transform::{Fit, Transform};
 pub use verify::verify;
 
-use crate::cache::{Layout, Package};
-use crate::engine::{self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Session, TensorInfo};
+use crate::cache::{self, Layout, Package};
+use crate::engine::{self, DeclaredInput, Engine, InputShape, LoadOptions, Network, Precision, Session, TensorInfo};
 use crate::frame::{self, CHANNELS, Frame, Orientation, Size};
 use family::{Head, Job, Setup};
 
@@ -146,12 +146,24 @@ pub fn with_network<T>(
         };
         fill().map_err(|error| error.to_string())
     };
+    let prebuilt: Vec<engine::Prebuilt<'_>> = package.prebuilt.iter().map(prebuilt).collect();
     Ok(then(&Network {
         bytes: package.weights.bytes(),
         origin: package.weights.path().into(),
         shape: &|declared| concrete_shape(declared, &package.layout, contract),
         picture: picture.is_some().then_some(&draw),
+        prebuilt: &prebuilt,
     }))
+}
+
+fn prebuilt(of: &cache::Prebuilt) -> engine::Prebuilt<'_> {
+    engine::Prebuilt {
+        name: &of.package_id,
+        origin: of.engine.path(),
+        bytes: of.engine.bytes(),
+        precision: [Precision::Fp32, Precision::Fp16].into_iter().find(|known| known.as_str() == of.quantization),
+        batch: of.batch.clone(),
+    }
 }
 
 impl Model {

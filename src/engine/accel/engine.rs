@@ -13,6 +13,7 @@ use super::failover::{Failover, Names};
 use super::keeper::Keeper;
 use super::kept::{Identity, Kept};
 use super::kit::{Kit, Refusal};
+use super::prebuilt::{self, Wrapper};
 use super::protocol::{Facts, Provider};
 use super::remote::Remote;
 use super::settings::{Found, Settings};
@@ -86,7 +87,7 @@ impl Accelerator {
         let found = self.found().map_err(|why| self.refused(network, why))?;
         let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
         let standby = self.standby(network, options)?.session;
-        let kit = self.kit(network, &*standby, options, &found, &sha256)?;
+        let kit = self.kit(network, &*standby, options, &found, &sha256, None)?;
         let kept = kit.kept.clone().ok_or_else(|| self.refused(network, "there is nowhere to keep it".into()))?;
         let guess = (self.provider == Provider::TensorRt).then_some(BUILD_GUESS);
         let estimate = if kit.has_engine() { None } else { kept.took().or(guess) };
@@ -137,11 +138,15 @@ impl Accelerator {
         options: LoadOptions,
         found: &Found,
         sha256: &str,
+        prebuilt: Option<Wrapper>,
     ) -> Result<Kit, Error> {
         let failed = |what: &str, error: std::io::Error| self.refused(network, format!("{what}: {error}"));
         let (declared, shape) = (standby.declared(), standby.input_shape());
         let (golden, is_picture) = golden(network, &declared, &shape);
-        let identity = Identity::new(sha256, self.provider, shape.dims(), self.precision, &found.facts);
+        let identity = Identity {
+            prebuilt: prebuilt.as_ref().map(|engine| engine.sha256.clone()),
+            ..Identity::new(sha256, self.provider, shape.dims(), self.precision, &found.facts)
+        };
         let kept = self.settings.options.kept.as_deref().and_then(|root| {
             let opened = Kept::open(root, identity);
             opened.inspect_err(|why| log::say(&format!("engine {}: nothing is kept: {why}", self.name()))).ok()
@@ -152,6 +157,7 @@ impl Accelerator {
             settings: Arc::clone(&self.settings),
             library: found.library.clone(),
             model: model_file(network).map_err(|error| failed("the network's file", error))?,
+            prebuilt,
             origin: network.origin.clone(),
             declared,
             shape,
@@ -160,6 +166,46 @@ impl Accelerator {
             is_picture,
             kept,
         })
+    }
+
+    /// A worker with the first engine built elsewhere that is right, and what it takes to start it again; else what is
+    /// wrong with each.
+    fn start_prebuilt(
+        &self,
+        network: &Network<'_>,
+        standby: &dyn Session,
+        options: LoadOptions,
+        found: &Found,
+        sha256: &str,
+    ) -> Result<(Kit, Remote, Referee), String> {
+        let shape = standby.input_shape();
+        let mut refused = String::new();
+        for offered in network.prebuilt {
+            let start = || {
+                let engine_sha256 = self.backends.plans.sha256(offered.origin, offered.bytes);
+                let wrapper = Wrapper::new(offered, engine_sha256, network, &shape, standby.outputs())?;
+                let kit = self.kit(network, standby, options, found, sha256, Some(wrapper));
+                let kit = kit.map_err(|error| error.to_string())?;
+                let (remote, referee) = kit.start().map_err(|refusal| refusal.why().to_owned())?;
+                Ok((kit, remote, referee))
+            };
+            let started = match prebuilt::fits(offered, shape.batch) {
+                // It is for who asks for another precision.
+                Ok(precision) if precision != self.precision => continue,
+                fits => fits.and_then(|_| start()),
+            };
+            match started {
+                Ok(started) => {
+                    log::say(&format!("engine {}: it is the one of package {}", self.name(), offered.name));
+                    return Ok(started);
+                }
+                Err(why) => {
+                    log::say(&format!("engine {}: not the one of package {}: {why}", self.name(), offered.name));
+                    refused += &format!("; not the one of package {}: {why}", offered.name);
+                }
+            }
+        }
+        Err(refused)
     }
 }
 
@@ -214,14 +260,25 @@ impl Engine for Accelerator {
         let found = self.found().map_err(|why| self.refused(network, why))?;
         let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
         let Standby { session: standby, engine } = self.standby(network, options)?;
-        let kit = self.kit(network, &*standby, options, &found, &sha256)?;
-        let names = Names {
+        let mut kit = self.kit(network, &*standby, options, &found, &sha256, None)?;
+        let mut names = Names {
             engine: self.name(),
             version: version(self.provider, &found.facts),
             standby: engine.name(),
             standby_version: engine.version(),
+            refused: String::new(),
         };
-        let remote = match self.start(&kit) {
+        let mut started = self.start(&kit);
+        if started.is_none() {
+            match self.start_prebuilt(network, &*standby, options, &found, &sha256) {
+                Ok((prebuilt, remote, referee)) => {
+                    kit = prebuilt;
+                    started = Some(Ok((remote, referee)));
+                }
+                Err(refused) => names.refused = refused,
+            }
+        }
+        let remote = match started {
             None => {
                 let (engine, standby, origin) = (names.engine, names.standby, network.origin.display());
                 log::say(&format!("engine {engine}: one is being built for {origin}; {standby} answers meanwhile"));

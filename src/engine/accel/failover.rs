@@ -19,6 +19,8 @@ pub struct Names {
     /// The engine of the CPU.
     pub standby: &'static str,
     pub standby_version: String,
+    /// What was refused before an engine had to be built, beginning with a semicolon; empty where nothing was.
+    pub refused: String,
 }
 
 /// See the head of this file.
@@ -82,7 +84,7 @@ impl Failover {
         let trouble = match (&self.remote, self.keeper.state()) {
             (Some(_), _) => None,
             (None, State::Ready) => Some("a worker is ready and not yet taken".to_owned()),
-            (None, State::Building(since)) => Some(building(since)),
+            (None, State::Building(since)) => Some(building(since) + &self.names.refused),
             (None, State::Lost(why)) => Some(format!("{why}; another is being started")),
             (None, State::Rejected(why)) => Some(format!("rejected: {why}")),
         };

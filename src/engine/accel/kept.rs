@@ -38,6 +38,9 @@ pub struct Identity {
     /// ONNX Runtime's own kernels are chosen by the CPU.
     pub cpu: Option<String>,
     pub made_by: String,
+    /// SHA-256 of the engine's file, where it was built elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prebuilt: Option<String>,
 }
 
 impl Identity {
@@ -56,6 +59,7 @@ impl Identity {
             driver: gpu.map(|gpu| gpu.driver.clone()),
             cpu: (provider == Provider::Cpu).then(|| crate::engine::plan::native().isa.name.to_owned()),
             made_by: env!("CARGO_PKG_VERSION").into(),
+            prebuilt: None,
         }
     }
 }
@@ -87,7 +91,10 @@ impl Kept {
     /// The disk refuses.
     pub fn open(root: &Path, identity: Identity) -> Result<Self, String> {
         let text = serde_json::to_string(&identity).map_err(|error| error.to_string())?;
-        let kind = format!("{}-{}-{}", &identity.model_sha256[..16], identity.provider.name(), identity.precision);
+        // An engine that is built here does not take the place of one that was built elsewhere, nor the other way round.
+        let prebuilt = if identity.prebuilt.is_some() { "prebuilt-" } else { "" };
+        let (network, provider) = (&identity.model_sha256[..16], identity.provider.name());
+        let kind = format!("{network}-{provider}-{prebuilt}{}", identity.precision);
         let name = format!("{kind}-{}", &digest::sha256(text.as_bytes())[..16]);
         let folder = root.join(&name);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -152,7 +159,10 @@ impl Kept {
     pub fn took(&self) -> Option<Duration> {
         let folders = fs::read_dir(self.folder.parent()?).ok()?.filter_map(Result::ok);
         let records = folders.filter_map(|folder| read(&folder.path()));
-        let same = records.filter(|record| record.identity.provider == self.identity.provider);
+        let same = records.filter(|Record { identity, .. }| {
+            identity.provider == self.identity.provider
+                && identity.prebuilt.is_some() == self.identity.prebuilt.is_some()
+        });
         let of_this = |record: &Record| record.identity.model_sha256 == self.identity.model_sha256;
         let best = same.max_by(|a, b| of_this(a).cmp(&of_this(b)).then(a.seconds.total_cmp(&b.seconds)))?;
         Duration::try_from_secs_f64(best.seconds).ok()
@@ -168,4 +178,45 @@ impl Kept {
 fn read(folder: &Path) -> Option<Record> {
     let bytes = durable::read_bounded(&folder.join(RECORD), RECORD_BYTES_MAX).ok()??;
     serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(prebuilt: Option<&str>) -> Identity {
+        let shape = [1, 3, 64, 64];
+        let own = Identity::new(&"ab".repeat(32), Provider::TensorRt, shape, Precision::Fp32, &Facts::default());
+        Identity { prebuilt: prebuilt.map(str::to_owned), ..own }
+    }
+
+    #[test]
+    fn an_engine_built_elsewhere_and_one_built_here_do_not_take_each_others_place() {
+        let root = tempfile::tempdir().unwrap();
+        let own = Kept::open(root.path(), identity(None)).unwrap();
+        fs::write(own.folder().join("x.engine"), "").unwrap();
+        let first = Kept::open(root.path(), identity(Some("first"))).unwrap();
+        assert_ne!(own.folder(), first.folder());
+        assert!(own.has_engine() && !first.has_engine());
+        Kept::open(root.path(), identity(None)).unwrap();
+        assert!(first.folder().is_dir());
+        // Another engine for the same does.
+        let second = Kept::open(root.path(), identity(Some("second"))).unwrap();
+        assert!(second.folder().is_dir() && !first.folder().exists() && own.has_engine());
+    }
+
+    #[test]
+    fn what_was_found_out_of_one_says_nothing_of_the_other() {
+        let root = tempfile::tempdir().unwrap();
+        let referee = Referee { bound: 1e-3, outputs: Vec::new() };
+        let prebuilt = Kept::open(root.path(), identity(Some("first"))).unwrap();
+        prebuilt.accept(referee, vec![vec![1.0]], 3.0).unwrap();
+        let own = Kept::open(root.path(), identity(None)).unwrap();
+        assert_eq!((own.record(), own.took()), (None, None));
+        assert_eq!(prebuilt.took(), Some(Duration::from_secs(3)));
+        // A record of a version that knew of no engines built elsewhere is still read.
+        let text = serde_json::to_string(&identity(None)).unwrap();
+        assert!(!text.contains("prebuilt"));
+        assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), identity(None));
+    }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use memmap2::Mmap;
 
 use super::kept::Kept;
+use super::prebuilt::Wrapper;
 use super::process::{Failure, Process};
 use super::protocol::{Load, Provider, Reply, Request};
 use super::remote::{Facts, Remote};
@@ -66,6 +67,8 @@ pub struct Kit {
     pub library: PathBuf,
     /// The network's file, or memory with what is in it.
     pub model: File,
+    /// What the library gets instead of the network.
+    pub prebuilt: Option<Wrapper>,
     /// Named in errors.
     pub origin: PathBuf,
     pub declared: DeclaredInput,
@@ -83,7 +86,7 @@ impl Kit {
     /// Whether the library has to build an engine, which takes minutes.
     #[must_use]
     pub fn must_build(&self) -> bool {
-        self.provider == Provider::TensorRt && !self.has_engine()
+        self.provider == Provider::TensorRt && self.prebuilt.is_none() && !self.has_engine()
     }
 
     /// Whether something is kept of the network.
@@ -99,6 +102,8 @@ impl Kit {
     /// See [`Refusal`].
     pub fn start(&self) -> Result<(Remote, Referee), Refusal> {
         let started = Instant::now();
+        let wrapped = self.prebuilt.as_ref().map(Wrapper::file).transpose();
+        let wrapped = wrapped.map_err(|error| Refusal::Lost(format!("memory for its engine: {error}")))?;
         let mut process = Process::start(&self.settings.start()).map_err(Refusal::Lost)?;
         let load = Load {
             provider: self.provider,
@@ -106,11 +111,13 @@ impl Kit {
             shape: self.shape.dims(),
             threads: self.threads,
             fp16: self.precision == Precision::Fp16,
-            kept: self.kept.as_ref().map(Kept::place),
+            // Of an engine that was built elsewhere nothing is kept but what was found out about it.
+            kept: self.kept.as_ref().filter(|_| wrapped.is_none()).map(Kept::place),
             delegate: self.settings.options.delegate.clone(),
         };
         let limit = if self.must_build() { BUILD_MAX } else { LOAD_MAX };
-        let outputs = match process.ask(&Request::Load(load), &[self.model.as_fd()], limit) {
+        let outputs = match process.ask(&Request::Load(load), &[wrapped.as_ref().unwrap_or(&self.model).as_fd()], limit)
+        {
             Ok(Reply::Loaded { outputs }) => outputs,
             Ok(other) => return Err(process.lost(&format!("it answered {other:?} to a network")).into()),
             Err(failure) => {
@@ -119,6 +126,7 @@ impl Kit {
                 return Err(failure.into());
             }
         };
+        drop(wrapped);
         process.forget_words();
         let name = self.provider.name();
         let facts = Facts { engine: name, declared: self.declared, shape: self.shape, threads: self.threads };
@@ -180,6 +188,7 @@ impl Kit {
             origin: self.origin.clone(),
             shape: &|_| self.shape,
             picture: if self.is_picture { Some(&golden) } else { None },
+            prebuilt: &[],
         };
         plan::compare(remote, &network, self.threads, self.precision).map_err(|failure| match failure {
             plan::Failure::Refused(why) => Refusal::Rejected(format!("its answers are wrong: {why}")),

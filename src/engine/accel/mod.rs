@@ -15,6 +15,7 @@ mod kept;
 mod kit;
 mod library;
 mod nursery;
+mod prebuilt;
 mod process;
 pub mod protocol;
 mod provider;
@@ -22,6 +23,7 @@ mod remote;
 mod settings;
 
 pub use engine::{Accelerator, Baking};
-pub use protocol::Provider;
+pub use prebuilt::fit;
+pub use protocol::{Gpu, Provider};
 pub use provider::ALL as PROVIDERS;
 pub use settings::{Options, Settings};
