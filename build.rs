@@ -5,13 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Watched whole, as a worker may appear in it.
+/// A folder an architecture, watched whole, as a worker may appear in it; one for another architecture is no reason to build anew.
 const WORKERS: &str = "src/bin/worker/built";
 const DOCUMENTS: &str = "src/http";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={WORKERS}");
     for document in ["openapi.json", "page.html", "docs.html"] {
         let path = format!("{DOCUMENTS}/{document}");
         println!("cargo::rerun-if-changed={path}");
@@ -19,7 +18,9 @@ fn main() {
         pack(&bytes, &format!("{document}.zlib"));
     }
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let worker = PathBuf::from(format!("{WORKERS}/firstlight-worker-{architecture}"));
+    let folder = PathBuf::from(WORKERS).join(architecture);
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let worker = folder.join("firstlight-worker");
     pack(&fs::read(&worker).unwrap_or_default(), "worker.zlib");
 }
 
