@@ -18,7 +18,9 @@ use super::protocol::{Facts, Provider};
 use super::remote::Remote;
 use super::settings::{Found, Settings};
 use crate::engine::plan::Referee;
-use crate::engine::{Backends, Engine, Error, Format, InputShape, LoadOptions, Network, Precision, Session, cpu};
+use crate::engine::{
+    Backends, DeclaredInput, Engine, Error, Format, InputShape, LoadOptions, Network, Precision, Session, cpu,
+};
 use crate::log;
 use crate::random::Random;
 
@@ -207,9 +209,7 @@ impl Accelerator {
         }
         Err(refused)
     }
-}
 
-impl Accelerator {
     /// A worker that is ready; `None` where that takes so long that nobody should wait for it. What is kept may be damaged
     /// or wrong: then it is gone after the first try, and made anew by the second.
     fn start(&self, kit: &Kit) -> Option<Result<(Remote, Referee), Refusal>> {
@@ -333,7 +333,7 @@ fn fault(provider: Provider, facts: &Facts) -> Option<String> {
 }
 
 /// What an engine is compared on: the golden frame, where it is known how it becomes an input, or else noise.
-fn golden(network: &Network<'_>, declared: &crate::engine::DeclaredInput, shape: &InputShape) -> (Vec<f32>, bool) {
+fn golden(network: &Network<'_>, declared: &DeclaredInput, shape: &InputShape) -> (Vec<f32>, bool) {
     let mut values = vec![0.0; shape.volume()];
     if network.picture.is_some_and(|picture| picture(declared, shape, &mut values).is_ok()) {
         return (values, true);

@@ -45,7 +45,21 @@ pub struct Fresh {
 pub struct Keeper {
     losses: Sender<String>,
     fresh: Receiver<Fresh>,
-    state: Arc<Mutex<State>>,
+    state: Shown,
+}
+
+/// What the keeper is about, for both its ends.
+#[derive(Clone, Debug)]
+struct Shown(Arc<Mutex<State>>);
+
+impl Shown {
+    fn get(&self) -> State {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, state: State) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
 }
 
 impl std::fmt::Debug for Fresh {
@@ -62,15 +76,16 @@ impl Keeper {
     pub fn start(kit: Kit, ready: bool) -> std::io::Result<Self> {
         let (losses, lost) = channel();
         let (freshly, fresh) = channel();
-        let state = Arc::new(Mutex::new(if ready { State::Ready } else { State::Building(Instant::now()) }));
-        let keeping = Keeping { kit, lost, freshly, state: Arc::clone(&state) };
+        let state = if ready { State::Ready } else { State::Building(Instant::now()) };
+        let state = Shown(Arc::new(Mutex::new(state)));
+        let keeping = Keeping { kit, lost, freshly, state: state.clone() };
         std::thread::Builder::new().name("keeper".into()).spawn(move || keeping.run(ready))?;
         Ok(Self { losses, fresh, state })
     }
 
     /// Says that the worker was lost.
     pub fn lost(&self, why: &str) {
-        self.set(State::Lost(why.into()));
+        self.state.set(State::Lost(why.into()));
         // It has ended only where it gave up for good.
         let _ = self.losses.send(why.into());
     }
@@ -82,11 +97,7 @@ impl Keeper {
 
     #[must_use]
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.state.get()
     }
 }
 
@@ -95,7 +106,7 @@ struct Keeping {
     kit: Kit,
     lost: Receiver<String>,
     freshly: Sender<Fresh>,
-    state: Arc<Mutex<State>>,
+    state: Shown,
 }
 
 impl Keeping {
@@ -116,7 +127,7 @@ impl Keeping {
                 Ok((remote, referee)) => {
                     let worst = referee.worst().unwrap_or_default();
                     let told = format!("within {worst:.1e} of tract (bound {:.0e})", referee.bound);
-                    self.set(State::Ready);
+                    self.state.set(State::Ready);
                     if self.freshly.send(Fresh { remote, told }).is_err() {
                         return;
                     }
@@ -125,20 +136,16 @@ impl Keeping {
                 }
                 Err(Refusal::Lost(why)) => {
                     log::say(&format!("engine {}: not ready again: {why}", self.kit.provider.name()));
-                    self.set(State::Lost(why));
+                    self.state.set(State::Lost(why));
                     since = Instant::now();
                 }
                 Err(Refusal::Rejected(why)) => {
                     log::say(&format!("engine {}: rejected: {why}", self.kit.provider.name()));
-                    self.set(State::Rejected(why));
+                    self.state.set(State::Rejected(why));
                     return;
                 }
             }
         }
-    }
-
-    fn set(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Waits; false when the session has ended meanwhile. Another loss cannot come while none runs.

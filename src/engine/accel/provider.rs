@@ -3,8 +3,7 @@
 use super::protocol::Provider;
 use crate::engine::{Format, Precision};
 
-/// Best first. The last two are asked for by name: our own plans are faster on a CPU, and TensorFlow Lite is for its own
-/// files.
+/// Best first. The last is asked for by name: our own plans are faster on a CPU. TensorFlow Lite is for its own files.
 pub const ALL: [Provider; 8] = [
     Provider::TensorRt,
     Provider::Cuda,
