@@ -29,6 +29,11 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, li
     scored.into_iter().take(limit).map(|(_, candidate)| candidate).collect()
 }
 
+/// `; did you mean `x`?` of the candidate most like `word`, or nothing.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates, 1).first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +42,7 @@ mod tests {
     fn nearest_finds_the_typo_and_nothing_far() {
         assert_eq!(nearest("modle", ["model", "listen", "cache"], 3), ["model"]);
         assert!(nearest("zzz", ["model", "listen"], 3).is_empty());
+        assert_eq!(did_you_mean("modle", ["model"]), "; did you mean `model`?");
+        assert_eq!(did_you_mean("zzz", ["model"]), "");
     }
 }

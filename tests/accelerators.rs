@@ -143,6 +143,29 @@ fn a_wrong_engine_is_rejected_by_the_golden_frame() {
     assert_eq!(garbage.exit, Some(0), "{}", garbage.stderr);
 }
 
+#[test]
+fn an_engine_that_cannot_be_kept_serves_all_the_same() {
+    let state = tempfile::tempdir().unwrap();
+    let infer = || {
+        let mut infer =
+            with_library(&["infer", "--model", "parts/1", "src/demo/golden.png", "--engine", "onnxruntime"])?;
+        infer.command.env("FIRSTLIGHT_STATE_DIR", state.path());
+        Some(infer.run())
+    };
+    let Some(first) = infer() else { return };
+    assert_eq!(first.exit, Some(0), "{}", first.stderr);
+    let engine = kept_engine(state.path());
+    // Where it is written first stands what cannot be replaced, as the root user's disk refuses nothing else.
+    let draft = engine.with_extension("draft");
+    fs::remove_file(&engine).unwrap();
+    fs::create_dir_all(draft.join("occupied")).unwrap();
+    let second = infer().unwrap();
+    assert_eq!(second.exit, Some(0), "{}", second.stderr);
+    assert!(second.stderr.contains("engine onnxruntime"), "{}", second.stderr);
+    assert_eq!(predictions(&second.stdout).as_array().unwrap().len(), 8);
+    assert!(!engine.exists());
+}
+
 /// A loop with ONNX Runtime.
 struct Device {
     running: Running,

@@ -1,6 +1,6 @@
 //! `firstlight cache bake --engine`: what an accelerator makes of models, made before anybody waits for it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +11,7 @@ use crate::cache::{Cache, Package};
 use crate::engine::accel::{Accelerator, Baking};
 use crate::engine::plan::Referee;
 use crate::engine::{Engine, Format, LoadOptions, Precision, names};
-use crate::error::nearest;
+use crate::error::did_you_mean;
 use crate::model;
 
 /// How often the bar moves.
@@ -26,18 +26,18 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<String>,
     #[serde(flatten)]
-    baked: Option<Baked<'a>>,
+    baked: Option<Baked>,
 }
 
 #[derive(Serialize)]
-struct Baked<'a> {
+struct Baked {
     input: [usize; 4],
     precision: Precision,
     #[serde(flatten)]
     referee: Referee,
     seconds: f64,
     bytes: u64,
-    path: &'a Path,
+    path: PathBuf,
 }
 
 /// Bakes each of the models with an accelerator.
@@ -50,8 +50,7 @@ pub(super) fn run(
     json: bool,
 ) -> Result<(), Error> {
     let Some(engine) = Accelerator::by_name(name, precision, &backends(cache)?) else {
-        let near = nearest(name, names(), 1);
-        let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let hint = did_you_mean(name, names());
         return Err(Error::Usage(format!("--engine {name}: no accelerator that computes in {precision}{hint}")));
     };
     engine.probe().map_err(|why| Error::Failed(format!("{name}: {why}")))?;
@@ -59,16 +58,8 @@ pub(super) fn run(
     // Of all models, those of another format are none of this engine's; who names one wants it.
     let takes = |package: &&Package| packages.len() == 1 || engine.takes(Format::of(package.weights.bytes()));
     for package in packages.iter().filter(takes) {
-        let baking = model::with_network(package, Some(&golden_frame), |network| engine.bake(network, options))??;
-        let made = wait(&package.id, name, &baking);
-        let seconds = (baking.started.elapsed().as_secs_f64() * 1e3).round() / 1e3;
-        let (why_not, baked) = match made {
-            Ok(referee) => {
-                let (bytes, path) = (size(&baking.folder), baking.folder.as_path());
-                (None, Some(Baked { input: baking.input.dims(), precision, referee, seconds, bytes, path }))
-            }
-            Err(why) => (Some(why), None),
-        };
+        let baked = bake(package, &engine, precision, options);
+        let (why_not, baked) = baked.map_or_else(|why| (Some(why), None), |baked| (None, Some(baked)));
         failed += usize::from(why_not.is_some());
         let report = Report { id: &package.id, engine: engine.name(), version: engine.version(), why_not, baked };
         let line = if json {
@@ -84,6 +75,17 @@ pub(super) fn run(
             Err(Error::Failed(format!("{failed} of {} models have no engine; their lines say why", packages.len())))
         }
     }
+}
+
+/// One model; or why it has none.
+fn bake(package: &Package, engine: &Accelerator, precision: Precision, options: LoadOptions) -> Result<Baked, String> {
+    let baking = model::with_network(package, Some(&golden_frame), |network| engine.bake(network, options))
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    let referee = wait(&package.id, engine.name(), &baking)?;
+    let seconds = (baking.started.elapsed().as_secs_f64() * 1e3).round() / 1e3;
+    let (input, bytes) = (baking.input.dims(), size(&baking.folder));
+    Ok(Baked { input, precision, referee, seconds, bytes, path: baking.folder })
 }
 
 /// Waits, with a bar on a terminal: the time that has passed, and what it may take in all.

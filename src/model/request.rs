@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::nearest;
+use crate::error::did_you_mean;
 
 /// Roboflow's defaults (SPEC §2.4).
 const IOU_THRESHOLD: f64 = 0.3;
@@ -134,8 +134,7 @@ impl Request {
         fields.retain(|name, _| !INEFFECTIVE.contains(&name.as_str()));
         if let Some(field) = fields.keys().find(|name| !EFFECTIVE.contains(&name.as_str())) {
             let known = EFFECTIVE.iter().chain(INEFFECTIVE).copied();
-            let hint = nearest(field, known, 1).first().map(|near| format!("; did you mean `{near}`?"));
-            return Err(RequestError::Unknown { field: field.clone(), hint: hint.unwrap_or_default() });
+            return Err(RequestError::Unknown { field: field.clone(), hint: did_you_mean(field, known) });
         }
         serde_json::from_value(Value::Object(fields)).map_err(RequestError::Value)
     }

@@ -9,7 +9,7 @@ use crate::cache::{Cache, Entry, Host, ModelId, Package};
 use crate::demo;
 use crate::engine::plan::Shelf;
 use crate::engine::{self, Backends, Engine, Format, LoadOptions, Precision};
-use crate::error::nearest;
+use crate::error::did_you_mean;
 use crate::frame::Frame;
 use crate::log;
 use crate::model::{self, Model, Semantics};
@@ -192,8 +192,7 @@ impl Engines {
             if names.contains(&name) {
                 return Ok(());
             }
-            let near = nearest(name, names.iter().copied(), 1);
-            let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let hint = did_you_mean(name, names.iter().copied());
             Err(Error::Usage(format!("no engine `{name}` in this build; it has {}{hint}", names.join(", "))))
         };
         wanted.name().into_iter().chain(backends.forbidden.iter().map(String::as_str)).try_for_each(known)?;

@@ -132,8 +132,8 @@ fn execution_provider(load: &Load) -> Option<ExecutionProviderDispatch> {
     })
 }
 
-/// The session of a graph that was optimised before, or is now, and kept.
-fn optimised(builder: SessionBuilder, bytes: &[u8], file: &Path) -> Result<Session, String> {
+/// The session of a graph that was optimised before, or is now, and kept where the disk takes it.
+fn optimised(mut builder: SessionBuilder, bytes: &[u8], file: &Path) -> Result<Session, String> {
     let words = |error: ort::Error| one_line(&error.to_string());
     let own = |error: ort::Error<SessionBuilder>| one_line(&error.to_string());
     if file.exists() {
@@ -142,10 +142,18 @@ fn optimised(builder: SessionBuilder, bytes: &[u8], file: &Path) -> Result<Sessi
     }
     // Whole or not at all, also when this process is killed.
     let draft = file.with_extension("draft");
-    let mut builder = builder.with_optimized_model_path(&draft).map_err(own)?;
-    let session = builder.commit_from_memory(bytes).map_err(words)?;
-    std::fs::rename(&draft, file).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(session)
+    let kept = builder.clone().with_optimized_model_path(&draft).map_err(own)?.commit_from_memory(bytes);
+    match kept.map_err(words).and_then(|session| {
+        std::fs::rename(&draft, file).map(|()| session).map_err(|error| format!("{}: {error}", file.display()))
+    }) {
+        Ok(session) => Ok(session),
+        Err(why) => {
+            let _ = std::fs::remove_file(&draft);
+            let session = builder.commit_from_memory(bytes).map_err(words)?;
+            eprintln!("the optimised network is not kept: {why}");
+            Ok(session)
+        }
+    }
 }
 
 /// A session, and all that a run needs beside tensors.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Error;
 use super::pixels::Rotation;
-use crate::error::nearest;
+use crate::error::did_you_mean;
 use crate::frame::Size;
 
 const KINDS: [&str; 4] = ["fb", "drm", "png", "off"];
@@ -57,8 +57,7 @@ pub fn parse(name: &str) -> Result<Option<Target>, Error> {
         "drm" => Kind::Drm { device: path.into(), connector: None, mode: None },
         "png" => Kind::Png { path: path.into(), size: PNG_SIZE },
         _ => {
-            let near = nearest(word, KINDS, 1).first().map(|near| format!("; did you mean `{near}`?"));
-            let near = near.unwrap_or_default();
+            let near = did_you_mean(word, KINDS);
             return Err(fault(format!("unknown kind; expected fb:DEVICE, drm:DEVICE, png:FILE or off{near}")));
         }
     };

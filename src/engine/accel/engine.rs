@@ -57,6 +57,17 @@ struct Standby {
     engine: Box<dyn Engine>,
 }
 
+/// A network that is to be made ready, as far as it is known before a worker has seen it.
+#[derive(Clone, Copy)]
+struct Order<'a> {
+    network: &'a Network<'a>,
+    sha256: &'a str,
+    /// Has read it and found it in order.
+    standby: &'a dyn Session,
+    options: LoadOptions,
+    found: &'a Found,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Accelerator {
@@ -89,7 +100,8 @@ impl Accelerator {
         let found = self.found().map_err(|why| self.refused(network, why))?;
         let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
         let standby = self.standby(network, options)?.session;
-        let kit = self.kit(network, &*standby, options, &found, &sha256, None)?;
+        let order = Order { network, sha256: &sha256, standby: &*standby, options, found: &found };
+        let kit = self.kit(order, None)?;
         let kept = kit.kept.clone().ok_or_else(|| self.refused(network, "there is nowhere to keep it".into()))?;
         let guess = (self.provider == Provider::TensorRt).then_some(BUILD_GUESS);
         let estimate = if kit.has_engine() { None } else { kept.took().or(guess) };
@@ -132,16 +144,9 @@ impl Accelerator {
         Err(refused.unwrap_or_else(|| self.refused(network, "no engine of the CPU stands by".into())))
     }
 
-    /// For a network that the standby has read and found in order.
-    fn kit(
-        &self,
-        network: &Network<'_>,
-        standby: &dyn Session,
-        options: LoadOptions,
-        found: &Found,
-        sha256: &str,
-        prebuilt: Option<Wrapper>,
-    ) -> Result<Kit, Error> {
+    /// With an engine that was built elsewhere, or none.
+    fn kit(&self, order: Order<'_>, prebuilt: Option<Wrapper>) -> Result<Kit, Error> {
+        let Order { network, sha256, standby, options, found } = order;
         let failed = |what: &str, error: std::io::Error| self.refused(network, format!("{what}: {error}"));
         let (declared, shape) = (standby.declared(), standby.input_shape());
         let (golden, is_picture) = golden(network, &declared, &shape);
@@ -172,22 +177,15 @@ impl Accelerator {
 
     /// A worker with the first engine built elsewhere that is right, and what it takes to start it again; else what is
     /// wrong with each.
-    fn start_prebuilt(
-        &self,
-        network: &Network<'_>,
-        standby: &dyn Session,
-        options: LoadOptions,
-        found: &Found,
-        sha256: &str,
-    ) -> Result<(Kit, Remote, Referee), String> {
+    fn start_prebuilt(&self, order: Order<'_>) -> Result<(Kit, Remote, Referee), String> {
+        let Order { network, standby, .. } = order;
         let shape = standby.input_shape();
         let mut refused = String::new();
         for offered in network.prebuilt {
             let start = || {
                 let engine_sha256 = self.backends.plans.sha256(offered.origin, offered.bytes);
                 let wrapper = Wrapper::new(offered, engine_sha256, network, &shape, standby.outputs())?;
-                let kit = self.kit(network, standby, options, found, sha256, Some(wrapper));
-                let kit = kit.map_err(|error| error.to_string())?;
+                let kit = self.kit(order, Some(wrapper)).map_err(|error| error.to_string())?;
                 let (remote, referee) = kit.start().map_err(|refusal| refusal.why().to_owned())?;
                 Ok((kit, remote, referee))
             };
@@ -260,7 +258,8 @@ impl Engine for Accelerator {
         let found = self.found().map_err(|why| self.refused(network, why))?;
         let sha256 = self.backends.plans.sha256(&network.origin, network.bytes);
         let Standby { session: standby, engine } = self.standby(network, options)?;
-        let mut kit = self.kit(network, &*standby, options, &found, &sha256, None)?;
+        let order = Order { network, sha256: &sha256, standby: &*standby, options, found: &found };
+        let mut kit = self.kit(order, None)?;
         let mut names = Names {
             engine: self.name(),
             version: version(self.provider, &found.facts),
@@ -270,7 +269,7 @@ impl Engine for Accelerator {
         };
         let mut started = self.start(&kit);
         if started.is_none() {
-            match self.start_prebuilt(network, &*standby, options, &found, &sha256) {
+            match self.start_prebuilt(order) {
                 Ok((prebuilt, remote, referee)) => {
                     kit = prebuilt;
                     started = Some(Ok((remote, referee)));

@@ -30,7 +30,7 @@ pub enum State {
     Building(Instant),
     /// A worker was lost, for that reason, and another is being started.
     Lost(String),
-    /// There will be none.
+    /// There will be none: it has never been right.
     Rejected(String),
 }
 
@@ -116,6 +116,7 @@ impl Keeping {
         // The session drops its end when it ends.
         let mut wanted = !ready || self.lost.recv().is_ok();
         let mut first = !ready;
+        let mut was_right = ready;
         while wanted {
             if !std::mem::take(&mut first) {
                 losses = if since.elapsed() >= GOOD_AFTER { 1 } else { losses + 1 };
@@ -131,6 +132,7 @@ impl Keeping {
                     if self.freshly.send(Fresh { remote, told }).is_err() {
                         return;
                     }
+                    was_right = true;
                     since = Instant::now();
                     wanted = self.lost.recv().is_ok();
                 }
@@ -141,8 +143,14 @@ impl Keeping {
                 }
                 Err(Refusal::Rejected(why)) => {
                     log::say(&format!("engine {}: rejected: {why}", self.kit.provider.name()));
-                    self.state.set(State::Rejected(why));
-                    return;
+                    if !was_right {
+                        self.state.set(State::Rejected(why));
+                        return;
+                    }
+                    // It has been right: what ails it, another program's use of the GPU perhaps, may end.
+                    self.state.set(State::Lost(why));
+                    losses = QUICK_MAX;
+                    since = Instant::now();
                 }
             }
         }

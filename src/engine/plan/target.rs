@@ -3,7 +3,7 @@
 use super::kernels::isa::{self, FP16_NEEDS, INT8_NEEDS};
 use super::kernels::{self, Isa, Kernels};
 use crate::engine::Precision;
-use crate::error::nearest;
+use crate::error::did_you_mean;
 
 /// This machine.
 pub const NATIVE: &str = "native";
@@ -139,8 +139,7 @@ impl Target {
     fn unknown(target: &str) -> String {
         let word = target.to_lowercase();
         let known: Vec<&str> = Self::known().collect();
-        let near = nearest(&word, known.iter().copied(), 1);
-        let hint = near.first().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let hint = did_you_mean(&word, known.iter().copied());
         format!("no target `{target}`; there are {}{hint}", known.join(", "))
     }
 }
