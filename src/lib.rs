@@ -34,6 +34,7 @@ pub mod log;
 pub mod model;
 pub mod pipeline;
 pub mod priority;
+pub mod provision;
 pub mod random;
 pub mod rules;
 pub mod serving;

@@ -33,10 +33,11 @@ pub use inference_config::{
     ResizeMode,
 };
 pub use keypoints::Skeleton;
+pub use models_cache::{Offered, preferred};
 pub use package::{Layout, LayoutKind, ModelsCache, Package, PackageKind};
 pub use prebuilt::Prebuilt;
 pub use tflite::{Answers, BoxOutputs, Tflite};
-pub use weights::Weights;
+pub use weights::{WEIGHTS_BYTES_MAX, Weights};
 
 use crate::error::nearest;
 

@@ -14,6 +14,8 @@ mod models;
 mod port;
 mod probe;
 mod progress;
+#[cfg(feature = "workbench")]
+mod pull;
 mod run;
 mod selftest;
 mod serve;
@@ -117,6 +119,9 @@ enum Error {
     Slot(#[from] device::slot::Error),
     #[error(transparent)]
     Update(#[from] device::update::Error),
+    #[cfg(feature = "workbench")]
+    #[error(transparent)]
+    Pull(#[from] crate::provision::pull::Error),
     #[error(transparent)]
     Serving(#[from] serving::Error),
     #[error("{0}")]
@@ -148,6 +153,8 @@ impl Error {
             }
             Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
             Error::Verification(_) => Exit::VerificationFailed,
+            #[cfg(feature = "workbench")]
+            Error::Pull(error) => error.exit(),
             Error::Source(_)
             | Error::Sink(_)
             | Error::Http(_)
@@ -179,7 +186,7 @@ pub fn main(started_at: Instant) -> ExitCode {
     }
     let cli = Cli::parse();
     bound_memory();
-    let cache = cli.cache.or_else(|| crate::env::MODEL_CACHE_DIR.get().map(PathBuf::from));
+    let cache = cli.cache.or_else(crate::env::cache_root);
     let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args, cache, started_at),
         Command::Infer(args) => infer::run(&args, &cache_at(cache)),

@@ -91,6 +91,7 @@ pub(super) struct Settings {
 
 /// `cache` is what the flag or the environment says.
 pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<(), Error> {
+    crate::env::roboflow::check().map_err(Error::Usage)?;
     let settings = settle(args)?;
     let wrong = |why| Error::Usage(format!("config: video.decoder: {why}"));
     source::codec::choose(&settings.config.video.decoder).map_err(wrong)?;
