@@ -23,6 +23,7 @@ mod sinks;
 mod slot;
 mod spool;
 mod update;
+mod verify_offline;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,9 @@ enum Command {
     Update(update::Args),
     /// Wait until the running service has proved itself: exit 0, or 1 with the reason
     Gate(gate::Args),
+    /// Look whether everything is there that a device with this configuration needs, without a network; exits 4 and names
+    /// what is missing
+    VerifyOffline(verify_offline::Args),
     /// Print every environment variable this program reads
     Env,
 }
@@ -199,6 +203,7 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Gate(args) => gate::run(args),
         Command::Slot(args) => slot::run(&args),
         Command::Update(args) => update::run(&args),
+        Command::VerifyOffline(args) => verify_offline::run(&args, cache),
         Command::Env => env::run(),
     };
     let exit = match result {

@@ -272,7 +272,11 @@ fn start_notifier(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<Opt
 }
 
 /// The flag, then the configuration.
-fn word<T: clap::ValueEnum>(key: &str, flag: Option<T>, configured: Option<&str>) -> Result<Option<T>, Error> {
+pub(super) fn word<T: clap::ValueEnum>(
+    key: &str,
+    flag: Option<T>,
+    configured: Option<&str>,
+) -> Result<Option<T>, Error> {
     let parse = |word| {
         let valid = T::value_variants().iter().filter_map(T::to_possible_value);
         let valid: Vec<String> = valid.map(|value| format!("`{}`", value.get_name())).collect();

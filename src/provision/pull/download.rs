@@ -173,7 +173,7 @@ fn has_room(root: &Path, jobs: &[Job<'_>]) -> Result<(), Error> {
         return Ok(());
     }
     let disk = nix::sys::statvfs::statvfs(root).map_err(|error| Error::io(root)(error.into()))?;
-    let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
     let needed = needed + SPARE_BYTES;
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     if needed > free {
