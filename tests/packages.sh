@@ -18,6 +18,12 @@ need chromium chromium
 need nasm nasm
 need curl curl
 need valgrind valgrind
+# Watches that nobody is called.
+need strace strace
+# Checks the alert rules.
+need_lean promtool prometheus
+# Reads container images.
+need_lean skopeo skopeo
 # Makes videos and counts their frames.
 need_lean ffmpeg ffmpeg
 # An RTSP server.
