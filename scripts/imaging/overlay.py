@@ -54,6 +54,7 @@ def make(options, board, work):
     ids = models.install(options.model, tree / MODELS.lstrip("/"))
     plans.bake(options, board, tree / MODELS.lstrip("/"))
     slot.settings(options, board, tree, slot.config_text(options, board, ids, MODELS))
+    plans.verify(options, board, tree, tree / MODELS.lstrip("/"), whole=False)
     # systemd's watchdog where the board's own is systemd's business.
     watchdog_s = board["watchdog"]["timeout_s"]
     (units / "firstlight.service").write_text(UNIT.format(watchdog_s=watchdog_s))

@@ -84,6 +84,7 @@ def root(options, board, kernel, work):
     ids = models.install(options.model, tree / "models")
     plans.bake(options, board, tree / "models")
     settings(options, board, tree, config_text(options, board, ids, "/models"))
+    plans.verify(options, board, tree, tree / "models")
     kernel.install(modules(options, board, kernel)[1], tree)
     shutil.copyfile(work / "data.ext4", tree / "data.ext4")
     files.set_modes(tree, {"firstlight"})

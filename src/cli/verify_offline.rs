@@ -14,6 +14,9 @@ use crate::engine::{Backends, Format, LoadOptions, Precision};
 use crate::isolation;
 use crate::model::{self, Semantics};
 
+/// What an image has empty: the kernel's, and the partition that outlives updates.
+const APPEAR: [&str; 5] = ["/data", "/dev", "/proc", "/run", "/sys"];
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Configuration of the device [default: $FIRSTLIGHT_CONFIG, else none: the demo]
@@ -214,12 +217,15 @@ impl Look<'_> {
     }
 
     fn need(&self, need: Need) -> Check {
-        let there = |what, key: &str, path: &Path, found: bool| {
+        let there = |what, key: &str, path: &Path, is_folder: bool| {
+            if self.root.is_some() && APPEAR.iter().any(|place| path.starts_with(place)) {
+                return Check::note(what, format!("{} ({key})", path.display()), "of the device, not of its image");
+            }
             let path = below(self.root, path);
             let subject = format!("{} ({key})", path.display());
             match std::fs::metadata(&path) {
                 Err(cause) => Check::missing(what, subject, cause.to_string()),
-                Ok(metadata) if found && !metadata.is_dir() => Check::missing(what, subject, "it is no folder"),
+                Ok(metadata) if is_folder && !metadata.is_dir() => Check::missing(what, subject, "it is no folder"),
                 Ok(_) => Check::ready(what, subject, ""),
             }
         };
