@@ -127,9 +127,10 @@ fn a_device_that_has_all_it_needs_is_ready() {
 #[test]
 fn what_is_missing_is_named_and_the_exit_is_4() {
     let cache = parts_cache();
-    let config = "model = \"parts/1\"\n[source]\nuri = \"file:/nowhere/clip.mp4\"\n[engine]\nname = \"onnxruntime\"\n\
+    let config = "model = \"parts/1\"\n[[source]]\nuri = \"file:/nowhere/clip.mp4\"\n[[source]]\nid = \"b\"\n\
+                  uri = \"rtsp://user:word@camera.example/x?key=1\"\n[engine]\nname = \"onnxruntime\"\n\
                   onnxruntime = \"/nowhere/libonnxruntime.so\"\n[serving]\npreload = [\"gone/2\"]\n[[webhook]]\n\
-                  url = \"https://user:word@hub.example/x?key=1\"\ntoken_file = \"/nowhere/token\"\n\
+                  url = \"https://hub.example/x\"\ntoken_file = \"/nowhere/token\"\n\
                   headers = { x-key = \"env:FIRSTLIGHT_NO_SUCH\" }\n";
     let (run, checks) = verified(cache.path(), config, &[]);
     assert_eq!(run.exit, Some(4), "{}{}", run.stdout, run.stderr);
@@ -146,7 +147,7 @@ fn what_is_missing_is_named_and_the_exit_is_4() {
         ]
     );
     assert!(!run.stdout.contains("word") && !run.stdout.contains("key=1"), "{}", run.stdout);
-    assert!(run.stdout.contains("https://hub.example"), "{}", run.stdout);
+    assert!(run.stdout.contains("rtsp://camera.example (source[1].uri)"), "{}", run.stdout);
 
     // A damaged model, and a plan for a board that is not there.
     let weights = cache.path().join("parts/1/weights.onnx");
