@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Below the cache root.
-pub(super) const FOLDER: &str = "models-cache";
+pub(crate) const FOLDER: &str = "models-cache";
 
 const INFERENCE_CONFIG: &str = "inference_config.json";
 const CLASS_NAMES: &str = "class_names.txt";
@@ -277,10 +277,16 @@ fn artifact_faults(reader: &Reader<'_>, artifact: &Artifact) -> Vec<Error> {
 }
 
 /// The directories of a model's packages, sorted. What is not named like a package is none.
-fn candidates(root: &Path, slug: &str) -> Vec<Candidate> {
+pub(super) fn places(root: &Path, slug: &str) -> Vec<PathBuf> {
     let is_package_id = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
-    let directories = subdirectories(&root.join(FOLDER).join(slug));
-    let named = directories.into_iter().map(|dir| (name_of(&dir), dir)).filter(|(name, _)| is_package_id(name));
+    let mut directories = subdirectories(&root.join(FOLDER).join(slug));
+    directories.retain(|dir| is_package_id(&name_of(dir)));
+    directories
+}
+
+/// What lies in the directories of a model's packages.
+fn candidates(root: &Path, slug: &str) -> Vec<Candidate> {
+    let named = places(root, slug).into_iter().map(|dir| (name_of(&dir), dir));
     named
         .map(|(package_id, dir)| {
             let text = Reader { root, dir: &dir }.text(MANIFEST);
@@ -341,6 +347,7 @@ fn read(
         keypoints,
         weights,
         prebuilt: Vec::new(),
+        lease: None,
     })
 }
 
