@@ -18,6 +18,8 @@ need chromium chromium
 need nasm nasm
 need curl curl
 need valgrind valgrind
+# A terminal for what asks.
+need script bsdutils
 # Makes videos and counts their frames.
 need_lean ffmpeg ffmpeg
 # An RTSP server.

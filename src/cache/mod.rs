@@ -9,6 +9,8 @@ mod classic;
 pub(crate) mod digest;
 mod environment;
 mod error;
+#[cfg(test)]
+mod hostile;
 mod id;
 mod inference_config;
 mod json;
@@ -245,7 +247,7 @@ impl Cache {
     pub fn faults(&self, entry: &Entry) -> Vec<Error> {
         match entry.layout {
             LayoutKind::Classic => classic::faults(&self.root, &entry.dir),
-            LayoutKind::ModelsCache => models_cache::faults(&self.root, &entry.dir),
+            LayoutKind::ModelsCache => models_cache::faults(&self.root, &entry.dir, entry.package.is_ok()),
             LayoutKind::Tflite => tflite::faults(&self.root, &entry.dir),
         }
     }

@@ -146,7 +146,8 @@ impl Row {
             State::Broken(why) => ("broken", Some(why)),
         };
         let weights = entry.package.as_ref().ok().map(|package| &package.weights);
-        let sha256 = weights.map(Weights::sha256).unwrap_or_default();
+        let sha256 = |weights: &Weights| shelf.sha256(weights.path(), weights.bytes());
+        let sha256 = weights.map(sha256).unwrap_or_default();
         let (task, model_type) = entry.kind.map(|kind| (kind.task, kind.model_type)).unwrap_or_default();
         Row {
             layout: entry.layout,

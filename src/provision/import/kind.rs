@@ -48,7 +48,7 @@ fn ultralytics(facts: &Facts, word: &str) -> Result<Kind, String> {
     let known = TASKS.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours);
     let task = known.ok_or_else(|| {
         let known: Vec<&str> = TASKS.iter().map(|(theirs, _)| *theirs).collect();
-        format!("its task is `{word}`, which is not run here; known are {}", known.join(", "))
+        format!("its task is `{word}`, which is not run here; known are {}; --task and --type decide", known.join(", "))
     })?;
     let name = pretty_name(facts);
     if name.starts_with("rtdetr") || facts.metadata.get("head").is_some_and(|head| head == "RTDETRDecoder") {
