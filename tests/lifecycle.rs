@@ -88,7 +88,7 @@ fn a_model_goes_with_all_that_is_its_own_and_nothing_else() {
         let entry = format!("{{\"model_id\": \"{id}\", \"canonical_model_id\": \"{id}\"}}");
         fs::write(root.join("auto-resolution-cache").join(name), entry).unwrap();
     }
-    let other = support::parts_cache();
+    let other = parts_cache();
     support::copy_package(&other.path().join("parts/1"), &root.join("parts/1"));
     let both = sha256_of(root, FIRST);
     assert_eq!(both, sha256_of(root, SECOND), "they share their weights");

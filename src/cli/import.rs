@@ -167,7 +167,8 @@ impl Args {
             return Err(Error::Failed("nothing was imported".into()));
         }
         let options = threads(None, None)?;
-        let engines = Engines::choose(Wanted::Best, &[Precision::Fp32], &Backends::cpu_only(shelf(cache)))?;
+        // The referee of all others. Plans are made for the machine that runs it, by `cache bake` or its first start.
+        let engines = Engines::choose(Wanted::Only("tract"), &[Precision::Fp32], &Backends::cpu_only(shelf(cache)))?;
         let check = |package: &Package| {
             let ran = engines.first(Format::of(package.weights.bytes()), |engine| {
                 Ok(model::verify(package, engine, options, Some(&golden_frame))?)

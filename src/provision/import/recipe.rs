@@ -269,8 +269,7 @@ fn preparation(facts: &Facts, wishes: &Wishes, task: &str, family: Family, notes
     };
     if family == Family::YoloX {
         notes.push("YOLOX was trained with the picture in the upper left corner; here it is in the middle".into());
-    }
-    if !facts.metadata.contains_key("task") && wishes.resize.is_none() && own.0 == ResizeMode::Letterbox {
+    } else if !facts.metadata.contains_key("task") && wishes.resize.is_none() && own.0 == ResizeMode::Letterbox {
         notes.push("the file does not say how pictures come to its size: letterboxed on grey; --resize decides".into());
     }
     Preparation { resize: wishes.resize.unwrap_or(own.0), padding: GREY, normalization: own.1 }
