@@ -65,18 +65,41 @@ fn verifies(cache: &Path) {
     assert_eq!(run.exit, Some(0), "{}{}", run.stdout, run.stderr);
 }
 
-/// The demo network with metadata: fields of a protobuf message that are appended are fields of the message.
+/// The demo network with this metadata and no other: fields of a protobuf message that are appended are fields of the message.
 fn network(dir: &Path, name: &str, metadata: &[(&str, &str)]) -> String {
-    let mut bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/parts.onnx")).unwrap();
+    let demo = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/parts.onnx")).unwrap();
+    let mut bytes = without_metadata(&demo);
     append(&mut bytes, metadata);
     let path = dir.join(name);
     fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().into()
 }
 
+/// `metadata_props` of an ONNX model, and key and value of its entries, all of them of known length.
+const FIELDS: [u8; 3] = [14 << 3 | 2, 1 << 3 | 2, 2 << 3 | 2];
+
+/// The fields of a message but for its metadata.
+fn without_metadata(mut message: &[u8]) -> Vec<u8> {
+    let varint = |bytes: &[u8]| {
+        let length = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+        let value = bytes[..length].iter().rev().fold(0_usize, |value, byte| value << 7 | usize::from(byte & 0x7F));
+        (value, length)
+    };
+    let mut kept = Vec::new();
+    while !message.is_empty() {
+        let (value, length) = varint(&message[1..]);
+        // Numbers, or what has a length: a model has no other fields, and none whose tag is longer than a byte.
+        let end = 1 + length + if message[0] & 7 == 2 { value } else { 0 };
+        let (field, rest) = message.split_at(end);
+        if field[0] != FIELDS[0] {
+            kept.extend_from_slice(field);
+        }
+        message = rest;
+    }
+    kept
+}
+
 fn append(bytes: &mut Vec<u8>, metadata: &[(&str, &str)]) {
-    /// `metadata_props` of an ONNX model, and key and value of its entries, all of them of known length.
-    const FIELDS: [u8; 3] = [14 << 3 | 2, 1 << 3 | 2, 2 << 3 | 2];
     let field = |tag: u8, content: &[u8]| {
         let mut field = vec![tag];
         let mut length = content.len();

@@ -185,9 +185,8 @@ impl Draft {
         drop(package);
         // Only what the new one does not take the place of.
         let dir = root.join(&staged);
-        let stays = |old: &PathBuf| *old == dir || self.recipe.layout != LayoutKind::Classic && *old == root.join(&own);
-        let old: Vec<PathBuf> =
-            store::places(&Cache::at(root), &self.id).into_iter().filter(|old| !stays(old)).collect();
+        let old = store::places(&Cache::at(root), &self.id).into_iter().filter(|old| *old != dir);
+        let old: Vec<PathBuf> = old.collect();
         place::place(&staging, root, &own, &slug, &old)?;
         Ok(Imported { dir, bytes, sha256 })
     }

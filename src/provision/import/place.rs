@@ -29,11 +29,15 @@ pub fn place(staging: &Staging, root: &Path, own: &Path, slug: &str, others: &[P
     if staged.join(&record).exists() {
         replace_file(&staged.join(&record), &root.join(&record))?;
     }
-    place_own(staged, root, own)?;
+    // Whatever goes, one of the two can be opened all the time: a classic package comes first, a mere type last.
+    let only_a_type = names(&staged.join(own)).len() == 1;
+    if !only_a_type {
+        place_own(staged, root, own)?;
+    }
     for other in others.iter().filter(|other| other.symlink_metadata().is_ok()) {
         staging.take(other)?;
     }
-    Ok(())
+    if only_a_type { place_own(staged, root, own) } else { Ok(()) }
 }
 
 /// A classic package, or the type that the default engine's loader keeps where one would be.
