@@ -30,6 +30,7 @@ pub mod env;
 pub mod error;
 pub mod frame;
 pub mod http;
+pub mod isolation;
 pub mod log;
 pub mod model;
 pub mod pipeline;

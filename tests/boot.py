@@ -27,6 +27,7 @@ import urllib.request
 from pathlib import Path
 
 import guest
+import pcap
 import screendump
 from cameras import cameras
 from outputs import outputs
@@ -223,8 +224,9 @@ def print_first(status, how):
 
 
 def boots(bench):
-    """Power on, and it sees: status lines, detections, HTTP, a read-only root, the prompt."""
-    with Machine(bench.image("plain", CONFIG)) as device:
+    """Power on, and it sees: status lines, detections, HTTP, a read-only root, the prompt; and it calls nobody."""
+    dump = bench.folder / "boots.pcap"
+    with Machine(bench.image("plain", CONFIG), devices=["-object", f"filter-dump,id=dump,netdev=net,file={dump}"]) as device:
         status = device.running()
         print_first(status, "with the plan of the image")
         device.line(r"^FIRSTLIGHT \{.*\"state\":\"running\"")
@@ -270,6 +272,10 @@ def boots(bench):
             time.sleep(4)
         device.line(r"the power button", at, 10)
         device.line(r"Starting kernel", at)
+    count = sum(1 for _ in pcap.packets(dump))
+    called = pcap.outbound(dump, "10.0.2.15")
+    expect(count > 50, f"the dump of the network has {count} packets only")
+    expect(not called, f"of its own accord the device called {called}")
 
 
 def camera(bench):

@@ -38,12 +38,13 @@ pub use inference_config::{
 pub use keypoints::Skeleton;
 pub use lease::Lease;
 pub(crate) use models_cache::FOLDER as MODELS_CACHE;
+pub use models_cache::{Offered, preferred};
 pub use package::{Layout, LayoutKind, ModelsCache, Package, PackageKind};
 pub use prebuilt::Prebuilt;
 pub(crate) use reader::{BLOBS, resolved};
 pub(crate) use record::REGISTRY;
 pub use tflite::{Answers, BoxOutputs, Tflite};
-pub use weights::Weights;
+pub use weights::{WEIGHTS_BYTES_MAX, Weights};
 
 use crate::error::nearest;
 

@@ -96,6 +96,34 @@ pub(super) fn choose(root: &Path, id: &ModelId, host: &Host) -> Option<Outcome> 
     Some(Outcome { package, passed_over })
 }
 
+/// A package that is not here yet.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    pub package_id: String,
+    /// What its `model_config.json` will say.
+    pub model_config: serde_json::Value,
+}
+
+/// The package that a host would choose if all were here; `record` is what the registry would hold of the model.
+///
+/// # Errors
+/// None would run; in words, the reason of each.
+pub fn preferred(offered: &[Offered], record: &serde_json::Value, host: &Host) -> Result<String, String> {
+    let record = Record::parse(&record.to_string());
+    let candidate = |offered: &Offered| Candidate {
+        package_id: offered.package_id.clone(),
+        dir: PathBuf::new(),
+        manifest: Manifest::parse(&offered.model_config.to_string(), Path::new(MANIFEST)),
+    };
+    let (mut passed_over, mut errors) = (Vec::new(), Vec::new());
+    let found = offered.iter().map(candidate).collect();
+    let runnable = sieve(found, record.as_ref(), host, &mut passed_over, &mut errors);
+    runnable.into_iter().next().map(|package| package.package_id).ok_or_else(|| {
+        let reasons = passed_over.iter().map(|passed| format!("{}: {}", passed.package_id, passed.why));
+        format!("no package of it runs here: {}", reasons.take(REASONS_MAX).collect::<Vec<_>>().join("; "))
+    })
+}
+
 /// Puts engines that may run here beside the package in ONNX; without one they are of no use.
 fn attach(root: &Path, chosen: Option<&mut Package>, engines: Vec<Runnable>, passed_over: &mut Vec<PassedOver>) {
     let Some(chosen) = chosen else {

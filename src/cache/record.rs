@@ -77,7 +77,7 @@ impl Record {
         self.package(package_id).and_then(|package| package.recommended.as_ref()).or(self.recommended.as_ref())
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let root: Map<String, Value> = serde_json::from_str(text).ok()?;
         let list = |key: &str| root.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         Some(Self {

@@ -30,6 +30,9 @@ pub enum Command {
         #[arg(value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Fetch models from Roboflow into the cache, once, checked, for devices that have no network
+    #[cfg(feature = "workbench")]
+    Pull(super::pull::Args),
     /// Make the plans of models: packed for an instruction set, compared with tract, mapped by every later start
     Bake(bake::Args),
     /// Make packages of a network in ONNX, or copy them from another cache
@@ -50,6 +53,8 @@ pub enum Command {
 pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
     match command {
         Command::Ls { json } => list(cache, json),
+        #[cfg(feature = "workbench")]
+        Command::Pull(args) => super::pull::run(&args, cache),
         Command::Bake(args) => bake::run(&args, cache),
         #[cfg(feature = "workbench")]
         Command::Import(args) => import::run(&args, cache),
@@ -267,6 +272,38 @@ fn verify(cache: &Cache, ids: &[String], json: bool, options: LoadOptions) -> Re
         0 if verdicts.is_empty() => Err(Error::Verification(format!("no model in {}", cache.root().display()))),
         0 => Ok(()),
         faulty => Err(Error::Verification(format!("{faulty} of {} packages failed verification", verdicts.len()))),
+    }
+}
+
+/// Whoever looks whether packages are in order and run.
+#[cfg(feature = "workbench")]
+pub(super) struct Judge<'a> {
+    cache: &'a Cache,
+    engines: Engines,
+    options: LoadOptions,
+}
+
+#[cfg(feature = "workbench")]
+impl<'a> Judge<'a> {
+    pub fn new(cache: &'a Cache) -> Result<Self, Error> {
+        let engines = Engines::choose(Wanted::Best, &[Precision::Fp32], &Backends::cpu_only(shelf(cache)))?;
+        Ok(Self { cache, engines, options: threads(None, None)? })
+    }
+
+    /// What is wrong with packages of a model; one that this version does not run is in order.
+    pub fn faults(&self, name: &str, layout: LayoutKind, packages: &[String]) -> Vec<String> {
+        let id = match ModelId::parse(name) {
+            Ok(id) => id,
+            Err(error) => return vec![error.to_string()],
+        };
+        let own = self.cache.entries_of(&id).into_iter();
+        let own = own.filter(|entry| entry.layout == layout && packages.contains(&entry.package_id));
+        let verdicts: Vec<Verdict> =
+            own.map(|entry| verdict(self.cache, entry, &self.engines, self.options, false)).collect();
+        if verdicts.len() < packages.len() {
+            return vec![format!("{} of {} packages are in the cache", verdicts.len(), packages.len())];
+        }
+        verdicts.into_iter().filter(|verdict| verdict.verdict == "fault").flat_map(|verdict| verdict.faults).collect()
     }
 }
 

@@ -44,6 +44,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, cache: &Cache) -> Result<(), Error> {
+    crate::env::roboflow::check().map_err(Error::Usage)?;
     let mut request = Request::parse(args.request.as_deref().unwrap_or("{}"))?;
     request.confidence = args.confidence.map(Confidence::Number).or(request.confidence);
     request.iou_threshold = args.iou.or(request.iou_threshold);

@@ -16,6 +16,8 @@ mod models;
 mod port;
 mod probe;
 mod progress;
+#[cfg(feature = "workbench")]
+mod pull;
 mod run;
 mod selftest;
 mod serve;
@@ -24,6 +26,7 @@ mod slot;
 mod spool;
 mod tidy;
 mod update;
+mod verify_offline;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,6 +90,9 @@ enum Command {
     Update(update::Args),
     /// Wait until the running service has proved itself: exit 0, or 1 with the reason
     Gate(gate::Args),
+    /// Look whether everything is there that a device with this configuration needs, without a network; exits 4 and names
+    /// what is missing
+    VerifyOffline(verify_offline::Args),
     /// Print every environment variable this program reads
     Env,
 }
@@ -120,6 +126,9 @@ enum Error {
     Slot(#[from] device::slot::Error),
     #[error(transparent)]
     Update(#[from] device::update::Error),
+    #[cfg(feature = "workbench")]
+    #[error(transparent)]
+    Pull(#[from] crate::provision::pull::Error),
     #[error(transparent)]
     Serving(#[from] serving::Error),
     #[cfg(feature = "workbench")]
@@ -159,6 +168,8 @@ impl Error {
             Error::Import(error) => import::exit(error),
             Error::Store(crate::provision::store::Error::Cache(_)) => Exit::ModelUnavailable,
             Error::Verification(_) => Exit::VerificationFailed,
+            #[cfg(feature = "workbench")]
+            Error::Pull(error) => error.exit(),
             Error::Source(_)
             | Error::Sink(_)
             | Error::Http(_)
@@ -191,7 +202,7 @@ pub fn main(started_at: Instant) -> ExitCode {
     }
     let cli = Cli::parse();
     bound_memory();
-    let cache = cli.cache.or_else(|| crate::env::MODEL_CACHE_DIR.get().map(PathBuf::from));
+    let cache = cli.cache.or_else(crate::env::cache_root);
     let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args, cache, started_at),
         Command::Infer(args) => infer::run(&args, &cache_at(cache)),
@@ -204,6 +215,7 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Gate(args) => gate::run(args),
         Command::Slot(args) => slot::run(&args),
         Command::Update(args) => update::run(&args),
+        Command::VerifyOffline(args) => verify_offline::run(&args, cache),
         Command::Env => env::run(),
     };
     let exit = match result {

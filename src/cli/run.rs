@@ -91,6 +91,7 @@ pub(super) struct Settings {
 
 /// `cache` is what the flag or the environment says.
 pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<(), Error> {
+    crate::env::roboflow::check().map_err(Error::Usage)?;
     let settings = settle(args)?;
     let wrong = |why| Error::Usage(format!("config: video.decoder: {why}"));
     source::codec::choose(&settings.config.video.decoder).map_err(wrong)?;
@@ -273,7 +274,11 @@ fn start_notifier(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<Opt
 }
 
 /// The flag, then the configuration.
-fn word<T: clap::ValueEnum>(key: &str, flag: Option<T>, configured: Option<&str>) -> Result<Option<T>, Error> {
+pub(super) fn word<T: clap::ValueEnum>(
+    key: &str,
+    flag: Option<T>,
+    configured: Option<&str>,
+) -> Result<Option<T>, Error> {
     let parse = |word| {
         let valid = T::value_variants().iter().filter_map(T::to_possible_value);
         let valid: Vec<String> = valid.map(|value| format!("`{}`", value.get_name())).collect();

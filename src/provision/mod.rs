@@ -6,5 +6,7 @@
 pub mod import;
 pub mod lock;
 #[cfg(feature = "workbench")]
+pub mod pull;
+#[cfg(feature = "workbench")]
 mod python_json;
 pub mod store;

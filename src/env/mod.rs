@@ -1,5 +1,7 @@
 //! The one list of environment variables this program reads. `firstlight env` prints it.
 
+pub mod roboflow;
+
 /// One environment variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
@@ -21,6 +23,43 @@ pub const MODEL_CACHE_DIR: Variable = Variable {
     name: "MODEL_CACHE_DIR",
     default: "/tmp/cache",
     doc: "Root of the model cache, as Roboflow Inference writes it. `--cache` comes first, `cache` in the config after.",
+};
+pub const INFERENCE_HOME: Variable = Variable {
+    name: "INFERENCE_HOME",
+    default: "",
+    doc: "Root of the model cache where MODEL_CACHE_DIR names none, as in Roboflow's default engine.",
+};
+pub const OFFLINE_MODE: Variable = Variable {
+    name: "OFFLINE_MODE",
+    default: "false",
+    doc: "Roboflow's: with `true`, `cache pull` refuses to go online. Nothing else ever does, whatever it says.",
+};
+pub const ROBOFLOW_API_KEY: Variable = Variable {
+    name: "ROBOFLOW_API_KEY",
+    default: "",
+    doc: "Roboflow's: the key that `cache pull` fetches weights with. `--api-key-file` comes first.",
+};
+pub const API_KEY: Variable =
+    Variable { name: "API_KEY", default: "", doc: "Roboflow's older name of ROBOFLOW_API_KEY, which comes first." };
+pub const ROBOFLOW_API_HOST: Variable = Variable {
+    name: "ROBOFLOW_API_HOST",
+    default: "https://api.roboflow.com",
+    doc: "Roboflow's: server of the weights API, for `cache pull`.",
+};
+pub const API_BASE_URL: Variable = Variable {
+    name: "API_BASE_URL",
+    default: "https://api.roboflow.com",
+    doc: "Roboflow's: server of the older API, for `cache pull --layout classic`.",
+};
+pub const SSL_CERT_FILE: Variable = Variable {
+    name: "SSL_CERT_FILE",
+    default: "the web's",
+    doc: "PEM file of the roots that `cache pull` trusts, instead of the web's.",
+};
+pub const HTTPS_PROXY: Variable = Variable {
+    name: "HTTPS_PROXY",
+    default: "",
+    doc: "Proxy of `cache pull`, as are ALL_PROXY, HTTP_PROXY and their names in lower case; NO_PROXY names exceptions.",
 };
 pub const CONFIG: Variable =
     Variable { name: "FIRSTLIGHT_CONFIG", default: "", doc: "Configuration file of `run` when `-c` is not given." };
@@ -59,6 +98,12 @@ pub const STATE_DIRECTORY: Variable = Variable {
     default: "",
     doc: "State directory of the service; set by systemd with StateDirectory=.",
 };
+
+/// The root of the model cache, where the environment names one.
+#[must_use]
+pub fn cache_root() -> Option<std::path::PathBuf> {
+    MODEL_CACHE_DIR.get().or_else(|| INFERENCE_HOME.get()).map(Into::into)
+}
 
 /// Where what was made here is kept: plans, the certificate; `None`: nowhere.
 #[must_use]
@@ -99,6 +144,14 @@ pub const DEVICE_DIR: Variable = Variable {
 /// Every variable the program reads, in the order they are printed.
 pub const VARIABLES: &[Variable] = &[
     MODEL_CACHE_DIR,
+    INFERENCE_HOME,
+    OFFLINE_MODE,
+    ROBOFLOW_API_KEY,
+    API_KEY,
+    ROBOFLOW_API_HOST,
+    API_BASE_URL,
+    SSL_CERT_FILE,
+    HTTPS_PROXY,
     CONFIG,
     LISTEN,
     THREADS,
