@@ -141,6 +141,15 @@ fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Whether a name lies in a directory below a root, wherever links on the way to it lead. What the name itself links to does
+/// not matter.
+#[must_use]
+pub fn is_below(root: &Path, path: &Path) -> bool {
+    let dir = path.parent().and_then(|dir| dir.canonicalize().ok());
+    let root = root.canonicalize().ok();
+    dir.zip(root).is_some_and(|(dir, root)| dir.starts_with(root))
+}
+
 /// Bytes of all files of a tree; links count for themselves.
 #[must_use]
 pub fn size(path: &Path) -> u64 {
@@ -213,5 +222,9 @@ mod tests {
         assert_eq!(before, 5);
         std::os::unix::fs::symlink("/usr", dir.path().join("link")).unwrap();
         assert_eq!(size(dir.path()), 5 + 4);
+        let (root, outside) = (dir.path().join("sub"), dir.path());
+        assert!(is_below(&root, &root.join("file")) && is_below(&root, &root.join("none")));
+        std::os::unix::fs::symlink(outside, root.join("out")).unwrap();
+        assert!(is_below(&root, &root.join("out")) && !is_below(&root, &root.join("out/sub")));
     }
 }

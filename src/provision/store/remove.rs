@@ -48,7 +48,9 @@ impl Removal {
         let packages: Vec<PathBuf> = models.iter().flat_map(|model| model.packages.clone()).collect();
         let (used, others) = (referred_in(&packages), referred(cache.root(), &packages));
         let blobs = used.into_iter().filter(|name| !others.contains(name));
-        let blobs = blobs.map(|name| cache.root().join(BLOBS).join(name)).filter(|path| path.is_file());
+        let blobs = blobs
+            .map(|name| cache.root().join(BLOBS).join(name))
+            .filter(|path| path.is_file() && files::is_below(cache.root(), path));
         let digests = state.digests(cache)?;
         let but: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
         let own: Vec<&String> =
@@ -91,6 +93,9 @@ impl OfModel {
                         .into()
                 }
             });
+        }
+        if let Some(path) = packages.iter().chain(&texts).find(|path| !files::is_below(cache.root(), path)) {
+            return Err(Error::Outside { path: path.clone(), root: cache.root().into() });
         }
         let bytes = packages.iter().chain(&texts).map(|path| files::size(path)).sum();
         Ok(Self { id: id.as_str().into(), packages, texts, bytes })
