@@ -210,6 +210,24 @@ fn of_a_package_that_lies_elsewhere_only_the_link_goes() {
 }
 
 #[test]
+fn what_lies_outside_behind_a_link_is_not_touched() {
+    let (elsewhere, root) = (parts_cache(), tempfile::tempdir().unwrap());
+    symlink(elsewhere.path().join("parts"), root.path().join("parts")).unwrap();
+    let blobs = elsewhere.path().join("blobs");
+    let blob = blobs.join("0".repeat(32));
+    fs::create_dir(&blobs).unwrap();
+    fs::write(&blob, "x").unwrap();
+    age(&blob);
+    symlink(&blobs, root.path().join("shared-blobs")).unwrap();
+    let run = cache(root.path(), &["rm", "parts/1", "--yes"]);
+    assert_eq!(run.exit, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("outside of the cache"), "{}", run.stderr);
+    let found = report(&cache(root.path(), &["gc", "--yes", "--json"]));
+    assert_eq!(found["items"].as_array().unwrap().len(), 0, "{found}");
+    assert!(is_there(elsewhere.path(), "parts/1") && blob.exists());
+}
+
+#[test]
 fn garbage_is_what_nothing_refers_to() {
     let (root, state) = (parts_cache(), tempfile::tempdir().unwrap());
     let root = root.path();

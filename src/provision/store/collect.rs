@@ -65,8 +65,9 @@ pub fn collect(cache: &Cache, state: &State) -> Result<Vec<Garbage>, Error> {
     let referred = referred(cache.root(), &[]);
     let blobs = cache.root().join(BLOBS);
     let unreferred = names(&blobs).into_iter().filter(|name| digest::is_md5(name) && !referred.contains(name));
-    garbage
-        .extend(unreferred.map(|name| blobs.join(name)).filter(|path| is_old(path)).map(|path| of(Kind::Blob, path)));
+    let unreferred = unreferred.map(|name| blobs.join(name)).filter(|path| is_old(path));
+    let here = unreferred.filter(|path| files::is_below(cache.root(), path));
+    garbage.extend(here.map(|path| of(Kind::Blob, path)));
     garbage.extend(leftovers(cache, state).into_iter().map(|path| of(Kind::Leftover, path)));
     Ok(garbage)
 }
