@@ -56,13 +56,8 @@ fn ultralytics(facts: &Facts, word: &str) -> Result<Kind, String> {
     }
     let (series, size) = series(&name);
     let model_type = match (task, ranked(facts, task), series) {
-        ("classification", ..) => {
-            if series == 11 {
-                "yolov11"
-            } else {
-                "yolov8"
-            }
-        }
+        ("classification", _, 11) => "yolov11",
+        ("classification", ..) => "yolov8",
         ("semantic-segmentation", ..) => "yolo26",
         ("object-detection", true, 10) => "yolov10",
         // Rows that need no suppression have one form, whichever network or node made them.
