@@ -4,6 +4,7 @@
 //! judged where they are used.
 
 mod device;
+mod disk;
 mod display;
 mod engine;
 mod gpio;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
+pub use disk::DiskConfig;
 pub use display::DisplayConfig;
 pub use engine::EngineConfig;
 pub use gpio::{GpioConfig, LineName};
@@ -75,6 +77,7 @@ pub struct Config {
     pub inference: toml::Table,
     pub buffer: BufferConfig,
     pub health: HealthConfig,
+    pub disk: DiskConfig,
     /// Absent: nothing is tracked unless a rule needs it.
     pub tracker: Option<TrackerConfig>,
     pub rules: Vec<RuleConfig>,
@@ -228,6 +231,7 @@ impl Config {
         }
         let faults = [
             self.device.fault(),
+            self.disk.fault(),
             self.engine.fault(),
             self.http.fault(self.device.token_sha256.is_some()),
             self.serving.fault(),
@@ -319,6 +323,7 @@ mod tests {
             ("[device.watchdog]\ntimeout_s = 1", "device.watchdog.timeout_s"),
             ("[device.trial]\nhealthy_s = 0", "device.trial.healthy_s"),
             ("[device.network]\nmode = \"static\"\naddress = \"10.0.0.1\"", "device.network.address"),
+            ("[disk]\nlow_space_mb = 1000001", "disk.low_space_mb"),
             ("[serving]\nmemory_mb = 1", "serving.memory_mb"),
             ("[serving]\nsessions = 0", "serving.sessions"),
             ("[serving.images]\ndirs = [\"pictures\"]", "serving.images.dirs"),

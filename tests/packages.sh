@@ -24,6 +24,8 @@ need strace strace
 need_lean promtool prometheus
 # Reads container images.
 need_lean skopeo skopeo
+# A terminal for what asks.
+need script bsdutils
 # Makes videos and counts their frames.
 need_lean ffmpeg ffmpeg
 # An RTSP server.

@@ -170,7 +170,7 @@ impl Texts {
         };
         let colors = class_names.iter().enumerate().map(|(i, name)| environment.color(i, name)).collect();
         let layout = Layout::Classic { preprocessing: environment.preprocessing, multiclass: environment.multiclass };
-        let (dir, prebuilt) = (dir.into(), Vec::new());
-        Ok(Package { id, dir, kind: self.kind, layout, class_names, colors, keypoints, weights, prebuilt })
+        let (dir, prebuilt, lease) = (dir.into(), Vec::new(), None);
+        Ok(Package { id, dir, kind: self.kind, layout, class_names, colors, keypoints, weights, prebuilt, lease })
     }
 }

@@ -61,6 +61,20 @@ pub enum ResizeMode {
     LetterboxReflectEdges,
 }
 
+impl ResizeMode {
+    /// As packages say it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResizeMode::Stretch => "stretch",
+            ResizeMode::Letterbox => "letterbox",
+            ResizeMode::CenterCrop => "center-crop",
+            ResizeMode::FitLongerEdge => "fit-longer-edge",
+            ResizeMode::LetterboxReflectEdges => "letterbox-reflect-edges",
+        }
+    }
+}
+
 /// Subtracted from, and then divided into, scaled levels; one of each a channel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalization {

@@ -9,10 +9,13 @@ mod classic;
 pub(crate) mod digest;
 mod environment;
 mod error;
+#[cfg(test)]
+mod hostile;
 mod id;
 mod inference_config;
 mod json;
 mod keypoints;
+mod lease;
 mod manifest;
 mod models_cache;
 mod package;
@@ -33,9 +36,13 @@ pub use inference_config::{
     ResizeMode,
 };
 pub use keypoints::Skeleton;
+pub use lease::Lease;
+pub(crate) use models_cache::FOLDER as MODELS_CACHE;
 pub use models_cache::{Offered, preferred};
 pub use package::{Layout, LayoutKind, ModelsCache, Package, PackageKind};
 pub use prebuilt::Prebuilt;
+pub(crate) use reader::{BLOBS, resolved};
+pub(crate) use record::REGISTRY;
 pub use tflite::{Answers, BoxOutputs, Tflite};
 pub use weights::{WEIGHTS_BYTES_MAX, Weights};
 
@@ -130,6 +137,12 @@ impl Cache {
     /// nearest ids that are there), leads out of the cache, belongs to another id, does not parse, has not the digest
     /// that its manifest states, or does not run on this host.
     pub fn choose(&self, id: &ModelId, layout: Option<LayoutKind>, host: &Host) -> Result<Choice, Error> {
+        let mut choice = self.choose_unleased(id, layout, host)?;
+        choice.package.lease = Lease::share(&choice.package.dir);
+        Ok(choice)
+    }
+
+    fn choose_unleased(&self, id: &ModelId, layout: Option<LayoutKind>, host: &Host) -> Result<Choice, Error> {
         let outcome = match layout {
             Some(LayoutKind::Classic | LayoutKind::Tflite) => None,
             _ => models_cache::choose(&self.root, id, host),
@@ -235,16 +248,31 @@ impl Cache {
     pub fn faults(&self, entry: &Entry) -> Vec<Error> {
         match entry.layout {
             LayoutKind::Classic => classic::faults(&self.root, &entry.dir),
-            LayoutKind::ModelsCache => models_cache::faults(&self.root, &entry.dir),
+            LayoutKind::ModelsCache => models_cache::faults(&self.root, &entry.dir, entry.package.is_ok()),
             LayoutKind::Tflite => tflite::faults(&self.root, &entry.dir),
         }
     }
 
-    fn nearest_ids(&self, id: &ModelId) -> String {
+    /// Ids of all models, sorted, without a look into files that are large.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
         let mut found = models_cache::ids(&self.root);
         found.extend(self.directories().iter().map(|dir| self.id_stated(dir)));
         found.sort();
         found.dedup();
+        found
+    }
+
+    /// The directories of a model's packages, in all layouts, without a look into files that are large.
+    #[must_use]
+    pub fn places_of(&self, id: &ModelId) -> Vec<PathBuf> {
+        let own = Some(self.root.join(id.directory())).filter(|dir| tflite::is_package(dir));
+        let classic = || Some(classic::directory(&self.root, id)).filter(|dir| self.holds_a_package(dir));
+        own.or_else(classic).into_iter().chain(models_cache::places(&self.root, &id.models_cache_slug())).collect()
+    }
+
+    fn nearest_ids(&self, id: &ModelId) -> String {
+        let found = self.ids();
         let near = nearest(id.as_str(), found.iter().map(String::as_str), 3);
         let near = if near.is_empty() { found.iter().map(String::as_str).take(3).collect() } else { near };
         words(&near)

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Below the cache root.
-pub(super) const FOLDER: &str = "models-cache";
+pub(crate) const FOLDER: &str = "models-cache";
 
 const INFERENCE_CONFIG: &str = "inference_config.json";
 const CLASS_NAMES: &str = "class_names.txt";
@@ -266,8 +266,9 @@ pub(super) fn has(root: &Path, id: &str) -> bool {
     root.join(FOLDER).join(id::models_cache_slug(id)).is_dir()
 }
 
-/// Everything that is wrong with the files of the package in `dir`: each is looked at, also after a fault.
-pub(super) fn faults(root: &Path, dir: &Path) -> Vec<Error> {
+/// Everything that is wrong with the files of the package in `dir`: each is looked at, also after a fault. Of a package
+/// that was `opened` just now the large ones have been checked already, as far as their MD5 goes.
+pub(super) fn faults(root: &Path, dir: &Path, opened: bool) -> Vec<Error> {
     let reader = Reader { root, dir };
     let manifest = match reader.text(MANIFEST).and_then(|text| Manifest::parse(&text, &dir.join(MANIFEST))) {
         Ok(manifest) => manifest,
@@ -278,9 +279,13 @@ pub(super) fn faults(root: &Path, dir: &Path) -> Vec<Error> {
         let link = std::fs::read_link(dir.join(file)).ok().filter(|_| manifest.md5(file).is_none())?;
         Some(Artifact { file: file.into(), md5: blob_name(&link), sha256: None })
     });
+    let checked = |artifact: &&Artifact| {
+        opened && artifact.file == WEIGHTS && artifact.md5.is_some() && artifact.sha256.is_none()
+    };
     manifest
         .artifacts
         .iter()
+        .filter(|artifact| !checked(artifact))
         .cloned()
         .chain(unlisted)
         .flat_map(|artifact| artifact_faults(&reader, &artifact))
@@ -305,10 +310,16 @@ fn artifact_faults(reader: &Reader<'_>, artifact: &Artifact) -> Vec<Error> {
 }
 
 /// The directories of a model's packages, sorted. What is not named like a package is none.
-fn candidates(root: &Path, slug: &str) -> Vec<Candidate> {
+pub(super) fn places(root: &Path, slug: &str) -> Vec<PathBuf> {
     let is_package_id = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
-    let directories = subdirectories(&root.join(FOLDER).join(slug));
-    let named = directories.into_iter().map(|dir| (name_of(&dir), dir)).filter(|(name, _)| is_package_id(name));
+    let mut directories = subdirectories(&root.join(FOLDER).join(slug));
+    directories.retain(|dir| is_package_id(&name_of(dir)));
+    directories
+}
+
+/// What lies in the directories of a model's packages.
+fn candidates(root: &Path, slug: &str) -> Vec<Candidate> {
+    let named = places(root, slug).into_iter().map(|dir| (name_of(&dir), dir));
     named
         .map(|(package_id, dir)| {
             let text = Reader { root, dir: &dir }.text(MANIFEST);
@@ -369,6 +380,7 @@ fn read(
         keypoints,
         weights,
         prebuilt: Vec::new(),
+        lease: None,
     })
 }
 

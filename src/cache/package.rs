@@ -1,8 +1,11 @@
 //! One package of a model, read and checked, without its network being parsed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Error, InferenceConfig, Prebuilt, Preprocessing, Recommended, Rgb, Skeleton, Tflite, Weights, classic};
+use super::{
+    Error, InferenceConfig, Lease, Prebuilt, Preprocessing, Recommended, Rgb, Skeleton, Tflite, Weights, classic,
+};
 
 /// What Roboflow calls the task and the type of a model: the pair that picks its decoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Package {
     pub weights: Weights,
     /// Engines built ahead of time from the same weights that may run on this machine, best first.
     pub prebuilt: Vec<Prebuilt>,
+    /// That it is in use, where it was opened to be run and its file system knows locks.
+    pub lease: Option<Arc<Lease>>,
 }
 
 /// Which layout a package lies in, Roboflow's two or ours, with what only that layout says. It decides whose answers are

@@ -9,7 +9,7 @@ use super::{Error, Weights, digest};
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Where the models-cache layout keeps the content of its files, by MD5.
-pub(super) const BLOBS: &str = "shared-blobs";
+pub(crate) const BLOBS: &str = "shared-blobs";
 
 /// Reads files of one directory that may not lead out of the cache root.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,11 @@ impl Reader<'_> {
             _ => Error::Read { path: self.dir.join(file), cause },
         }
     }
+}
+
+/// Where the content of a package's file lies in the cache at `root`: its blob, or itself.
+pub(crate) fn resolved(root: &Path, dir: &Path, file: &str) -> Result<PathBuf, Error> {
+    Reader { root, dir }.blob(file, None)
 }
 
 /// The text of a file of bounded size.

@@ -10,7 +10,8 @@ use super::Recommended;
 use super::json::NAME_BYTES_MAX;
 use super::reader::Reader;
 
-const REGISTRY: &str = "offline-weights-registry";
+/// Below the cache root.
+pub(crate) const REGISTRY: &str = "offline-weights-registry";
 
 /// Most records that are searched for an alias.
 const RECORDS_MAX: usize = 10_000;

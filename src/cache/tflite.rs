@@ -203,6 +203,7 @@ pub(super) fn read(root: &Path, dir: &Path, id: Option<&ModelId>) -> Result<Pack
         })),
         weights,
         prebuilt: Vec::new(),
+        lease: None,
     })
 }
 

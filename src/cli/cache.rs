@@ -1,8 +1,10 @@
-//! `firstlight cache ls` and `firstlight cache verify`; `cache bake` is in a file of its own.
+//! `firstlight cache ls` and `firstlight cache verify`; the others are in files of their own.
 
 use serde::Serialize;
 
-use super::{Engines, Error, Wanted, bake, golden_frame, print_line, print_table, shelf, threads};
+#[cfg(feature = "workbench")]
+use super::import;
+use super::{Engines, Error, Wanted, bake, golden_frame, print_line, print_table, shelf, threads, tidy};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
 use crate::engine::plan::{self, Judged, Shelf};
 use crate::engine::{Backends, Format, LoadOptions, Precision};
@@ -33,6 +35,19 @@ pub enum Command {
     Pull(super::pull::Args),
     /// Make the plans of models: packed for an instruction set, compared with tract, mapped by every later start
     Bake(bake::Args),
+    /// Make packages of a network in ONNX, or copy them from another cache
+    #[cfg(feature = "workbench")]
+    Import(import::Args),
+    /// Remove models, with what was made from them; a model that is in use stays
+    Rm(tidy::RmArgs),
+    /// Remove what nothing refers to any more: plans and engines of models that are gone, leftovers
+    Gc(tidy::GcArgs),
+    /// Show what models take, with what was made from them
+    Du {
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
@@ -41,6 +56,11 @@ pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
         #[cfg(feature = "workbench")]
         Command::Pull(args) => super::pull::run(&args, cache),
         Command::Bake(args) => bake::run(&args, cache),
+        #[cfg(feature = "workbench")]
+        Command::Import(args) => import::run(&args, cache),
+        Command::Rm(args) => tidy::rm(&args, cache),
+        Command::Gc(args) => tidy::gc(&args, cache),
+        Command::Du { json } => tidy::du(json, cache),
         Command::Verify { json, threads: wanted, ids } => verify(cache, &ids, json, threads(wanted, None)?),
     }
 }
@@ -131,7 +151,8 @@ impl Row {
             State::Broken(why) => ("broken", Some(why)),
         };
         let weights = entry.package.as_ref().ok().map(|package| &package.weights);
-        let sha256 = weights.map(Weights::sha256).unwrap_or_default();
+        let sha256 = |weights: &Weights| shelf.sha256(weights.path(), weights.bytes());
+        let sha256 = weights.map(sha256).unwrap_or_default();
         let (task, model_type) = entry.kind.map(|kind| (kind.task, kind.model_type)).unwrap_or_default();
         Row {
             layout: entry.layout,

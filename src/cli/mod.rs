@@ -9,6 +9,8 @@ mod bench;
 mod cache;
 mod env;
 mod gate;
+#[cfg(feature = "workbench")]
+mod import;
 mod infer;
 mod models;
 mod port;
@@ -22,6 +24,7 @@ mod serve;
 mod sinks;
 mod slot;
 mod spool;
+mod tidy;
 mod update;
 mod verify_offline;
 
@@ -67,7 +70,7 @@ enum Command {
     Run(run::Args),
     /// Infer images: one Roboflow-shaped JSON object an image, a line each
     Infer(infer::Args),
-    /// List and verify the models in the cache
+    /// The models in the cache: list, verify, import, bake, remove
     #[command(subcommand)]
     Cache(cache::Command),
     /// List every task and type that Roboflow's engines know, and what of it runs here
@@ -128,6 +131,11 @@ enum Error {
     Pull(#[from] crate::provision::pull::Error),
     #[error(transparent)]
     Serving(#[from] serving::Error),
+    #[cfg(feature = "workbench")]
+    #[error(transparent)]
+    Import(#[from] crate::provision::import::Error),
+    #[error(transparent)]
+    Store(#[from] crate::provision::store::Error),
     #[error("{0}")]
     Failed(String),
     #[error("{0}")]
@@ -156,6 +164,9 @@ impl Error {
                 Exit::Usage
             }
             Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
+            #[cfg(feature = "workbench")]
+            Error::Import(error) => import::exit(error),
+            Error::Store(crate::provision::store::Error::Cache(_)) => Exit::ModelUnavailable,
             Error::Verification(_) => Exit::VerificationFailed,
             #[cfg(feature = "workbench")]
             Error::Pull(error) => error.exit(),
@@ -166,6 +177,7 @@ impl Error {
             | Error::Display(_)
             | Error::Slot(_)
             | Error::Update(_)
+            | Error::Store(_)
             | Error::Failed(_)
             | Error::Io { .. } => Exit::Failed,
         }

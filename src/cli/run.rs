@@ -11,7 +11,7 @@ use super::{Chosen, Engines, Error, Wanted, load_model, open_package_as, port, s
 use crate::config::{self, Config, Discipline, SOURCES_MAX, SourceConfig};
 use crate::device::display::{self, Display};
 use crate::device::notify::{Notifier, Supervisor};
-use crate::device::{self, Monitor, SerialLine};
+use crate::device::{self, Monitor, Room, SerialLine};
 use crate::engine::{LoadOptions, Precision};
 use crate::frame::Orientation;
 use crate::log;
@@ -163,7 +163,9 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         telemetry: Arc::clone(&telemetry),
     })
     .map_err(|cause| Error::Io { what: "starting the loop".into(), cause })?;
-    let monitor = Monitor::start(Arc::clone(&telemetry));
+    let disks = [crate::env::state_dir(), Some(cache.root().into())].into_iter().flatten().collect();
+    let room = Room::new(disks, settings.config.disk.low_space_mb);
+    let monitor = Monitor::start(Arc::clone(&telemetry), room);
     let progress = Progress::start(&telemetry, settings.json.iter().any(|target| target == "stdout"));
 
     while !pipeline.finished() && !stop.load(Ordering::Relaxed) {

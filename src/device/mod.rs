@@ -12,6 +12,7 @@ mod monitor;
 pub mod notify;
 mod process;
 mod prompt;
+mod room;
 mod serial;
 pub mod slot;
 pub mod update;
@@ -21,6 +22,7 @@ pub use board::{Board, boot_id, identify, rss_kb};
 pub use board_file::{BoardFile, Error as BoardFileError, Match, MatchedBy};
 pub use monitor::Monitor;
 pub use process::Process;
+pub use room::Room;
 pub use serial::SerialLine;
 
 pub use crate::tty::Error;

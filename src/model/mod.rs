@@ -116,6 +116,8 @@ pub struct Model {
     /// Of the images in hand.
     transforms: Vec<Transform>,
     head: Box<dyn Head>,
+    /// The package stays in use as long as the model is there.
+    _lease: Option<Arc<cache::Lease>>,
 }
 
 /// Draws a picture such as models see.
@@ -228,6 +230,7 @@ impl Model {
             session,
             transforms: Vec::new(),
             head,
+            _lease: package.lease.clone(),
         })
     }
 

@@ -13,11 +13,21 @@ pub enum Part {
     Tls,
     /// A model for clients cannot be served.
     Serving,
+    /// There is little room left.
+    Disk,
 }
 
 impl Part {
-    pub(super) const ALL: [Part; 7] =
-        [Part::Engine, Part::Accelerator, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving];
+    pub(super) const ALL: [Part; 8] = [
+        Part::Engine,
+        Part::Accelerator,
+        Part::Precision,
+        Part::Display,
+        Part::Http,
+        Part::Tls,
+        Part::Serving,
+        Part::Disk,
+    ];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -30,6 +40,7 @@ impl Part {
             Part::Http => "http",
             Part::Tls => "tls",
             Part::Serving => "serving",
+            Part::Disk => "disk",
         }
     }
 

@@ -2,8 +2,11 @@
 //!
 //! The one room that writes below a cache's root; [`crate::cache`] only reads. May not know: HTTP ports, the command line.
 
+#[cfg(feature = "workbench")]
+pub mod import;
 pub mod lock;
 #[cfg(feature = "workbench")]
 pub mod pull;
 #[cfg(feature = "workbench")]
 mod python_json;
+pub mod store;

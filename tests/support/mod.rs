@@ -85,6 +85,18 @@ impl Firstlight {
     }
 }
 
+/// The binary at a terminal, where somebody types `answers`: its exit, and what the terminal shows.
+pub fn at_a_terminal(args: &[&str], answers: &str) -> (Option<i32>, String) {
+    let quoted: Vec<String> = args.iter().map(|arg| format!("'{arg}'")).collect();
+    let line = format!("{} {}", env!("CARGO_BIN_EXE_firstlight"), quoted.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("FIRSTLIGHT_STATE_DIR", "off");
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script is part of bsdutils");
+    script.stdin.take().expect("piped").write_all(answers.as_bytes()).expect("it reads");
+    let output = script.wait_with_output().expect("it ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// A cache directory with the demo model in classic layout.
 pub fn parts_cache() -> tempfile::TempDir {
     let cache = tempfile::tempdir().expect("a temporary directory");
