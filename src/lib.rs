@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 6 | [`cli`] | one file a subcommand: parse, call, print |
 //! | 5 | [`http`], [`device`] | the status port; PID 1, watchdog, slots, serial line, board facts |
-//! | 4 | [`serving`], [`pipeline`] | models on demand for clients; the inference loop, its buffer, health and the status snapshot |
+//! | 4 | [`serving`], [`pipeline`], [`provision`] | models on demand for clients; the inference loop, its buffer, health and the status snapshot; how models come onto a device |
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
 //! | 2 | [`rules`] | what of all that is seen is worth an event: tracks, zones, lines, counts |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |
@@ -34,6 +34,7 @@ pub mod log;
 pub mod model;
 pub mod pipeline;
 pub mod priority;
+pub mod provision;
 pub mod random;
 pub mod rules;
 pub mod serving;

@@ -36,7 +36,7 @@ pub use keypoints::Skeleton;
 pub use package::{Layout, LayoutKind, ModelsCache, Package, PackageKind};
 pub use prebuilt::Prebuilt;
 pub use tflite::{Answers, BoxOutputs, Tflite};
-pub use weights::Weights;
+pub use weights::{WEIGHTS_BYTES_MAX, Weights};
 
 use crate::error::nearest;
 

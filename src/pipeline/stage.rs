@@ -13,11 +13,15 @@ pub enum Part {
     Tls,
     /// A model for clients cannot be served.
     Serving,
+    /// A bundle of models was taken back.
+    Bundle,
 }
 
 impl Part {
-    pub(super) const ALL: [Part; 7] =
-        [Part::Engine, Part::Accelerator, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving];
+    #[rustfmt::skip]
+    pub(super) const ALL: [Part; 8] = [
+        Part::Engine, Part::Accelerator, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving, Part::Bundle,
+    ];
 
     /// The word before the colon in `reasons`.
     #[must_use]
@@ -30,6 +34,7 @@ impl Part {
             Part::Http => "http",
             Part::Tls => "tls",
             Part::Serving => "serving",
+            Part::Bundle => "bundle",
         }
     }
 
