@@ -10,7 +10,7 @@ use super::Recommended;
 use super::json::NAME_BYTES_MAX;
 use super::reader::Reader;
 
-const REGISTRY: &str = "offline-weights-registry";
+pub(super) const REGISTRY: &str = "offline-weights-registry";
 
 /// Most records that are searched for an alias.
 const RECORDS_MAX: usize = 10_000;

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+#[cfg(feature = "workbench")]
+use super::bundle_make;
 use super::{Engines, Error, Wanted, bake, golden_frame, print_line, print_table, shelf, threads};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
 use crate::engine::plan::{self, Judged, Shelf};
@@ -30,12 +32,22 @@ pub enum Command {
     },
     /// Make the plans of models: packed for an instruction set, compared with tract, mapped by every later start
     Bake(bake::Args),
+    /// Make a pair of keys to sign bundles with
+    #[cfg(feature = "workbench")]
+    Keygen(bundle_make::KeyArgs),
+    /// Make one file of models, their plans, a configuration and workflows, for devices to install
+    #[cfg(feature = "workbench")]
+    Bundle(bundle_make::Args),
 }
 
 pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
     match command {
         Command::Ls { json } => list(cache, json),
         Command::Bake(args) => bake::run(&args, cache),
+        #[cfg(feature = "workbench")]
+        Command::Keygen(args) => bundle_make::make_keys(&args),
+        #[cfg(feature = "workbench")]
+        Command::Bundle(args) => bundle_make::make(&args, cache),
         Command::Verify { json, threads: wanted, ids } => verify(cache, &ids, json, threads(wanted, None)?),
     }
 }

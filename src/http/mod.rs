@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+mod bundle;
 mod client;
 mod connection;
 mod device;
@@ -31,6 +32,7 @@ pub use hyper::body::Bytes;
 pub use access::{Access, SHUT};
 pub use api::{Api, IMAGES_MAX, REQUEST_BYTES_MAX, REQUESTS_BYTES_MAX, TURN_TIME_MAX};
 pub use client::get;
+pub use bundle::BundleAccess;
 pub use device::DeviceAccess;
 pub use door::{Door, Kind};
 
