@@ -103,9 +103,11 @@ mod tests {
             fs::create_dir_all(&dir).unwrap();
             fs::create_dir(root.path().join(BLOBS)).unwrap();
             let mut artifacts = Vec::new();
-            for (name, bytes) in
-                [("weights.onnx", b"network".as_slice()), ("class_names.txt", b"a"), ("inference_config.json", CONFIG.as_bytes())]
-            {
+            for (name, bytes) in [
+                ("weights.onnx", b"network".as_slice()),
+                ("class_names.txt", b"a"),
+                ("inference_config.json", CONFIG.as_bytes()),
+            ] {
                 let md5 = digest::md5(bytes);
                 let blob = root.path().join(BLOBS).join(&md5);
                 fs::write(&blob, bytes).unwrap();

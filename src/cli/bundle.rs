@@ -126,7 +126,8 @@ pub(super) fn bar(what: &'static str) -> ProgressBar {
 /// Where the bundles of this machine lie.
 fn store() -> Result<Store, Error> {
     let state = crate::env::state_dir();
-    let state = state.ok_or_else(|| Error::Usage("there is no state directory here; set FIRSTLIGHT_STATE_DIR".into()))?;
+    let state =
+        state.ok_or_else(|| Error::Usage("there is no state directory here; set FIRSTLIGHT_STATE_DIR".into()))?;
     Ok(Store::of(&state))
 }
 
@@ -134,7 +135,8 @@ fn store() -> Result<Store, Error> {
 fn try_models(bundle: &Bundle) -> Result<(), bundle::Error> {
     let cache = Cache::at(bundle.cache());
     if let Some(path) = bundle.board() {
-        let wrong = |error: &dyn std::fmt::Display| bundle::Error::Settings { file: bundle::BOARD, why: error.to_string() };
+        let wrong =
+            |error: &dyn std::fmt::Display| bundle::Error::Settings { file: bundle::BOARD, why: error.to_string() };
         BoardFile::read(&path).map_err(|error| wrong(&error))?;
     }
     // Nothing is kept of a bundle that may be refused.

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::bundle::{bar, described};
 use super::{Engines, Error, Wanted, golden_frame, load_model, print_line, shelf, threads};
 use crate::cache::{Cache, Host, ModelId, Package, digest};
+use crate::config::Config;
 use crate::device::BoardFile;
 use crate::durable;
 use crate::engine::plan::{self, Failure, Shelf, Target};
@@ -75,12 +76,13 @@ pub fn make(args: &Args, cache: &Cache) -> Result<(), Error> {
     let key = args.sign.as_deref().map(bundle::read_key).transpose()?;
     let targets = args.targets()?;
     let mut content = Content { version: args.version.clone(), boards: args.boards(), ..Content::default() };
-    args.add_settings(&mut content)?;
+    let config = args.add_settings(&mut content)?;
     let plans = Scratch::beside(&args.output)?;
     let (bar, options) = (bar("models"), threads(args.threads, None)?);
     for id in &args.ids {
         add_model(id, cache, &targets, &plans.0, options, &bar, &mut content)?;
     }
+    config.map(|config| bundle::check_model(&config, &content.models)).transpose()?;
     bar.set_message("writing");
     let made = bundle::make(content, key.as_ref(), &args.output, &mut |done, total| {
         bar.set_length(total);
@@ -128,12 +130,11 @@ impl Args {
         Ok(targets.into_values().collect())
     }
 
-    /// Configuration, board file and workflows.
-    fn add_settings(&self, content: &mut Content) -> Result<(), Error> {
-        if let Some(path) = &self.config {
-            bundle::check_settings(&text(path, CONFIG_BYTES_MAX)?)?;
-            content.files.push((CONFIG.into(), path.clone()));
-        }
+    /// Configuration, which is returned, board file and workflows.
+    fn add_settings(&self, content: &mut Content) -> Result<Option<Config>, Error> {
+        let config =
+            self.config.as_deref().map(|path| Ok::<_, Error>(bundle::check_settings(&text(path, CONFIG_BYTES_MAX)?)?));
+        content.files.extend(self.config.iter().map(|path| (CONFIG.into(), path.clone())));
         content.files.extend(self.board_file.iter().map(|path| (BOARD.into(), path.clone())));
         for path in &self.workflow {
             let named = || Error::Usage(format!("{}: expected a workflow's definition named ID.json", path.display()));
@@ -145,7 +146,7 @@ impl Args {
             content.workflows.push(id.into());
         }
         content.workflows.sort();
-        Ok(())
+        config.transpose()
     }
 }
 
@@ -169,7 +170,9 @@ fn add_model(
     // A bundle is for any machine, so its package is the one that every CPU runs.
     let package = open_package(cache, &Host::default(), Some(id))?;
     if !package.dir.starts_with(cache.root()) {
-        return Err(Error::Usage(format!("{id} is the model inside the binary, which every device has; it is in no cache")));
+        return Err(Error::Usage(format!(
+            "{id} is the model inside the binary, which every device has; it is in no cache"
+        )));
     }
     let entries = cache.entries_of(&ModelId::parse(&package.id)?);
     let faults: Vec<String> = entries

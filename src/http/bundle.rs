@@ -94,9 +94,10 @@ fn verdict(ended: &Output, access: &BundleAccess) -> Verdict {
         return (StatusCode::OK, answer);
     }
     let said = String::from_utf8_lossy(&ended.stderr);
-    let why = said.lines().last().map_or_else(|| ended.status.to_string(), |line| {
-        line.strip_prefix("firstlight: ").unwrap_or(line).to_owned()
-    });
+    let why = said
+        .lines()
+        .last()
+        .map_or_else(|| ended.status.to_string(), |line| line.strip_prefix("firstlight: ").unwrap_or(line).to_owned());
     log::say(&format!("bundle: {why}"));
     let refused = ended.status.code() == Some(Exit::VerificationFailed as i32);
     refuse(if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::CONFLICT }, why)

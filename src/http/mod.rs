@@ -31,8 +31,8 @@ pub use hyper::body::Bytes;
 
 pub use access::{Access, SHUT};
 pub use api::{Api, IMAGES_MAX, REQUEST_BYTES_MAX, REQUESTS_BYTES_MAX, TURN_TIME_MAX};
-pub use client::get;
 pub use bundle::BundleAccess;
+pub use client::get;
 pub use device::DeviceAccess;
 pub use door::{Door, Kind};
 

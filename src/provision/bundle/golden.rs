@@ -64,7 +64,11 @@ fn of_values(values: &[f32]) -> Fingerprint {
     // A value that is no number must not be lost, as it would be by `max`.
     let peak = values.iter().fold(0.0_f32, |peak, &value| if value.is_nan() { value } else { peak.max(value.abs()) });
     let peak = if squares.is_finite() { peak } else { f32::NAN };
-    Fingerprint { mean: rounded((sum / count) as f32), rms: rounded((squares / count).sqrt() as f32), peak: rounded(peak) }
+    Fingerprint {
+        mean: rounded((sum / count) as f32),
+        rms: rounded((squares / count).sqrt() as f32),
+        peak: rounded(peak),
+    }
 }
 
 /// To four digits: more differ between machines, and so would bundles of the same content.
@@ -89,7 +93,8 @@ pub fn same(id: &str, now: &[Fingerprint], then: &[Fingerprint], precision: Prec
     }
     for (index, (now, then)) in now.iter().zip(then).enumerate() {
         let off = |now: f32, then: f32, of: f32| (now - then).abs() > bound * of.abs().max(f32::MIN_POSITIVE);
-        if off(now.mean, then.mean, then.rms) || off(now.rms, then.rms, then.rms) || off(now.peak, then.peak, then.peak) {
+        if off(now.mean, then.mean, then.rms) || off(now.rms, then.rms, then.rms) || off(now.peak, then.peak, then.peak)
+        {
             let words = |of: &Fingerprint| format!("mean {:e}, rms {:e}, peak {:e}", of.mean, of.rms, of.peak);
             return failed(format!("output {index} of the golden frame has {}; it had {}", words(now), words(then)));
         }

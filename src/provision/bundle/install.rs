@@ -133,7 +133,8 @@ impl Head {
 
 fn check_room(store: &Store, manifest: &Manifest) -> Result<(), Error> {
     let files = manifest.files.len() as u64 + 2;
-    let needed = manifest.bytes() + files * FILE_OVERHEAD_BYTES + MANIFEST_BYTES_MAX.min(manifest.bytes()) + RESERVE_BYTES;
+    let needed =
+        manifest.bytes() + files * FILE_OVERHEAD_BYTES + MANIFEST_BYTES_MAX.min(manifest.bytes()) + RESERVE_BYTES;
     let found = statvfs(store.dir()).map_err(std::io::Error::from);
     let found = found.map_err(durable::Error::io(store.dir(), "asked for its free space"))?;
     let free = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
@@ -196,7 +197,7 @@ fn check_settings(bundle: &Bundle) -> Result<(), Error> {
         fs::read_to_string(path).map_err(|cause| Error::Settings { file, why: cause.to_string() })
     };
     if let Some(path) = bundle.config() {
-        settings::check(&text(path, CONFIG)?)?;
+        settings::check_model(&settings::check(&text(path, CONFIG)?)?, &bundle.manifest.models)?;
     }
     // What a board file says is judged by who knows boards; that it is text is known here.
     bundle.board().map(|path| text(path, BOARD)).transpose().map(drop)

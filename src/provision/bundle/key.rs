@@ -36,11 +36,8 @@ pub fn make_keys(base: &Path, password: bool) -> Result<KeyFiles, Error> {
         return Err(Error::Key { path: path.clone(), why: "is there already, and is not written over".into() });
     }
     let wrong = |error: minisign::PError| Error::Key { path: files.secret.clone(), why: error.to_string() };
-    let pair = if password {
-        KeyPair::generate_encrypted_keypair(None)
-    } else {
-        KeyPair::generate_unencrypted_keypair()
-    };
+    let pair =
+        if password { KeyPair::generate_encrypted_keypair(None) } else { KeyPair::generate_unencrypted_keypair() };
     let KeyPair { pk, sk } = pair.map_err(wrong)?;
     let public = pk.to_box().map_err(wrong)?.to_bytes();
     let secret = sk.to_box(None).map_err(wrong)?.to_bytes();

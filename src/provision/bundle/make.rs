@@ -115,7 +115,10 @@ fn write(
             to.write_all(piece).map_err(failed)
         })?;
         if bytes != entry.bytes || digest::hex(&sha256.finalize()) != entry.sha256 {
-            return Err(Error::Content(format!("{}: it has changed while the bundle was made; make it again", from.display())));
+            return Err(Error::Content(format!(
+                "{}: it has changed while the bundle was made; make it again",
+                from.display()
+            )));
         }
         archive::end_file(&mut to, bytes).map_err(failed)?;
     }

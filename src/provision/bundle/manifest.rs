@@ -114,7 +114,9 @@ impl Manifest {
         }
         if head.format != FORMAT {
             let found = head.format;
-            return Err(Error::Manifest(format!("format {found}; this version knows {FORMAT}: update the device first")));
+            return Err(Error::Manifest(format!(
+                "format {found}; this version knows {FORMAT}: update the device first"
+            )));
         }
         let manifest: Self = serde_json::from_slice(json).map_err(wrong)?;
         if manifest.to_bytes() != json {
@@ -153,10 +155,14 @@ impl Manifest {
     /// What is wrong with it.
     fn fault(&self) -> Option<String> {
         if !is_word(&self.version, VERSION_BYTES_MAX) {
-            return Some(format!("version {:?}: expected 1 to {VERSION_BYTES_MAX} of letters, digits and ._+~-", self.version));
+            return Some(format!(
+                "version {:?}: expected 1 to {VERSION_BYTES_MAX} of letters, digits and ._+~-",
+                self.version
+            ));
         }
         let ids = self.models.iter().map(|model| &model.id);
-        for (what, count) in [("boards", self.boards.len()), ("models", self.models.len()), ("workflows", self.workflows.len())]
+        for (what, count) in
+            [("boards", self.boards.len()), ("models", self.models.len()), ("workflows", self.workflows.len())]
         {
             if count > NAMES_MAX {
                 return Some(format!("{count} {what}; at most {NAMES_MAX}"));
@@ -179,16 +185,20 @@ impl Manifest {
         }
         let unsound = |file: &&File| file.bytes > FILE_BYTES_MAX || !digest::is_hex(&file.sha256, 64);
         if let Some(file) = self.files.iter().find(unsound) {
-            return Some(format!("{}: its sha256 is not 64 hex digits, or it is larger than {FILE_BYTES_MAX}", file.path));
+            return Some(format!(
+                "{}: its sha256 is not 64 hex digits, or it is larger than {FILE_BYTES_MAX}",
+                file.path
+            ));
         }
         if let Some(pair) = self.files.windows(2).find(|pair| pair[0].path >= pair[1].path) {
             return Some(format!("{} after {}: expected each path once, and sorted", pair[1].path, pair[0].path));
         }
         // A file cannot be the folder of another.
         let paths: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
-        let mut folders = self.files.iter().flat_map(|file| {
-            file.path.match_indices('/').map(|(at, _)| &file.path[..at]).collect::<Vec<_>>()
-        });
+        let mut folders = self
+            .files
+            .iter()
+            .flat_map(|file| file.path.match_indices('/').map(|(at, _)| &file.path[..at]).collect::<Vec<_>>());
         folders.find(|folder| paths.contains(folder)).map(|folder| format!("{folder} is a file and a folder"))
     }
 }
@@ -204,7 +214,11 @@ fn is_path(path: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"._+~-@=".contains(&b);
     let is_step = |step: &str| !step.is_empty() && step != "." && step != ".." && step.bytes().all(fits);
     let place = path == CONFIG || path == BOARD || path.strip_prefix(CACHE).is_some_and(|rest| rest.starts_with('/'));
-    place && archive::fits(path) && path.len() <= PATH_BYTES_MAX && path.split('/').count() <= DEPTH_MAX + 1 && path.split('/').all(is_step)
+    place
+        && archive::fits(path)
+        && path.len() <= PATH_BYTES_MAX
+        && path.split('/').count() <= DEPTH_MAX + 1
+        && path.split('/').all(is_step)
 }
 
 #[cfg(test)]
@@ -252,8 +266,22 @@ pub(super) mod tests {
     #[test]
     fn paths_lead_nowhere_else() {
         for path in [
-            "cache/../x", "/cache/a", "cache//a", "cache/./a", "cache/", "cache", "cacheb/a", "etc/passwd", "cache/a b",
-            "cache/a\\b", "cache/\u{e9}", "cache/a\n", "", "cache/1/2/3/4/5/6/7/8/9", "..", "config.toml/a",
+            "cache/../x",
+            "/cache/a",
+            "cache//a",
+            "cache/./a",
+            "cache/",
+            "cache",
+            "cacheb/a",
+            "etc/passwd",
+            "cache/a b",
+            "cache/a\\b",
+            "cache/\u{e9}",
+            "cache/a\n",
+            "",
+            "cache/1/2/3/4/5/6/7/8/9",
+            "..",
+            "config.toml/a",
         ] {
             assert!(refused(&[path]).contains("no path of a bundle"), "{path}");
         }

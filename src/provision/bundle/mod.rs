@@ -17,6 +17,8 @@ mod manifest;
 mod settings;
 mod signature;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -29,7 +31,7 @@ pub use key::{KeyFiles, make_keys, read_key};
 #[cfg(feature = "workbench")]
 pub use make::{Content, Made, make};
 pub use manifest::{File, Manifest, Model};
-pub use settings::{check as check_settings, with_machine};
+pub use settings::{check as check_settings, check_model, with_machine};
 pub use signature::load_key;
 pub use store::{Bundle, Listed, State, Store, TakenBack};
 
@@ -55,7 +57,9 @@ pub enum Error {
     Entry { expected: String, found: String },
     #[error("the bundle's {name} has {bytes} bytes; at most {limit} are read")]
     TooLong { name: &'static str, bytes: u64, limit: u64 },
-    #[error("the bundle is not signed; make it with --sign, or say bundle.accept = \"any\" in the device's configuration")]
+    #[error(
+        "the bundle is not signed; make it with --sign, or say bundle.accept = \"any\" in the device's configuration"
+    )]
     Unsigned,
     #[error("the bundle is not signed by this device's key: {0}")]
     Signature(String),

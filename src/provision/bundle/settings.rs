@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use super::{CONFIG, Error};
+use super::{CONFIG, Error, Model};
+use crate::cache::ModelId;
 use crate::config::{self, Config};
+use crate::demo;
 
 /// Keys that a bundle may not have.
 const MACHINE: [&str; 5] = ["bundle", "cache", "device", "http", "listen"];
@@ -25,6 +27,21 @@ pub fn check(text: &str) -> Result<Config, Error> {
     Config::parse(text, Path::new(CONFIG)).map_err(|error| wrong(error.to_string()))
 }
 
+/// Checks that the model of a configuration comes with it.
+///
+/// # Errors
+/// It is neither in the bundle nor in the binary.
+pub fn check_model(config: &Config, models: &[Model]) -> Result<(), Error> {
+    let Some(id) = &config.model else { return Ok(()) };
+    let parsed = ModelId::parse(id).map_err(|error| Error::Settings { file: CONFIG, why: error.to_string() })?;
+    if parsed.as_str() == demo::MODEL_ID || models.iter().any(|model| model.id == parsed.as_str()) {
+        return Ok(());
+    }
+    let models: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+    let why = format!("model = {id:?} is not in the bundle, which has {}", models.join(", "));
+    Err(Error::Settings { file: CONFIG, why })
+}
+
 /// The configuration of a bundle on a machine.
 #[must_use]
 pub fn with_machine(bundle: Config, machine: Config) -> Config {
@@ -38,13 +55,21 @@ mod tests {
 
     #[test]
     fn what_is_the_machines_stays_the_machines() {
-        for key in ["[device]\nhostname = \"a\"", "listen = \"off\"", "[http]", "[bundle]\naccept = \"any\"", "cache = \"/\""] {
+        for key in
+            ["[device]\nhostname = \"a\"", "listen = \"off\"", "[http]", "[bundle]\naccept = \"any\"", "cache = \"/\""]
+        {
             assert!(check(key).unwrap_err().to_string().contains("the machine's own"), "{key}");
         }
         assert!(check("modle = 1").unwrap_err().to_string().contains("did you mean"));
         let bundle = check("model = \"parts/1\"\n[buffer]\nframes = 3").unwrap();
+        check_model(&bundle, &[]).unwrap();
+        let other = check("model = \"other/1\"").unwrap();
+        assert!(check_model(&other, &[]).unwrap_err().to_string().contains("is not in the bundle"));
         let machine = Config::parse("listen = \"off\"\nmodel = \"other/1\"", Path::new("machine.toml")).unwrap();
         let both = with_machine(bundle, machine);
-        assert_eq!((both.model.as_deref(), both.listen.as_deref(), both.buffer.frames), (Some("parts/1"), Some("off"), 3));
+        assert_eq!(
+            (both.model.as_deref(), both.listen.as_deref(), both.buffer.frames),
+            (Some("parts/1"), Some("off"), 3)
+        );
     }
 }

@@ -234,7 +234,12 @@ impl Store {
             if state.current.as_deref() != Some(root) {
                 state.previous = state.current.take();
             }
-            *state = State { current: Some(root.into()), previous: state.previous.take(), starts: Some(0), taken_back: None };
+            *state = State {
+                current: Some(root.into()),
+                previous: state.previous.take(),
+                starts: Some(0),
+                taken_back: None,
+            };
             Ok(())
         })?;
         self.tidy()
