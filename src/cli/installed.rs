@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Chosen, Error};
-use crate::cache::{ModelId, Package};
+use crate::cache::ModelId;
 use crate::config::Config;
 use crate::log;
 use crate::model::Model;
@@ -122,12 +122,16 @@ impl Installed {
         }
     }
 
-    /// Shows the model the golden frame, where the bundle says what it must answer.
-    pub fn try_model(&self, model: &mut Model, package: &Package, chosen: &Chosen) -> Result<(), Error> {
-        let Some(bundle) = &self.bundle else { return Ok(()) };
-        let Some(of) = bundle.manifest.models.iter().find(|of| of.id == package.id) else { return Ok(()) };
+    /// Checks the weights of a loaded model, and shows it the golden frame where the bundle says what it must answer.
+    pub fn try_model(&self, model: &mut Model, sha256: &str, chosen: &Chosen) -> Result<(), Error> {
+        let Some(Bundle { manifest, dir }) = &self.bundle else { return Ok(()) };
+        let Some(of) = manifest.models.iter().find(|of| of.id == model.id()) else { return Ok(()) };
+        if !manifest.files.iter().any(|file| file.sha256 == sha256) {
+            let why = format!("the weights of {} have sha256 {sha256}, which none of its files should have", of.id);
+            return Err(bundle::Error::Damaged { path: dir.clone(), why }.into());
+        }
         // Another package of the same model, for this machine's accelerator, was not shown it where the bundle was made.
-        if model.session().sha256().is_some_and(|sha256| sha256 != of.sha256) {
+        if sha256 != of.sha256 {
             return Ok(());
         }
         let answers = bundle::fingerprint(model)?;

@@ -127,8 +127,11 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
     telemetry.set_making(plans.making.clone());
     let engines = Engines::choose(settings.wanted(), settings.precisions(), &backends)?;
     let (mut model, chosen) = installed.judge(Some(&package.id), load_model(&package, &engines, settings.options))?;
+    // An engine that looked for something of this very network has hashed it.
+    let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
+    let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     if settings.semantics.is_none() {
-        installed.judge(Some(&package.id), installed.try_model(&mut model, &package, &chosen))?;
+        installed.judge(Some(&package.id), installed.try_model(&mut model, &sha256, &chosen))?;
     }
     if chosen.precision != settings.precision {
         // What computes in less than 32 bits is a plan, where no accelerator does.
@@ -144,9 +147,6 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         log::say(&problem);
         telemetry.set_problem(Part::Accelerator, Some(problem));
     }
-    // An engine that looked for something of this very network has hashed it.
-    let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
-    let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let feeds = settings.feeds(model.orientation(&request))?;
     let rules = settings.rules(model.labels(), &feeds)?;
