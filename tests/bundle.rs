@@ -165,7 +165,10 @@ fn a_bundle_is_made_installed_run_and_taken_back() {
     let installed = ground.install(&copied, &[]);
     assert_eq!(installed.exit, Some(0), "{}", installed.stderr);
     let told: Value = serde_json::from_str(&installed.stdout).unwrap();
-    assert_eq!((&told["models"][0], &told["version"], &told["already"]), (&"belt/7".into(), &"7".into(), &false.into()));
+    assert_eq!(
+        (&told["models"][0], &told["version"], &told["already"]),
+        (&"belt/7".into(), &"7".into(), &false.into())
+    );
     let mut device = ground.run(&[]);
     let status = running(&device.address());
     assert_eq!((&status["model"]["id"], &status["state"]), (&"belt/7".into(), &"running".into()), "{status}");
@@ -216,7 +219,10 @@ fn the_same_content_is_the_same_bundle_with_plans_and_workflows() {
     assert_eq!(names[0], "manifest.json");
     let plans = names.iter().filter(|name| name.ends_with(".plan"));
     assert_eq!(plans.count(), 4, "three of x86, one of ARM: {names:?}");
-    assert!(names.iter().any(|name| name.starts_with("cache/workflow/local/")) && names.contains(&"cache/belt/7/weights.onnx"));
+    assert!(
+        names.iter().any(|name| name.starts_with("cache/workflow/local/"))
+            && names.contains(&"cache/belt/7/weights.onnx")
+    );
     let refused = ground.install(&ground.path("belt-7.flb"), &["--accept", "any", "--board", "jetson-orin-nano"]);
     assert_eq!(refused.exit, Some(1), "{}", refused.stderr);
     assert!(refused.stderr.contains("is for generic-x86_64, raspberry-pi-5"), "{}", refused.stderr);
@@ -225,7 +231,6 @@ fn the_same_content_is_the_same_bundle_with_plans_and_workflows() {
     // Its plan is used: none is made.
     let device = ground.run(&["--engine", "plan"]);
     assert_eq!(running(&device.address())["engine"]["name"], "plan");
-    assert!(!ground.path("state/plans").join("x").exists());
     let made = fs::read_dir(ground.path("state/plans")).into_iter().flatten().flatten();
     assert!(made.into_iter().all(|entry| !entry.file_name().to_string_lossy().ends_with(".plan")), "a plan was made");
 }
@@ -278,7 +283,8 @@ fn what_is_the_machines_is_not_in_a_bundle() {
     let cache = ground.cache("belt/7");
     let missing = firstlight(&["cache", "--cache", cache, "bundle", "belt/8", "-o", ground.at("x.flb")]).run();
     assert_eq!(missing.exit, Some(3), "{}", missing.stderr);
-    let board = firstlight(&["cache", "--cache", cache, "bundle", "belt/7", "-o", ground.at("x.flb"), "--board", "qemu"]).run();
+    let board =
+        firstlight(&["cache", "--cache", cache, "bundle", "belt/7", "-o", ground.at("x.flb"), "--board", "qemu"]).run();
     assert!(board.exit == Some(2) && board.stderr.contains("qemu-virt"), "{}", board.stderr);
 }
 
@@ -336,7 +342,11 @@ fn a_killed_installation_leaves_the_old_or_the_new() {
         let args = ["bundle", "install", bundles[next].to_str().unwrap(), "--key", ground.at("key.pub")];
         let mut running = ground.device(&args).start();
         // A quarter of them near the end, where it is switched.
-        let share = if round % 4 == 0 { 0.8 + f64::from(random.uniform(0.0, 0.4)) } else { f64::from(random.uniform(0.0, 1.0)) };
+        let share = if round % 4 == 0 {
+            0.8 + f64::from(random.uniform(0.0, 0.4))
+        } else {
+            f64::from(random.uniform(0.0, 1.0))
+        };
         std::thread::sleep(whole.mul_f64(share));
         let _ = running.child.kill();
         running.child.wait().unwrap();
@@ -454,10 +464,8 @@ fn a_bundle_that_never_comes_up_is_taken_back() {
     let ground = Ground::new();
     assert_eq!(ground.install(&ground.signed("belt/7"), &[]).exit, Some(0));
     // Its source is none.
-    let bundle = ground.bundle("belt/8", &["--sign", ground.at("key.key")]);
-    drop(bundle);
     let config = ground.path("bad.toml");
-    fs::write(&config, "model = \"belt/8\"\nsource.uri = \"file:/nowhere/at-all.png\"\n").unwrap();
+    fs::write(&config, "model = \"belt/8\"\nsource.uri = \"nothing:\"\n").unwrap();
     let args = ["cache", "--cache", ground.cache("belt/8"), "bundle", "belt/8", "-o", ground.at("bad.flb"), "--config"];
     let made = firstlight(&[&args[..], &[config.to_str().unwrap(), "--sign", ground.at("key.key")]].concat()).run();
     assert_eq!(made.exit, Some(0), "{}", made.stderr);
@@ -478,8 +486,8 @@ fn a_bundle_comes_over_http() {
     let device = ground.run(&[]);
     let address = device.address();
     assert_eq!(running(&address)["model"]["id"], "parts/1");
-    assert_eq!(ask(&address, "PUT", "/device/bundle", "another", &first).0, 401);
-    assert_eq!(ask(&address, "POST", "/device/bundle", TOKEN, &first).0, 405);
+    assert_eq!(ask(&address, "PUT", "/device/bundle", "another", b"x").0, 401);
+    assert_eq!(ask(&address, "POST", "/device/bundle", TOKEN, b"x").0, 405);
     let mut flipped = first.clone();
     flipped[first.len() / 2] ^= 1;
     let (status, why) = ask(&address, "PUT", "/device/bundle", TOKEN, &flipped);

@@ -76,7 +76,9 @@ pub fn install(request: Request<'_>) -> Result<Installed, Error> {
     if !manifest.boards.is_empty() && !manifest.boards.iter().any(|name| name == board) {
         return Err(Error::Board { expected: board.into(), found: manifest.boards.join(", ") });
     }
-    if store.state()?.current.as_ref() == Some(&manifest.root)
+    // A state that cannot be read is replaced by what this installation comes to.
+    let current = store.state().ok().and_then(|state| state.current);
+    if current.as_ref() == Some(&manifest.root)
         && let Ok(bundle) = Bundle::verify(&store.path_of(&manifest.root), &manifest.root)
     {
         return Ok(Installed { bundle, already: true });
