@@ -30,6 +30,9 @@ pub enum Command {
         bundle: PathBuf,
         #[command(flatten)]
         whose: Whose,
+        /// Not if it was installed so before: for a stick that stays in
+        #[arg(long)]
+        once: bool,
     },
     /// List the bundles that lie here: the current one, and the one before
     Ls {
@@ -57,12 +60,12 @@ pub struct Whose {
 
 pub fn run(command: Command) -> Result<(), Error> {
     match command {
-        Command::Install { bundle, whose } => {
+        Command::Install { bundle, whose, once } => {
             if bundle.as_os_str() == "-" {
-                return install(&mut stdin().lock(), &whose);
+                return install(&mut stdin().lock(), &whose, once);
             }
             let failed = |cause| Error::Io { what: bundle.display().to_string(), cause };
-            install(&mut File::open(&bundle).map_err(failed)?, &whose)
+            install(&mut File::open(&bundle).map_err(failed)?, &whose, once)
         }
         Command::Ls { json } => list(&store()?, json),
         Command::Rollback => roll_back(&store()?),
@@ -71,10 +74,10 @@ pub fn run(command: Command) -> Result<(), Error> {
 
 /// As [`Whose`] of `firstlight update`, which has a key and a board of its own.
 pub(super) fn install_with(from: &mut dyn Read, key: &Path, board: Option<&String>) -> Result<(), Error> {
-    install(from, &Whose { key: Some(key.into()), accept: None, board: board.cloned() })
+    install(from, &Whose { key: Some(key.into()), accept: None, board: board.cloned() }, false)
 }
 
-fn install(from: &mut dyn Read, whose: &Whose) -> Result<(), Error> {
+fn install(from: &mut dyn Read, whose: &Whose, once: bool) -> Result<(), Error> {
     let (store, config) = (store()?, find_config(None)?.bundle);
     let trust = match whose.accept.unwrap_or(config.accept) {
         Accept::Any => Trust::Any,
@@ -90,6 +93,7 @@ fn install(from: &mut dyn Read, whose: &Whose) -> Result<(), Error> {
         store: &store,
         trust: &trust,
         board: &board,
+        once,
         try_it: &|bundle| {
             bar.set_message("golden frame");
             try_models(bundle)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Chosen, Error};
 use crate::cache::ModelId;
@@ -14,12 +14,10 @@ use crate::log;
 use crate::model::Model;
 use crate::pipeline::Telemetry;
 use crate::pipeline::telemetry::Part;
-use crate::provision::bundle::{self, Bundle, CONFIG, Store};
+use crate::provision::bundle::{self, Bundle, CONFIG, State, Store};
 
-/// Our own PID 1 mounts the data partition beside the start of the loop. A slow card takes seconds; one that appears later
-/// than this brings its bundle at the next start.
-const STATE_APPEARS: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked for another bundle: at the start of a machine each look delays what is to run.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long an answer over HTTP that announces a restart may take to leave.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -30,6 +28,8 @@ pub(super) struct Installed {
     bundle: Option<Bundle>,
     /// Why there is none, or another than was installed.
     problem: Option<String>,
+    /// The root of the current one as this process found it, whether it runs or not.
+    found: Option<String>,
     /// Raised by whoever wants the process to start anew.
     restart: Arc<AtomicBool>,
 }
@@ -51,9 +51,12 @@ impl Installed {
             Ok(bundle) => installed.bundle = bundle,
             Err(error) => installed.problem = Some(error.to_string()),
         }
-        match store.state().map(|state| state.taken_back) {
-            Ok(Some(of)) => installed.problem = Some(format!("{} was taken back: {}", short(&of.root), of.why)),
-            Ok(None) => {}
+        match store.state() {
+            Ok(State { current, taken_back, .. }) => {
+                installed.found = current;
+                let problem = taken_back.map(|of| format!("{} was taken back: {}", short(&of.root), of.why));
+                installed.problem = problem.or(installed.problem);
+            }
             Err(error) => installed.problem = Some(error.to_string()),
         }
         installed.problem.iter().for_each(|why| log::say(&format!("bundle: {why}")));
@@ -146,23 +149,18 @@ impl Installed {
         }
     }
 
-    /// Says in the status what is wrong, and starts anew when the state directory appears late and has a bundle.
+    /// Says in the status what is wrong. Under our own PID 1 it also starts anew when there is another bundle than was found:
+    /// the data partition is mounted beside the start of the loop, and sticks are seen to by PID 1.
     pub fn attend(&self, telemetry: &Telemetry) {
         telemetry.set_problem(Part::Bundle, self.problem.clone());
-        let (Some(store), Some(state)) = (&self.store, crate::env::state_dir()) else { return };
-        if crate::env::DEVICE_DIR.get().is_none() || state.exists() {
-            return;
-        }
-        let (store, restart) = (store.clone(), Arc::clone(&self.restart));
-        let deadline = Instant::now() + STATE_APPEARS;
+        let Some(store) = self.store.clone().filter(|_| crate::env::DEVICE_DIR.get().is_some()) else { return };
+        let (found, restart) = (self.found.clone(), Arc::clone(&self.restart));
         let watch = move || {
-            while !state.exists() && Instant::now() < deadline {
+            while store.state().map_or(true, |state| state.current == found) {
                 std::thread::sleep(LOOK);
             }
-            if store.state().is_ok_and(|state| state.current.is_some()) {
-                log::say("bundle: the data partition is there and has one; starting with it");
-                restart.store(true, Ordering::Relaxed);
-            }
+            log::say("bundle: there is another one; starting anew");
+            restart.store(true, Ordering::Relaxed);
         };
         // Without a thread the bundle waits for the next start.
         let _ = std::thread::Builder::new().name("bundle".into()).spawn(watch);

@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub trust: &'a Trust,
     /// The name of this board.
     pub board: &'a str,
+    /// Not if it came this way before, whatever became of it.
+    pub once: bool,
     /// Shows each model the golden frame, where the bundle was unpacked.
     pub try_it: &'a dyn Fn(&Bundle) -> Result<(), Error>,
     pub progress: Progress<'a>,
@@ -67,7 +69,7 @@ impl std::fmt::Debug for Request<'_> {
 /// # Errors
 /// It is refused, or the disk fails; what runs is as it was.
 pub fn install(request: Request<'_>) -> Result<Installed, Error> {
-    let Request { bundle, store, trust, board, try_it, progress } = request;
+    let Request { bundle, store, trust, board, once, try_it, progress } = request;
     let _lock = store.lock()?;
     store.tidy()?;
     let mut archive = Archive::new(bundle);
@@ -77,7 +79,11 @@ pub fn install(request: Request<'_>) -> Result<Installed, Error> {
         return Err(Error::Board { expected: board.into(), found: manifest.boards.join(", ") });
     }
     // A state that cannot be read is replaced by what this installation comes to.
-    let current = store.state().ok().and_then(|state| state.current);
+    let state = store.state().unwrap_or_default();
+    if once && state.once.contains(&manifest.root) {
+        return Err(Error::Known);
+    }
+    let current = state.current;
     if current.as_ref() == Some(&manifest.root)
         && let Ok(bundle) = Bundle::verify(&store.path_of(&manifest.root), &manifest.root)
     {
@@ -89,7 +95,7 @@ pub fn install(request: Request<'_>) -> Result<Installed, Error> {
     let installed = unpack(&mut archive, head, &incoming, progress).and_then(|bundle| {
         check_settings(&bundle)?;
         try_it(&bundle)?;
-        store.switch(&incoming, &root)?;
+        store.switch(&incoming, &root, once)?;
         Ok(bundle)
     });
     if installed.is_err() {

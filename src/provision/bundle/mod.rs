@@ -79,6 +79,8 @@ pub enum Error {
     Busy { path: PathBuf },
     #[error("{path}: {why}; install the bundle again", path = .path.display())]
     Damaged { path: PathBuf, why: String },
+    #[error("the bundle came this way before, and is not taken from there again")]
+    Known,
     #[error("no bundle to go back to: {0}")]
     Nothing(&'static str),
     #[error(transparent)]

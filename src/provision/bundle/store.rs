@@ -24,6 +24,8 @@ pub const MANIFEST_BYTES_MAX: u64 = 2 << 20;
 const SMALL_BYTES_MAX: u64 = 256 << 10;
 /// Starts that a new bundle has to prove itself: as with slots, one may end by chance.
 const STARTS_MAX: u32 = 3;
+/// Most bundles that are remembered to have come by a stick.
+const ONCE_MAX: usize = 32;
 /// Names of the folder that are looked at: three bundles lie there.
 const NAMES_MAX: usize = 1000;
 
@@ -39,6 +41,8 @@ pub struct State {
     pub starts: Option<u32>,
     /// The last one that was taken back, until another is installed.
     pub taken_back: Option<TakenBack>,
+    /// Those that came by a stick, which are not taken from one again.
+    pub once: Vec<String>,
 }
 
 /// A bundle that did not prove itself.
@@ -223,8 +227,9 @@ impl Store {
         Ok(path)
     }
 
-    /// Lets what was unpacked and checked run from the next start on. Under the lock.
-    pub(super) fn switch(&self, incoming: &Path, root: &str) -> Result<(), Error> {
+    /// Lets what was unpacked and checked run from the next start on, and remembers that it came if it is to come but `once`.
+    /// Under the lock.
+    pub(super) fn switch(&self, incoming: &Path, root: &str, once: bool) -> Result<(), Error> {
         let place = self.path_of(root);
         // What lies there is damaged, or was used by nobody.
         remove_folder(&place)?;
@@ -234,12 +239,13 @@ impl Store {
             if state.current.as_deref() != Some(root) {
                 state.previous = state.current.take();
             }
-            *state = State {
-                current: Some(root.into()),
-                previous: state.previous.take(),
-                starts: Some(0),
-                taken_back: None,
-            };
+            state.current = Some(root.into());
+            state.starts = Some(0);
+            state.taken_back = None;
+            if once && !state.once.iter().any(|known| known == root) {
+                state.once.truncate(ONCE_MAX - 1);
+                state.once.insert(0, root.into());
+            }
             Ok(())
         })?;
         self.tidy()
@@ -262,7 +268,8 @@ impl Store {
                 Bundle::verify(&self.path_of(previous), previous)?;
             }
             let (current, previous) = (state.previous.take(), state.current.take());
-            *state = State { starts: current.as_ref().map(|_| 0), current, previous, taken_back: None };
+            state.starts = current.as_ref().map(|_| 0);
+            (state.current, state.previous, state.taken_back) = (current, previous, None);
             Ok(())
         })
     }

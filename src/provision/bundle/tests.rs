@@ -28,7 +28,15 @@ fn bundle() -> (Manifest, Vec<u8>) {
 }
 
 fn install_from(store: &Store, from: &mut dyn Read, board: &str) -> Result<Installed, Error> {
-    install(Request { bundle: from, store, trust: &Trust::Any, board, try_it: &|_| Ok(()), progress: &mut |_, _| {} })
+    install(Request {
+        bundle: from,
+        store,
+        trust: &Trust::Any,
+        board,
+        once: false,
+        try_it: &|_| Ok(()),
+        progress: &mut |_, _| {},
+    })
 }
 
 fn put(store: &Store, bytes: &[u8]) -> Result<Installed, Error> {
@@ -76,6 +84,23 @@ fn a_bundle_is_installed_and_taken_back() {
     let state = store.state().unwrap();
     assert_eq!((state.current, state.taken_back.unwrap().why.as_str()), (None, "it is bad"));
     assert!(put(&store, &bytes).is_ok_and(|_| store.state().unwrap().taken_back.is_none()));
+    // By a stick it comes once, even if that is gone back from.
+    let by_stick = || {
+        let (bundle, trust, board) = (&mut &*bytes, &Trust::Any, "qemu-virt");
+        install(Request {
+            bundle,
+            store: &store,
+            trust,
+            board,
+            once: true,
+            try_it: &|_| Ok(()),
+            progress: &mut |_, _| {},
+        })
+    };
+    fs::remove_file(store.dir().join("state.json")).unwrap();
+    assert!(!by_stick().unwrap().already);
+    store.roll_back().unwrap();
+    assert!(matches!(by_stick(), Err(Error::Known)) && store.state().unwrap().current.is_none());
 }
 
 #[test]
@@ -92,6 +117,7 @@ fn what_is_wrong_changes_nothing() {
         store: &store,
         trust: &Trust::Any,
         board: "qemu-virt",
+        once: false,
         try_it: &|_| Err(Error::Golden { id: "a".into(), why: "no".into() }),
         progress: &mut |_, _| {},
     });
@@ -232,6 +258,7 @@ fn a_signature_is_of_a_key_and_a_root() {
             store: &store,
             trust,
             board: "any",
+            once: false,
             try_it: &|_| Ok(()),
             progress: &mut |_, _| {},
         })
