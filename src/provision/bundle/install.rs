@@ -145,7 +145,7 @@ fn check_room(store: &Store, manifest: &Manifest) -> Result<(), Error> {
         manifest.bytes() + files * FILE_OVERHEAD_BYTES + MANIFEST_BYTES_MAX.min(manifest.bytes()) + RESERVE_BYTES;
     let found = statvfs(store.dir()).map_err(std::io::Error::from);
     let found = found.map_err(durable::Error::io(store.dir(), "asked for its free space"))?;
-    let free = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
+    let free = found.blocks_available().saturating_mul(found.fragment_size());
     if free < needed {
         return Err(Error::Full { path: store.dir().into(), needed, free });
     }
