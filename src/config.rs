@@ -3,6 +3,7 @@
 //! May not know: anything above floor 0. Values that name a model, a source or a board are plain text here and are
 //! judged where they are used.
 
+mod bundle;
 mod device;
 mod disk;
 mod display;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use bundle::{Accept, BundleConfig};
 pub use device::{DataConfig, DeviceConfig, NetworkConfig, NetworkMode, PowerButton, RestartsConfig, TrialConfig};
 pub use disk::DiskConfig;
 pub use display::DisplayConfig;
@@ -92,6 +94,7 @@ pub struct Config {
     pub display: DisplayConfig,
     pub recording: RecordingConfig,
     pub serving: ServingConfig,
+    pub bundle: BundleConfig,
     pub device: DeviceConfig,
 }
 

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 6 | [`cli`] | one file a subcommand: parse, call, print |
 //! | 5 | [`http`], [`device`] | the status port; PID 1, watchdog, slots, serial line, board facts |
-//! | 4 | [`serving`], [`pipeline`], [`provision`] | models on demand for clients; the inference loop, its buffer, health and the status snapshot; what fills and clears a cache |
+//! | 4 | [`serving`], [`pipeline`], [`provision`] | models on demand for clients; the inference loop, its buffer, health and the status snapshot; what fills and clears a cache, and brings it onto a device |
 //! | 3 | [`source`], [`sink`] | one file a kind of camera or file; one a kind of output |
 //! | 2 | [`rules`] | what of all that is seen is worth an event: tracks, zones, lines, counts |
 //! | 2 | [`model`] | a package made runnable: pre-processing, decoders, NMS, geometry, predictions |

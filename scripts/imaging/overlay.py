@@ -19,7 +19,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart=/usr/local/bin/firstlight run -c /etc/firstlight/config.toml
+Environment=FIRSTLIGHT_CONFIG=/etc/firstlight/config.toml
+ExecStart=/usr/local/bin/firstlight run
 WatchdogSec={watchdog_s}
 TimeoutStartSec=120
 Restart=always

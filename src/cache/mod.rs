@@ -9,6 +9,7 @@ mod classic;
 pub(crate) mod digest;
 mod environment;
 mod error;
+mod files;
 #[cfg(test)]
 mod hostile;
 mod id;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 pub use choice::{Cuda, Host, Lazily, PassedOver};
 pub use environment::{PALETTE, Preprocessing, Resize, ResizeFormat, Rgb};
 pub use error::Error;
+pub use files::Located;
 pub use id::ModelId;
 pub use inference_config::{
     ColorMode, InferenceConfig, NetworkInput, Normalization, PostProcessing, PostProcessingKind, Recommended,

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-#[cfg(feature = "workbench")]
-use super::import;
 use super::{Engines, Error, Wanted, bake, golden_frame, print_line, print_table, shelf, threads, tidy};
+#[cfg(feature = "workbench")]
+use super::{bundle_make, import};
 use crate::cache::{self, Cache, Entry, LayoutKind, ModelId, Weights};
 use crate::engine::plan::{self, Judged, Shelf};
 use crate::engine::{Backends, Format, LoadOptions, Precision};
@@ -48,6 +48,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a pair of keys to sign bundles with
+    #[cfg(feature = "workbench")]
+    Keygen(bundle_make::KeyArgs),
+    /// Make one file of models, their plans, a configuration and workflows, for devices to install
+    #[cfg(feature = "workbench")]
+    Bundle(bundle_make::Args),
 }
 
 pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
@@ -61,6 +67,10 @@ pub fn run(command: Command, cache: &Cache) -> Result<(), Error> {
         Command::Rm(args) => tidy::rm(&args, cache),
         Command::Gc(args) => tidy::gc(&args, cache),
         Command::Du { json } => tidy::du(json, cache),
+        #[cfg(feature = "workbench")]
+        Command::Keygen(args) => bundle_make::make_keys(&args),
+        #[cfg(feature = "workbench")]
+        Command::Bundle(args) => bundle_make::make(&args, cache),
         Command::Verify { json, threads: wanted, ids } => verify(cache, &ids, json, threads(wanted, None)?),
     }
 }

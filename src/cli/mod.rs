@@ -6,12 +6,16 @@ mod bake;
 mod bake_engine;
 mod bake_judge;
 mod bench;
+mod bundle;
+#[cfg(feature = "workbench")]
+mod bundle_make;
 mod cache;
 mod env;
 mod gate;
 #[cfg(feature = "workbench")]
 mod import;
 mod infer;
+mod installed;
 mod models;
 mod port;
 mod probe;
@@ -44,7 +48,7 @@ use crate::model::{self, Semantics};
 use crate::serving::loader::{
     self, Chosen, Declined, Engines, Wanted, embedded_package, explained, golden_frame, load_model, shelf,
 };
-use crate::{config, device, http, log, serving, sink, source};
+use crate::{config, device, http, log, provision, serving, sink, source};
 
 /// Most address space this process may fill with data. A network that asks for more than any board has is stopped
 /// here instead of taking the board down; RF-DETR large, the largest model served, loads in under 1 GiB.
@@ -86,7 +90,10 @@ enum Command {
     Spool(spool::Command),
     /// Show and change which of the two slots is started
     Slot(slot::Args),
-    /// Install a signed update into the slot that does not run
+    /// Install, list and take back bundles of models
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    /// Install a signed update into the slot that does not run, or a bundle of models
     Update(update::Args),
     /// Wait until the running service has proved itself: exit 0, or 1 with the reason
     Gate(gate::Args),
@@ -128,14 +135,16 @@ enum Error {
     Update(#[from] device::update::Error),
     #[cfg(feature = "workbench")]
     #[error(transparent)]
-    Pull(#[from] crate::provision::pull::Error),
+    Pull(#[from] provision::pull::Error),
+    #[error(transparent)]
+    Bundle(#[from] provision::bundle::Error),
     #[error(transparent)]
     Serving(#[from] serving::Error),
     #[cfg(feature = "workbench")]
     #[error(transparent)]
-    Import(#[from] crate::provision::import::Error),
+    Import(#[from] provision::import::Error),
     #[error(transparent)]
-    Store(#[from] crate::provision::store::Error),
+    Store(#[from] provision::store::Error),
     #[error("{0}")]
     Failed(String),
     #[error("{0}")]
@@ -166,7 +175,9 @@ impl Error {
             Error::Update(error) if error.is_verification() => Exit::VerificationFailed,
             #[cfg(feature = "workbench")]
             Error::Import(error) => import::exit(error),
-            Error::Store(crate::provision::store::Error::Cache(_)) => Exit::ModelUnavailable,
+            Error::Store(provision::store::Error::Cache(_)) => Exit::ModelUnavailable,
+            Error::Bundle(error) if error.is_verification() => Exit::VerificationFailed,
+            Error::Bundle(provision::bundle::Error::Key { .. }) => Exit::Usage,
             Error::Verification(_) => Exit::VerificationFailed,
             #[cfg(feature = "workbench")]
             Error::Pull(error) => error.exit(),
@@ -178,6 +189,7 @@ impl Error {
             | Error::Slot(_)
             | Error::Update(_)
             | Error::Store(_)
+            | Error::Bundle(_)
             | Error::Failed(_)
             | Error::Io { .. } => Exit::Failed,
         }
@@ -214,6 +226,7 @@ pub fn main(started_at: Instant) -> ExitCode {
         Command::Spool(command) => spool::run(&command),
         Command::Gate(args) => gate::run(args),
         Command::Slot(args) => slot::run(&args),
+        Command::Bundle(command) => bundle::run(command),
         Command::Update(args) => update::run(&args),
         Command::VerifyOffline(args) => verify_offline::run(&args, cache),
         Command::Env => env::run(),
@@ -282,15 +295,19 @@ fn threads(flag: Option<usize>, configured: Option<usize>) -> Result<LoadOptions
 
 /// What engines work with, by the configuration that the environment names.
 fn backends(cache: &Cache) -> Result<Backends, Error> {
-    backends_of(cache, &find_config(None)?.engine)
+    backends_of(cache, &find_config(None)?.engine, None)
 }
 
-/// As [`backends`], by a configuration that is at hand. The environment comes first.
-fn backends_of(cache: &Cache, config: &EngineConfig) -> Result<Backends, Error> {
+/// As [`backends`], by a configuration that is at hand, and by the board file of a bundle where it has one. The environment
+/// comes first.
+fn backends_of(cache: &Cache, config: &EngineConfig, board: Option<&Path>) -> Result<Backends, Error> {
     let path = |variable: crate::env::Variable, configured: &Option<PathBuf>| {
         variable.get().map(PathBuf::from).or_else(|| configured.clone())
     };
-    let board = device::BoardFile::for_machine(Path::new("/"));
+    let board = match board.map(device::BoardFile::read).transpose() {
+        Ok(board) => board.unwrap_or_else(|| device::BoardFile::for_machine(Path::new("/")).file),
+        Err(error) => return Err(Error::Failed(error.to_string())),
+    };
     let loader = crate::env::WORKER_LOADER.get().map(|words| words.split_whitespace().map(str::to_owned).collect());
     let defaults = accel::Options::default();
     let options = accel::Options {
@@ -298,7 +315,6 @@ fn backends_of(cache: &Cache, config: &EngineConfig) -> Result<Backends, Error> 
         tflite: path(crate::env::TFLITE, &config.tflite),
         delegate: config.delegate.clone(),
         places: board
-            .file
             .accelerator
             .libraries
             .iter()

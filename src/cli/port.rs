@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::run::Settings;
 use crate::http::tls::{self, Tls};
-use crate::http::{self, Access, Api, DeviceAccess, Door, Kind, Routes, Server, ServerFacts};
+use crate::http::{self, Access, Api, BundleAccess, DeviceAccess, Door, Kind, Routes, Server, ServerFacts};
 use crate::log;
 use crate::pipeline::Telemetry;
 use crate::pipeline::telemetry::Part;
@@ -29,6 +30,7 @@ pub(super) fn open(
     telemetry: &Arc<Telemetry>,
     snapshot: &Snapshot,
     api: Arc<Api>,
+    restart: Option<Arc<AtomicBool>>,
 ) -> Option<Port> {
     let http = &settings.config.http;
     let main = settings.listen.map(|listen| main_door(settings, listen, telemetry));
@@ -47,7 +49,7 @@ pub(super) fn open(
         return None;
     }
     let url = doors.iter().find_map(Door::url);
-    match Server::serve(doors, routes(settings, telemetry, snapshot).with_api(api), problem) {
+    match Server::serve(doors, routes(settings, telemetry, snapshot, restart).with_api(api), problem) {
         Ok(server) => Some(Port { _server: server, url }),
         Err(error) => {
             log::say(&error.to_string());
@@ -70,7 +72,12 @@ fn main_door(settings: &Settings, listen: SocketAddr, telemetry: &Arc<Telemetry>
     Door::open(listen, Kind::Tls(tls)).map_err(|why| why.to_string())
 }
 
-fn routes(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) -> Routes {
+fn routes(
+    settings: &Settings,
+    telemetry: &Arc<Telemetry>,
+    snapshot: &Snapshot,
+    restart: Option<Arc<AtomicBool>>,
+) -> Routes {
     let facts = ServerFacts {
         version: env!("CARGO_PKG_VERSION").into(),
         uuid: uuid::Uuid::new_v4().simple().to_string()[..6].into(),
@@ -82,5 +89,6 @@ fn routes(settings: &Settings, telemetry: &Arc<Telemetry>, snapshot: &Snapshot) 
     if lock.is_shut() {
         log::say(&format!("http: {}", http::SHUT));
     }
-    routes.with_access(DeviceAccess { token_sha256 }).with_lock(lock)
+    let bundles = BundleAccess { trust: settings.config.bundle.clone(), restart };
+    routes.with_access(DeviceAccess { token_sha256, bundles }).with_lock(lock)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::installed::{self, Installed};
 use super::progress::Progress;
 use super::{Chosen, Engines, Error, Wanted, load_model, open_package_as, port, serve, sinks, threads};
 use crate::config::{self, Config, Discipline, SOURCES_MAX, SourceConfig};
@@ -92,12 +93,15 @@ pub(super) struct Settings {
 /// `cache` is what the flag or the environment says.
 pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<(), Error> {
     crate::env::roboflow::check().map_err(Error::Usage)?;
-    let settings = settle(args)?;
+    let installed = Installed::look(args.config.is_some() || cache.is_some());
+    let settings = settle(args, &installed)?;
     let wrong = |why| Error::Usage(format!("config: video.decoder: {why}"));
     source::codec::choose(&settings.config.video.decoder).map_err(wrong)?;
-    let cache = super::cache_at(cache.or_else(|| settings.config.cache.clone()));
-    let backends = super::backends_of(&cache, &settings.config.engine)?;
-    let package = open_package_as(&cache, &backends, settings.model.as_deref(), settings.semantics)?;
+    let cache = cache.or_else(|| installed.cache()).or_else(|| settings.config.cache.clone());
+    let cache = super::cache_at(cache);
+    let backends = super::backends_of(&cache, &settings.config.engine, installed.board().as_deref())?;
+    let package = open_package_as(&cache, &backends, settings.model.as_deref(), settings.semantics);
+    let package = installed.judge(settings.model.as_deref(), package)?;
     let stop = signals()?;
 
     let health = &settings.config.health;
@@ -109,11 +113,12 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         },
     ));
     let snapshot = Snapshot::new(Labels::of(&package, model::contract(&package)?), settings.config.snapshot.quality);
+    installed.attend(&telemetry);
     let notifier = start_notifier(&settings, &telemetry)?;
     // The port opens before the model is loaded: whoever asks meanwhile hears `starting` instead of nothing.
     let plans = &backends.plans;
     let api = serve::start(&settings, &cache, &backends, &telemetry)?;
-    let port = port::open(&settings, &telemetry, &snapshot, api);
+    let port = port::open(&settings, &telemetry, &snapshot, api, installed.restart());
     let serial_device = settings.serial.as_ref();
     let serial = serial_device.map(|device| SerialLine::start(device, &settings.config.serial, Arc::clone(&telemetry)));
     let serial = serial.transpose()?;
@@ -122,7 +127,13 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
 
     telemetry.set_making(plans.making.clone());
     let engines = Engines::choose(settings.wanted(), settings.precisions(), &backends)?;
-    let (model, chosen) = load_model(&package, &engines, settings.options)?;
+    let (mut model, chosen) = installed.judge(Some(&package.id), load_model(&package, &engines, settings.options))?;
+    // An engine that looked for something of this very network has hashed it.
+    let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
+    let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
+    if settings.semantics.is_none() {
+        installed.judge(Some(&package.id), installed.try_model(&mut model, &sha256, &chosen))?;
+    }
     if chosen.precision != settings.precision {
         // What computes in less than 32 bits is a plan, where no accelerator does.
         let why = chosen.rejected.iter().find(|(name, _)| *name == "plan").or(chosen.rejected.first());
@@ -137,9 +148,6 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         log::say(&problem);
         telemetry.set_problem(Part::Accelerator, Some(problem));
     }
-    // An engine that looked for something of this very network has hashed it.
-    let hash = || plans.sha256(package.weights.path(), package.weights.bytes());
-    let sha256 = model.session().sha256().map_or_else(hash, str::to_owned);
     let request = Request::from_config(&settings.config.inference)?;
     let feeds = settings.feeds(model.orientation(&request))?;
     let rules = settings.rules(model.labels(), &feeds)?;
@@ -163,18 +171,29 @@ pub fn run(args: Args, cache: Option<PathBuf>, started_at: Instant) -> Result<()
         telemetry: Arc::clone(&telemetry),
     })
     .map_err(|cause| Error::Io { what: "starting the loop".into(), cause })?;
+    installed.proved();
     let disks = [crate::env::state_dir(), Some(cache.root().into())].into_iter().flatten().collect();
     let room = Room::new(disks, settings.config.disk.low_space_mb);
     let monitor = Monitor::start(Arc::clone(&telemetry), room);
     let progress = Progress::start(&telemetry, settings.json.iter().any(|target| target == "stdout"));
 
-    while !pipeline.finished() && !stop.load(Ordering::Relaxed) {
+    while !pipeline.finished() && !stop.load(Ordering::Relaxed) && !installed.is_outdated() {
         std::thread::sleep(LOOK);
         progress.show(&telemetry);
     }
+    let outdated = installed.is_outdated() && !stop.load(Ordering::Relaxed);
+    if outdated {
+        installed::last_words();
+    }
     pipeline.stop();
     pipeline.join(STOP_MAX);
-    drop((port, serial, display, monitor, notifier));
+    drop((port, serial, display, monitor));
+    if outdated {
+        // The supervisor is not told of an end: to it the process goes on.
+        std::mem::forget(notifier);
+        return Err(installed::start_anew());
+    }
+    drop(notifier);
     log::say(&progress.end(&telemetry));
     match telemetry.failed() {
         0 => Ok(()),
@@ -226,8 +245,8 @@ impl Settings {
     }
 }
 
-fn settle(args: Args) -> Result<Settings, Error> {
-    let config = super::find_config(args.config)?;
+fn settle(args: Args, installed: &Installed) -> Result<Settings, Error> {
+    let config = installed.configure(super::find_config(args.config)?)?;
     let listen = super::listen_address(args.listen, &config)?;
     Ok(Settings {
         semantics: word("semantics", args.semantics, config.semantics.as_deref())?,

@@ -1,15 +1,16 @@
-//! `firstlight update`: a signed bundle into the slot that does not run.
+//! `firstlight update`: a signed update into the slot that does not run; a bundle of models goes to the others.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write, stderr, stdin};
+use std::io::{Cursor, IsTerminal, Read, Write, stderr, stdin};
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::slot::{Target, armed};
-use super::{Error, print_line};
+use super::{Error, bundle, print_line};
 use crate::device::slot::Access;
 use crate::device::update;
+use crate::provision;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,18 +31,24 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<(), Error> {
+    let mut from: Box<dyn Read> = if args.bundle.as_os_str() == "-" {
+        Box::new(stdin().lock())
+    } else {
+        let failed = |cause| Error::Io { what: args.bundle.display().to_string(), cause };
+        Box::new(File::open(&args.bundle).map_err(failed)?)
+    };
+    let begun = provision::bundle::begins_as_bundle(&mut *from);
+    let (is_models, begun) = begun.map_err(|cause| Error::Io { what: args.bundle.display().to_string(), cause })?;
+    let mut bundle = Cursor::new(begun).chain(from);
+    if is_models {
+        return bundle::install_with(&mut bundle, &args.key, args.board.as_ref());
+    }
     let board = match &args.board {
         Some(board) => board.clone(),
         None => update::own_board()
             .map_err(|error| Error::Usage(format!("{error}; name the bundle's board with --board")))?,
     };
     let key = update::load_key(&args.key)?;
-    let mut bundle: Box<dyn Read> = if args.bundle.as_os_str() == "-" {
-        Box::new(stdin().lock())
-    } else {
-        let failed = |cause| Error::Io { what: args.bundle.display().to_string(), cause };
-        Box::new(File::open(&args.bundle).map_err(failed)?)
-    };
     let opened = args.target.open(Access::Change)?;
     if args.try_it {
         // Found out now and not after minutes of writing.
@@ -49,7 +56,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     let mut bar = Bar { shown: stderr().is_terminal(), percent: None };
     let mut progress = |done, total| bar.show(done, total);
-    let installed = update::install(&mut *bundle, &opened.disk, &board, &key, opened.running.slot, &mut progress);
+    let installed = update::install(&mut bundle, &opened.disk, &board, &key, opened.running.slot, &mut progress);
     bar.end();
     let installed = installed?;
     let argument = if args.try_it { opened.try_slot(installed.slot)? } else { None };

@@ -73,7 +73,7 @@ pub fn run(args: &Args, cache: Option<PathBuf>) -> Result<(), Error> {
     let precision = precision(&config)?;
     let target = args.target.as_deref().map(|target| Target::parse(target, precision)).transpose();
     let look = Look {
-        backends: backends_of(&cache, &config.engine)?,
+        backends: backends_of(&cache, &config.engine, None)?,
         options: threads(None, config.engine.threads)?,
         target: target.map_err(|why| Error::Usage(format!("--target: {why}")))?,
         config: &config,

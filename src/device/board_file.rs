@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::board;
 use super::slot::Mechanism;
 use crate::config::text;
+use crate::error::did_you_mean;
 
 pub use machine::{Match, MatchedBy};
 
@@ -253,6 +254,26 @@ impl BoardFile {
             return Some(("slots.mechanism", found, "u-boot or tryboot for a disk, external or none for an overlay"));
         }
         None
+    }
+
+    /// The board file of a name.
+    ///
+    /// # Errors
+    /// There is none in the binary; says which there are.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let names = || EMBEDDED.iter().map(|(name, _)| *name);
+        let unknown = || {
+            let known: Vec<&str> = names().collect();
+            format!("no board `{name}`; there are {}{}", known.join(", "), did_you_mean(name, names()))
+        };
+        Self::embedded().find(|file| file.name == name).ok_or_else(unknown)
+    }
+
+    /// The instruction sets that plans for such boards are made for; of x86, where a board file says little of the CPU, each
+    /// that one may have.
+    #[must_use]
+    pub fn plan_targets(&self) -> &'static [&'static str] {
+        if self.architecture == "aarch64" { &["neon"] } else { &["avx512", "avx2", "portable"] }
     }
 
     /// The board files in the binary.

@@ -22,7 +22,12 @@ impl Variable {
 pub const MODEL_CACHE_DIR: Variable = Variable {
     name: "MODEL_CACHE_DIR",
     default: "/tmp/cache",
-    doc: "Root of the model cache, as Roboflow Inference writes it. `--cache` comes first, `cache` in the config after.",
+    doc: "Root of the model cache, as Roboflow Inference writes it. `--cache` comes first, an installed bundle and `cache` in the config after.",
+};
+pub const CONFIG: Variable = Variable {
+    name: "FIRSTLIGHT_CONFIG",
+    default: "",
+    doc: "Configuration file of `run` when `-c` is not given. That of an installed bundle goes before it, but for what is the machine's own.",
 };
 pub const INFERENCE_HOME: Variable = Variable {
     name: "INFERENCE_HOME",
@@ -61,8 +66,6 @@ pub const HTTPS_PROXY: Variable = Variable {
     default: "",
     doc: "Proxy of `cache pull`, as are ALL_PROXY, HTTP_PROXY and their names in lower case; NO_PROXY names exceptions.",
 };
-pub const CONFIG: Variable =
-    Variable { name: "FIRSTLIGHT_CONFIG", default: "", doc: "Configuration file of `run` when `-c` is not given." };
 pub const LISTEN: Variable = Variable {
     name: "FIRSTLIGHT_LISTEN",
     default: "127.0.0.1:9001",
@@ -91,7 +94,7 @@ pub const WORKER_LOADER: Variable = Variable {
 pub const STATE_DIR: Variable = Variable {
     name: "FIRSTLIGHT_STATE_DIR",
     default: "$STATE_DIRECTORY, $XDG_STATE_HOME/firstlight, ~/.local/state/firstlight",
-    doc: "Where plans, engines and the certificate are kept that were made here, or `off`; our own PID 1 says /data/state.",
+    doc: "Where plans, engines and the certificate are kept that were made here, and bundles, or `off`; our own PID 1 says /data/state.",
 };
 pub const STATE_DIRECTORY: Variable = Variable {
     name: "STATE_DIRECTORY",
@@ -105,7 +108,7 @@ pub fn cache_root() -> Option<std::path::PathBuf> {
     MODEL_CACHE_DIR.get().or_else(|| INFERENCE_HOME.get()).map(Into::into)
 }
 
-/// Where what was made here is kept: plans, the certificate; `None`: nowhere.
+/// Where what was made here is kept: plans, the certificate, bundles; `None`: nowhere.
 #[must_use]
 pub fn state_dir() -> Option<std::path::PathBuf> {
     let of_user = |name: &str, below: &str| {

@@ -1,5 +1,6 @@
-//! What may be done to the device over HTTP: restart it, send it an update, try or revert a slot. Local and
-//! authenticated: only from addresses of the same network, only with the configured token.
+//! What may be done to the device over HTTP: restart it, send it an update or a bundle of models, try or revert a slot, go
+//! back to the bundle before. Local and authenticated: only from addresses of the same network, only with the configured
+//! token.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use smol::channel::{Receiver, Sender};
 use smol::{Timer, future};
 
 use super::access;
+use super::bundle::{self, BundleAccess};
 use crate::cache::digest;
 use crate::device::notify::{self, Ask};
 use crate::device::slot::{self, Access, Disk, Firmware, Reverted};
@@ -34,6 +36,7 @@ const PREFIX: &str = "/device/";
 pub struct DeviceAccess {
     /// SHA-256 of the token, hex; without one nobody may.
     pub token_sha256: Option<String>,
+    pub bundles: BundleAccess,
 }
 
 /// What can be asked.
@@ -44,12 +47,15 @@ enum Action {
     Slot,
     Try,
     Revert,
+    Bundle,
+    InstallBundle,
+    RollBackBundle,
 }
 
 /// Status and body of an answer.
 pub(super) type Verdict = (StatusCode, Value);
 
-fn refuse(status: StatusCode, message: impl Into<String>) -> Verdict {
+pub(super) fn refuse(status: StatusCode, message: impl Into<String>) -> Verdict {
     (status, json!({"message": message.into()}))
 }
 
@@ -77,9 +83,16 @@ where
         "/device/slot" => Action::Slot,
         "/device/slot/try" => Action::Try,
         "/device/slot/revert" => Action::Revert,
+        "/device/bundle" if *request.method() == Method::GET => Action::Bundle,
+        "/device/bundle" => Action::InstallBundle,
+        "/device/bundle/rollback" => Action::RollBackBundle,
         _ => return refuse(StatusCode::NOT_FOUND, "no such thing can be done to a device"),
     };
-    let wanted = if action == Action::Slot { Method::GET } else { Method::POST };
+    let wanted = match action {
+        Action::Slot | Action::Bundle => Method::GET,
+        Action::InstallBundle => Method::PUT,
+        _ => Method::POST,
+    };
     if *request.method() != wanted {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, format!("expected {wanted}"));
     }
@@ -91,7 +104,16 @@ where
         Action::Slot => blocking(describe).await,
         Action::Try => ask(Ask::TrySlot, "restarting into the other slot, on trial"),
         Action::Revert => blocking(revert).await,
-        Action::Update => receive(request.into_body()).await,
+        Action::Update => receive(request.into_body(), install).await,
+        Action::Bundle => blocking(bundle::describe).await,
+        Action::InstallBundle => {
+            let access = rights.bundles.clone();
+            receive(request.into_body(), move |pieces| bundle::install(&mut Pieces::of(pieces), &access)).await
+        }
+        Action::RollBackBundle => {
+            let access = rights.bundles.clone();
+            blocking(move || bundle::roll_back(&access)).await
+        }
     }
 }
 
@@ -164,11 +186,12 @@ async fn blocking(work: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
     smol::unblock(work).await
 }
 
-/// Streams a body into the idle slot. After an early verdict the rest is read and thrown away: a client that sends all
+/// Streams a body to whoever installs it. After an early verdict the rest is read and thrown away: a client that sends all
 /// before it listens would see a reset connection instead of the reason.
-async fn receive<B>(mut body: B) -> Verdict
+async fn receive<B, F>(mut body: B, install: F) -> Verdict
 where
     B: Body<Data = Bytes> + Unpin,
+    F: FnOnce(Receiver<io::Result<Bytes>>) -> Verdict + Send + 'static,
 {
     let (sender, pieces) = smol::channel::bounded(PIECES_MAX);
     let installing = smol::unblock(move || install(pieces));
@@ -210,7 +233,7 @@ fn install(pieces: Receiver<io::Result<Bytes>>) -> Verdict {
     let installed = (|| {
         let (board, key) = (update::own_board()?, update::load_key(Path::new(UPDATE_KEY))?);
         let (disk, running) = open(Access::Change)?;
-        update::install(&mut Pieces { pieces, piece: Bytes::new() }, &disk, &board, &key, running.slot, &mut |_, _| {})
+        update::install(&mut Pieces::of(pieces), &disk, &board, &key, running.slot, &mut |_, _| {})
     })();
     match installed {
         Ok(installed) => {
@@ -230,6 +253,12 @@ fn install(pieces: Receiver<io::Result<Bytes>>) -> Verdict {
 struct Pieces {
     pieces: Receiver<io::Result<Bytes>>,
     piece: Bytes,
+}
+
+impl Pieces {
+    fn of(pieces: Receiver<io::Result<Bytes>>) -> Self {
+        Self { pieces, piece: Bytes::new() }
+    }
 }
 
 impl Read for Pieces {
@@ -252,7 +281,7 @@ mod tests {
 
     fn verdict(token: Option<&str>, peer: &str, header: Option<&str>) -> Option<u16> {
         let token_sha256 = token.map(|token| digest::sha256(token.as_bytes()));
-        let access = DeviceAccess { token_sha256 };
+        let access = DeviceAccess { token_sha256, ..DeviceAccess::default() };
         let header = header.map(|text| header::HeaderValue::from_str(text).unwrap());
         permit(&access, peer.parse().unwrap(), header.as_ref()).err().map(|(status, _)| status.as_u16())
     }

@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+mod bundle;
 mod client;
 mod connection;
 mod device;
@@ -30,6 +31,7 @@ pub use hyper::body::Bytes;
 
 pub use access::{Access, SHUT};
 pub use api::{Api, IMAGES_MAX, REQUEST_BYTES_MAX, REQUESTS_BYTES_MAX, TURN_TIME_MAX};
+pub use bundle::BundleAccess;
 pub use client::get;
 pub use device::DeviceAccess;
 pub use door::{Door, Kind};

@@ -16,10 +16,10 @@ use super::exposition::{Exposition, Kind, Labels};
 pub(super) const NONE: &str = "none";
 /// What is answered with and without the API.
 #[rustfmt::skip]
-const OWN: [&str; 18] = [
+const OWN: [&str; 20] = [
     "/", "/docs", "/openapi.json", "/favicon.ico", "/healthz", "/readiness", "/info", "/status", "/metrics",
     "/snapshot.jpg", "/stream.mjpeg", "/device/stats", "/logs", "/device/reboot", "/device/update", "/device/slot",
-    "/device/slot/try", "/device/slot/revert",
+    "/device/slot/try", "/device/slot/revert", "/device/bundle", "/device/bundle/rollback",
 ];
 /// What is answered by the API, served or refused by name.
 #[rustfmt::skip]

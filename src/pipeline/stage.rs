@@ -15,18 +15,15 @@ pub enum Part {
     Serving,
     /// There is little room left.
     Disk,
+    /// A bundle of models was taken back.
+    Bundle,
 }
 
 impl Part {
-    pub(super) const ALL: [Part; 8] = [
-        Part::Engine,
-        Part::Accelerator,
-        Part::Precision,
-        Part::Display,
-        Part::Http,
-        Part::Tls,
-        Part::Serving,
-        Part::Disk,
+    #[rustfmt::skip]
+    pub(super) const ALL: [Part; 9] = [
+        Part::Engine, Part::Accelerator, Part::Precision, Part::Display, Part::Http, Part::Tls, Part::Serving, Part::Disk,
+        Part::Bundle,
     ];
 
     /// The word before the colon in `reasons`.
@@ -41,6 +38,7 @@ impl Part {
             Part::Tls => "tls",
             Part::Serving => "serving",
             Part::Disk => "disk",
+            Part::Bundle => "bundle",
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The one room that writes below a cache's root; [`crate::cache`] only reads. May not know: HTTP ports, the command line.
 
+pub mod bundle;
 #[cfg(feature = "workbench")]
 pub mod import;
 pub mod lock;

@@ -108,7 +108,7 @@ pub fn embedded_package() -> Result<Package, Error> {
 }
 
 /// Where plans lie beside the models of a cache; a dot keeps it out of the way of whoever lists models.
-const PLANS_OF_CACHE: &str = ".firstlight/plans";
+pub const PLANS_OF_CACHE: &str = ".firstlight/plans";
 
 /// Where plans are kept and looked for: the state directory, then beside the models.
 #[must_use]

@@ -22,6 +22,7 @@ mod power;
 mod report;
 mod restarts;
 mod slots;
+mod stick;
 mod supervisor;
 
 use std::convert::Infallible;
@@ -256,7 +257,10 @@ fn start_helpers(
         // Only now may the file system be known, and the interface be there.
         if let Some(partition) = data.partition.clone().or(own) {
             reporter.spawn("data", Part::Data, move |reporter| {
-                data::keep(reporter, &data, &partition, |reporter| data::resets::begin(reporter, &boot_id, &flags));
+                data::keep(reporter, &data, &partition, |reporter| {
+                    data::resets::begin(reporter, &boot_id, &flags);
+                    reporter.spawn("stick", Part::Data, stick::watch);
+                });
             });
         }
         network::keep(reporter, &network, &hostname);

@@ -186,7 +186,8 @@ impl Supervisor {
         let mut command = Process::new("/proc/self/exe");
         command.arg("run").process_group(0);
         if Path::new(CONFIG_PATH).exists() {
-            command.args(["-c", CONFIG_PATH]);
+            // Not as an argument: those are somebody's explicit wish, and go before an installed bundle.
+            command.env(env::CONFIG.name, CONFIG_PATH);
         }
         command.env(env::NOTIFY_SOCKET.name, Path::new(DEVICE_DIR).join("notify"));
         command.env(env::DEVICE_DIR.name, DEVICE_DIR);
