@@ -1,6 +1,6 @@
 //! The classic layout: the older API, which gives addresses of weights and environment (SPEC §1.2).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use url::Url;
@@ -12,6 +12,7 @@ use crate::cache::{LayoutKind, ModelId};
 use crate::durable::write_durably;
 use crate::provision::lock::Lock;
 use crate::provision::python_json;
+use crate::provision::store::classic_lock;
 
 /// What Roboflow calls the machine that asks; nothing about this one needs to be told.
 const DEVICE: &str = "firstlight";
@@ -100,7 +101,10 @@ pub fn pull(
     let offer = Offer::parse(id.as_str(), &document)?;
     let folder = root.join(id.directory());
     create(&folder)?;
-    let _lock = Lock::acquire(&clearing_lock(root, &folder)?, &|| newest(&folder))?;
+    // Under which Roboflow's server removes a model.
+    let lock = classic_lock(root, &id.directory());
+    create(lock.parent().unwrap_or(root))?;
+    let _lock = Lock::acquire(&lock, &|| newest(&folder))?;
     let weights = folder.join(offer.weights_file());
     let wanted =
         Wanted { name: format!("{} weights", id.as_str()), url: offer.weights.clone(), md5: None, target: weights };
@@ -168,17 +172,6 @@ fn address(api: &Url, key: Option<&str>, id: &ModelId) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// The lock under which Roboflow's server removes a model: the last two parts of its path.
-fn clearing_lock(root: &Path, folder: &Path) -> Result<PathBuf, Error> {
-    let mut parts: Vec<_> = folder.components().rev().take(2).collect();
-    parts.reverse();
-    let mut path: PathBuf = root.join("_file_locks");
-    path.extend(parts);
-    path.as_mut_os_string().push(".lock");
-    create(path.parent().unwrap_or(root))?;
-    Ok(path)
-}
-
 /// Bytes of all that lies in a folder, which grow while another process fetches into it.
 fn newest(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
@@ -190,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_locks_are_roboflows() {
+    fn addresses_and_locks_are_those_of_roboflow() {
         let api = Url::parse("https://api.roboflow.com").unwrap();
         let id = ModelId::parse("my-project/3").unwrap();
         assert_eq!(
@@ -202,9 +195,8 @@ mod tests {
             address(&api, None, &slug).unwrap().as_str(),
             "https://api.roboflow.com/getWeights?model=workspace%2Fsome-model"
         );
-        let root = tempfile::tempdir().unwrap();
-        let lock = clearing_lock(root.path(), &root.path().join("my-project/3")).unwrap();
-        assert!(lock.ends_with("_file_locks/my-project/3.lock"), "{}", lock.display());
+        let lock = classic_lock(Path::new("/cache"), &id.directory());
+        assert_eq!(lock, Path::new("/cache/_file_locks/my-project/3.lock"));
     }
 
     #[test]
