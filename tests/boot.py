@@ -31,6 +31,7 @@ import pcap
 import screendump
 from cameras import cameras
 from outputs import outputs
+import sticks
 
 ROOT = Path(__file__).resolve().parent.parent
 UBOOT = os.environ.get("FIRSTLIGHT_UBOOT", "/usr/lib/u-boot/qemu_arm64/u-boot.bin")
@@ -212,6 +213,9 @@ class Bench:
         subprocess.run(["cp", "--sparse=always", path, copy], check=True)
         return copy
 
+    def power_on(self, name, config, **how):
+        return Machine(self.image(name, config), **how)
+
     def bundle(self, name, config, version):
         path = self.folder / f"{name}.flb"
         self.make(name, config, version, "--only-bundle", "--bundle", path, "--sign", self.folder / "update.key")
@@ -390,6 +394,11 @@ def slots(bench):
         device.line(r"booting slot B", at + 1)
 
 
+def stick(bench):
+    """Models on a USB stick: verified, tried, run; a damaged one refused; gone back from, and not taken again by itself."""
+    sticks.stick(bench, CONFIG, TOKEN)
+
+
 def power_cuts(bench):
     """The power goes while the spool is written and an update streams: nothing committed is lost."""
     seed, count = 4, 50 if bench.full else 3
@@ -467,7 +476,8 @@ def quietly(act):
         pass
 
 
-CHECKS = {check.__name__: check for check in (boots, camera, cameras, outputs, screen, secret, watchdog, slots, power_cuts, quiet)}
+CHECKS = {check.__name__: check for check in (
+    boots, camera, cameras, outputs, screen, secret, watchdog, slots, stick, power_cuts, quiet)}
 
 
 def main():

@@ -195,6 +195,12 @@ fn a_bundle_is_made_installed_run_and_taken_back() {
     let device = ground.run(&[]);
     assert_eq!(running(&device.address())["model"]["id"], "belt/7");
     drop(device);
+    // The page that is signed is about what runs.
+    let page = ground.device(&["verify-offline"]).run();
+    assert_eq!(page.exit, Some(0), "{}{}", page.stdout, page.stderr);
+    for line in [format!("ready   bundle {}", ground.current().unwrap().manifest.root), "ready   model belt/7".into()] {
+        assert!(page.stdout.contains(&line), "no `{line}` in {}", page.stdout);
+    }
     // Only two are kept.
     let third = ground.signed("belt/9");
     assert_eq!(ground.install(&third, &[]).exit, Some(0));

@@ -10,12 +10,11 @@ use super::record::Record;
 use super::{InferenceConfig, keypoints};
 use crate::random::Random;
 
-const ENVIRONMENT: &str = r##"{"RESOLUTION": "320", "PREPROCESSING": "{\"auto-orient\": {\"enabled\": true}, \"resize\": {\"enabled\": true, \"width\": 320, \"height\": 320, \"format\": \"Fit (black edges) in\"}, \"static-crop\": {\"enabled\": true, \"x_min\": 25, \"x_max\": 75, \"y_min\": 25, \"y_max\": 75}, \"contrast\": {\"enabled\": true, \"type\": \"Contrast Stretching\"}}", "CLASS_MAP": {"0": "class_00", "1": "class_01"}, "COLORS": {"class_00": "#C7FC00"}, "MULTICLASS": true, "BATCH_SIZE": "8"}"##;
-const MANIFEST: &str = r#"{"offline_manifest_version": 4, "model_architecture": "yolov8", "task_type": "object-detection", "backend_type": "onnx", "model_features": {"nms_fused": {"iou_threshold": 0.5}}, "trusted_source": true, "model_dependencies": [], "recommended_parameters": {"confidence": 0.55, "per_class_confidence": {"a": 0.3}}, "quantization": "fp32", "dynamic_batch_size_supported": true, "static_batch_size": null, "canonical_model_id": "my-project/3", "package_artifacts": [{"file_handle": "class_names.txt", "md5_hash": "c74289b3971545ab0d18ab44d3079965", "unhashed": false, "sha256_hash": null, "source_hash": null, "storage": "shared_blob"}], "dependency_package_paths": [], "model_id": "my-project/3"}"#;
-const CONFIG: &str = r#"{"image_pre_processing": {"auto-orient": {"enabled": true}, "static-crop": {"enabled": true, "x_min": 10, "x_max": 90, "y_min": 20, "y_max": 80}}, "network_input": {"training_input_size": {"height": 320, "width": 320}, "dynamic_spatial_size_supported": true, "dynamic_spatial_size_mode": {"type": "pad-to-be-divisible", "value": 32}, "color_mode": "rgb", "resize_mode": "letterbox", "padding_value": 127, "input_channels": 3, "scaling_factor": 255, "normalization": [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]}, "forward_pass": {"static_batch_size": null, "max_dynamic_batch_size": 8}, "post_processing": {"type": "nms", "fused": false}, "class_names_operations": [{"type": "class_name_removal", "class_name": "background"}]}"#;
-const RECORD: &str = r#"{"canonical_model_id": "my-project/3", "format_version": 1, "model": {"model_architecture": "yolov8", "recommended_parameters": {"confidence": 0.4}, "task_type": "object-detection"}, "packages": [{"artifacts": [{"file_handle": "weights.onnx", "md5_hash": "335234ec60916d2db56d8f54bfad024d"}], "backend": "trt", "environment_requirements": {"kind": "jetson", "cuda_device_cc": "8.7", "trt_version": "10.3.0.30"}, "onnx_package_details": {"opset": 17}, "package_id": "p1", "quantization": "fp32", "recommended_parameters": null, "trt_package_details": {"same_cc_compatible": true}}], "requested_aliases": ["ws/a"]}"#;
-const KEYPOINTS: &str =
-    r#"[{"object_class_id": 0, "keypoints": {"0": "nose", "1": "tail"}, "edges": [{"from": 0, "to": 1}]}]"#;
+const ENVIRONMENT: &str = include_str!("../../tests/fuzz/seeds/environment.json");
+const MANIFEST: &str = include_str!("../../tests/fuzz/seeds/model_config.json");
+const CONFIG: &str = include_str!("../../tests/fuzz/seeds/inference_config.json");
+const RECORD: &str = include_str!("../../tests/fuzz/seeds/model_config_record.json");
+const KEYPOINTS: &str = include_str!("../../tests/fuzz/seeds/model_config_keypoints.json");
 
 /// Longest message: the file's path, and 400 characters with what they take in UTF-8.
 const MESSAGE_BYTES_MAX: usize = 2000;

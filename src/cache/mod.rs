@@ -10,6 +10,8 @@ pub(crate) mod digest;
 mod environment;
 mod error;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod hostile;
 mod id;

@@ -67,6 +67,25 @@ impl Installed {
         installed
     }
 
+    /// As [`Self::look`] for who only wants to know what would be run: counts no start, and takes nothing back.
+    pub fn peek(explicit: bool) -> Self {
+        let Some(store) = crate::env::state_dir().filter(|_| !explicit).map(|state| Store::of(&state)) else {
+            return Self::default();
+        };
+        let current = || -> Result<Option<Bundle>, bundle::Error> {
+            store.state()?.current.map(|root| Bundle::open(&store.path_of(&root), &root)).transpose()
+        };
+        match current() {
+            Ok(bundle) => Self { bundle, ..Self::default() },
+            Err(error) => Self { problem: Some(error.to_string()), ..Self::default() },
+        }
+    }
+
+    /// The bundle that is run, or why none is that should be.
+    pub fn bundle(&self) -> Result<Option<&Bundle>, &str> {
+        self.problem.as_deref().map_or(Ok(self.bundle.as_ref()), Err)
+    }
+
     /// The current bundle, or the one before where that is damaged; at most these two are looked at.
     fn open(&self, store: &Store) -> Result<Option<Bundle>, bundle::Error> {
         for _ in 0..2 {
@@ -163,7 +182,7 @@ impl Installed {
             restart.store(true, Ordering::Relaxed);
         };
         // Without a thread the bundle waits for the next start.
-        let _ = std::thread::Builder::new().name("bundle".into()).spawn(watch);
+        let _ = crate::thread::spawn("bundle", watch);
     }
 
     /// To be raised by who has installed another bundle; `None` where this process goes on without bundles.

@@ -1,7 +1,6 @@
 //! What `run` serves to clients besides its loop: models of the cache on demand, and further pipelines.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::run::Settings;
@@ -44,7 +43,7 @@ pub(super) fn start(
     let workers = Workers::start(engine::default_threads().max(WORKERS_MIN)).map_err(failed)?;
     if !models.ready() {
         let (models, telemetry) = (Arc::clone(&models), Arc::clone(telemetry));
-        thread::Builder::new().name("preload".into()).spawn(move || preload(&models, &telemetry)).map_err(failed)?;
+        crate::thread::spawn("preload", move || preload(&models, &telemetry)).map_err(failed)?;
     }
     let pipelines = Pipelines::new(Arc::clone(&models), config, settings.config.snapshot.quality);
     Ok(Api::new(models, workers, pipelines, config.images.dirs.clone()))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::installed::Installed;
 use super::run::word;
 use super::{Engines, Error, Wanted, backends_of, find_config, golden_frame, open_package_as, print_line, threads};
 use crate::cache::{Cache, Layout, Package};
@@ -13,13 +14,14 @@ use crate::engine::plan::Target;
 use crate::engine::{Backends, Format, LoadOptions, Precision};
 use crate::isolation;
 use crate::model::{self, Semantics};
+use crate::provision::bundle::Bundle;
 
 /// What an image has empty: the kernel's, and the partition that outlives updates.
 const APPEAR: [&str; 5] = ["/data", "/dev", "/proc", "/run", "/sys"];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Configuration of the device [default: $FIRSTLIGHT_CONFIG, else none: the demo]
+    /// Configuration of the device [default: of the installed bundle with $FIRSTLIGHT_CONFIG, else none: the demo]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Root file system of an image: what the configuration names is looked for below it
@@ -67,13 +69,15 @@ pub fn run(args: &Args, cache: Option<PathBuf>) -> Result<(), Error> {
     // First of all: later there are threads, each of which would keep its own network.
     let network = isolation::leave_the_network();
     crate::env::roboflow::check().map_err(Error::Usage)?;
-    let config = find_config(args.config.clone())?;
     let root = args.root.as_deref();
-    let cache = super::cache_at(cache.or_else(|| config.cache.as_deref().map(|path| below(root, path))));
+    let installed = Installed::peek(args.config.is_some() || cache.is_some() || root.is_some());
+    let config = installed.configure(find_config(args.config.clone())?)?;
+    let configured = || config.cache.as_deref().map(|path| below(root, path));
+    let cache = super::cache_at(cache.or_else(|| installed.cache()).or_else(configured));
     let precision = precision(&config)?;
     let target = args.target.as_deref().map(|target| Target::parse(target, precision)).transpose();
     let look = Look {
-        backends: backends_of(&cache, &config.engine, None)?,
+        backends: backends_of(&cache, &config.engine, installed.board().as_deref())?,
         options: threads(None, config.engine.threads)?,
         target: target.map_err(|why| Error::Usage(format!("--target: {why}")))?,
         config: &config,
@@ -84,6 +88,7 @@ pub fn run(args: &Args, cache: Option<PathBuf>) -> Result<(), Error> {
         Ok(()) => Check::ready("network", "none", "all that follows was done without one"),
         Err(why) => Check::missing("network", "none", format!("it could not be taken away from this process: {why}")),
     }];
+    checks.extend(bundle(&installed));
     checks.extend(look.models()?);
     checks.extend(config.needs().into_iter().map(|need| look.need(need)));
     checks.push(Check::ready("font", "in the binary", ""));
@@ -93,6 +98,18 @@ pub fn run(args: &Args, cache: Option<PathBuf>) -> Result<(), Error> {
     match missing.len() {
         0 => Ok(()),
         _ => Err(Error::Verification(format!("not ready to be without a network; missing: {}", missing.join(", ")))),
+    }
+}
+
+/// The bundle whose models and configuration are looked at.
+fn bundle(installed: &Installed) -> Option<Check> {
+    match installed.bundle() {
+        Ok(None) => None,
+        Ok(Some(Bundle { manifest, dir })) => {
+            let detail = format!("version {}, in {}", manifest.version, dir.display());
+            Some(Check::ready("bundle", &*manifest.root, detail))
+        }
+        Err(why) => Some(Check::missing("bundle", "the installed one", why)),
     }
 }
 

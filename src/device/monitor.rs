@@ -40,7 +40,7 @@ impl Monitor {
         let report = env::DEVICE_DIR.get().map(|dir| PathBuf::from(dir).join(FACTS_NAME));
         read(&sensors, report.as_deref(), &telemetry);
         let (stop, stopped) = mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name("monitor".into()).spawn(move || {
+        let thread = crate::thread::spawn("monitor", move || {
             let mut readings = 0_u32;
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 read(&sensors, report.as_deref(), &telemetry);

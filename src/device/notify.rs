@@ -103,7 +103,7 @@ impl Notifier {
         // systemd says how long it waits at most; a quarter leaves room for two lost messages.
         let asked = env::WATCHDOG_USEC.get().and_then(|text| text.parse().ok()).map(Duration::from_micros);
         let interval = asked.map_or(INTERVAL, |limit| (limit / 4).clamp(Duration::from_millis(10), INTERVAL));
-        let thread = std::thread::Builder::new().name("notify".into()).spawn(move || {
+        let thread = crate::thread::spawn("notify", move || {
             let mut ready = false;
             loop {
                 // Lost messages are the supervisor's affair: there is nobody else to tell.

@@ -47,7 +47,7 @@ impl SerialLine {
         let interval = config::seconds(config.interval_s);
         let (stop, stopped) = mpsc::sync_channel(1);
         let mut line = Line { port, telemetry, prompt: Prompt::default() };
-        let thread = std::thread::Builder::new().name("serial".into()).spawn(move || {
+        let thread = crate::thread::spawn("serial", move || {
             let mut state: Option<State> = None;
             let mut due = Instant::now();
             loop {

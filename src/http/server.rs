@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use smol::channel::{Receiver, Sender};
@@ -71,7 +71,7 @@ impl Server {
                 telemetry.set_problem(Part::Http, Some("the status port ended by a defect".to_owned()));
             }
         };
-        let thread = thread::Builder::new().name("http".to_owned()).spawn(house).map_err(Error::Thread)?;
+        let thread = crate::thread::spawn("http", house).map_err(Error::Thread)?;
         Ok(Self { local_addr, running: Some(running), thread: Some(thread) })
     }
 

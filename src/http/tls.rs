@@ -107,7 +107,7 @@ impl Tls {
             });
             waiting.settle(acceptor.ok());
         };
-        thread::Builder::new().name("tls".to_owned()).spawn(wait).map_err(Error::Thread)?;
+        crate::thread::spawn("tls", wait).map_err(Error::Thread)?;
         Ok(tls)
     }
 

@@ -83,7 +83,7 @@ impl Pipeline {
         });
         let spawn = |name: &'static str, work: Box<dyn FnOnce(&Shared) + Send>| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(name.into()).spawn(move || {
+            crate::thread::spawn(name, move || {
                 if std::panic::catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
                     shared.abandon(name);
                 }

@@ -4,7 +4,6 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 
 use smol::channel::{Receiver, Sender, TrySendError};
 
@@ -45,7 +44,7 @@ impl Workers {
         let (queue, jobs) = smol::channel::bounded(QUEUE_MAX);
         for number in 0..threads {
             let jobs = jobs.clone();
-            thread::Builder::new().name(format!("api-{number}")).spawn(move || work(&jobs))?;
+            crate::thread::spawn(format!("api-{number}"), move || work(&jobs))?;
         }
         Ok(Arc::new(Self { queue, threads }))
     }

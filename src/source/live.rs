@@ -128,7 +128,7 @@ impl Worker {
             let streamed = std::panic::catch_unwind(AssertUnwindSafe(|| peer.stream(&mut feed)));
             feed.newest.end(streamed.unwrap_or_else(|_| "its thread died of an internal error".into()));
         };
-        let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+        let thread = crate::thread::spawn(name, work);
         let thread = thread.map_err(|error| format!("no thread for it: {error}"))?;
         Ok(Self { newest, stop, thread })
     }

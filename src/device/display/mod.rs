@@ -83,7 +83,7 @@ impl Display {
         let glance = snapshot.glance();
         let viewer =
             Viewer { target, telemetry, snapshot: snapshot.clone(), glance, shown: None, due_at: Instant::now() };
-        let thread = std::thread::Builder::new().name("display".into()).spawn(move || {
+        let thread = crate::thread::spawn("display", move || {
             give_way(VIEWER_NICE);
             let telemetry = Arc::clone(&viewer.telemetry);
             if catch_unwind(AssertUnwindSafe(|| viewer.run(period, &stopped))).is_err() {

@@ -75,7 +75,7 @@ impl Reporter {
     /// Runs `work` on a thread of its own. Without one its part is in trouble, and the device sees all the same.
     pub fn spawn(&self, name: &str, part: Part, work: impl FnOnce(&Reporter) + Send + 'static) {
         let reporter = self.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&reporter));
+        let thread = crate::thread::spawn(name, move || work(&reporter));
         if let Err(error) = thread {
             self.problem(part, Some(format!("no thread for {name}: {error}")));
         }

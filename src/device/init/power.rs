@@ -28,7 +28,7 @@ pub enum End {
 /// PID 1 can do nothing but stop feeding the watchdog.
 pub fn end(end: &End) {
     let (done, wait) = std::sync::mpsc::channel();
-    let syncing = std::thread::Builder::new().spawn(move || {
+    let syncing = crate::thread::spawn("sync", move || {
         nix::unistd::sync();
         let _ = done.send(());
     });

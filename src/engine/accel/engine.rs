@@ -112,7 +112,7 @@ impl Accelerator {
             // Who asked may have gone.
             let _ = sender.send(made);
         };
-        let thread = std::thread::Builder::new().name("bake".into()).spawn(work);
+        let thread = crate::thread::spawn("bake", work);
         thread.map_err(|error| self.refused(network, format!("no thread to bake in: {error}")))?;
         Ok(Baking { done, estimate, started, folder: kept.folder().into(), input: standby.input_shape() })
     }

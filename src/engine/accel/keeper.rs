@@ -79,7 +79,7 @@ impl Keeper {
         let state = if ready { State::Ready } else { State::Building(Instant::now()) };
         let state = Shown(Arc::new(Mutex::new(state)));
         let keeping = Keeping { kit, lost, freshly, state: state.clone() };
-        std::thread::Builder::new().name("keeper".into()).spawn(move || keeping.run(ready))?;
+        crate::thread::spawn("keeper", move || keeping.run(ready))?;
         Ok(Self { losses, fresh, state })
     }
 

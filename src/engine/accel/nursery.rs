@@ -23,8 +23,7 @@ static NURSERY: OnceLock<Result<Sender<Errand>, String>> = OnceLock::new();
 fn nursery() -> io::Result<&'static Sender<Errand>> {
     let start = || {
         let (sender, receiver) = channel();
-        let thread = std::thread::Builder::new().name("workers".into());
-        thread.spawn(move || run(&receiver)).map_err(|error| error.to_string())?;
+        crate::thread::spawn("workers", move || run(&receiver)).map_err(|error| error.to_string())?;
         Ok(sender)
     };
     NURSERY.get_or_init(start).as_ref().map_err(|why| io::Error::other(why.clone()))

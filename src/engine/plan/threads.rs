@@ -72,8 +72,7 @@ impl Team {
         let threads = (1..workers)
             .map_while(|worker| {
                 let board = Arc::clone(&board);
-                let thread = std::thread::Builder::new().name(format!("plan-{worker}"));
-                thread.spawn(move || board.serve(worker)).ok()
+                crate::thread::spawn(format!("plan-{worker}"), move || board.serve(worker)).ok()
             })
             .collect();
         Self { board, threads }

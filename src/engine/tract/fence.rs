@@ -48,12 +48,11 @@ pub fn within<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, Failure> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    std::thread::Builder::new()
-        .name("load".into())
-        .stack_size(LOAD_STACK_BYTES)
-        .spawn(move || {
-            let _ = sender.send(catch(work).and_then(|result| result));
-        })
+    let work = move || {
+        let _ = sender.send(catch(work).and_then(|result| result));
+    };
+    let thread = std::thread::Builder::new().name("load".into()).stack_size(LOAD_STACK_BYTES);
+    crate::thread::start(thread, Box::new(work))
         .map_err(|error| Failure::Error(format!("no thread to load in: {error}")))?;
     match receiver.recv_timeout(limit) {
         Ok(result) => result.map_err(Failure::Error),

@@ -29,7 +29,7 @@ const TYPE_DEFAULTS: [(&str, &str); 4] = [
 
 /// The answer of the older API.
 #[derive(Debug)]
-struct Offer {
+pub struct Offer {
     task: String,
     model_type: String,
     classes: Option<Vec<String>>,
@@ -40,7 +40,7 @@ struct Offer {
 }
 
 impl Offer {
-    fn parse(id: &str, document: &Value) -> Result<Self, Error> {
+    pub fn parse(id: &str, document: &Value) -> Result<Self, Error> {
         let of = &document["ort"];
         if !of.is_object() {
             return Err(Error::offer(id, "the API's answer has no `ort`: there is no ONNX of this model"));

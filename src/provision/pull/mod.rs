@@ -9,6 +9,17 @@ mod http;
 mod offer;
 mod packages;
 
+/// What an API may answer, as both layouts read it; for tests/fuzz.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub fn answer(answer: &serde_json::Value) {
+        let _ = super::classic::Offer::parse("my-project/3", answer);
+        if let Ok(page) = super::offer::Page::parse("my-project/3", answer) {
+            let _ = (page.offer.offered(), page.offer.listed(), page.offer.recorded_packages());
+        }
+    }
+}
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

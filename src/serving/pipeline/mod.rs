@@ -214,7 +214,7 @@ impl Pipelines {
         }
         if !table.kept {
             let pipelines = Arc::downgrade(self);
-            std::thread::Builder::new().name("pipelines".into()).spawn(move || keep(&pipelines))?;
+            crate::thread::spawn("pipelines", move || keep(&pipelines))?;
             table.kept = true;
         }
         table.starting += 1;

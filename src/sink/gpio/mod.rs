@@ -64,7 +64,7 @@ impl Gpio {
             gauge: Arc::default(),
         });
         let work = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("gpio".into()).spawn(move || work.run(find));
+        let thread = crate::thread::spawn("gpio", move || work.run(find));
         let thread = thread.map_err(|cause| Error::Open { target: name.clone(), cause })?;
         Ok(Self { name, rule: config.rule.clone(), shared, thread })
     }

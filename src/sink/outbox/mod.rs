@@ -157,7 +157,7 @@ impl Outbox {
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        self.threads.push(std::thread::Builder::new().name(name.into()).spawn(work)?);
+        self.threads.push(crate::thread::spawn(name, work)?);
         Ok(())
     }
 

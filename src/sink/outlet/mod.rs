@@ -71,7 +71,7 @@ impl Outlet {
             gauge: Arc::default(),
         });
         let sender = Sender { shared: Arc::clone(&shared), place, wire: None };
-        let thread = std::thread::Builder::new().name("lines".into()).spawn(move || sender.run())?;
+        let thread = crate::thread::spawn("lines", move || sender.run())?;
         Ok(Self { shared, thread })
     }
 

@@ -111,7 +111,7 @@ impl Lane {
             State { free, waiting: VecDeque::with_capacity(SHOTS), stop: false, trouble: None, busy_since: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), gauge: Arc::default() });
         let (theirs, dir) = (Arc::clone(&shared), place.dir.clone());
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+        let thread = crate::thread::spawn(name, move || {
             give_way(VIEWER_NICE);
             theirs.run(Work { home: Home::new(place), keeper });
         });

@@ -127,9 +127,7 @@ impl Spool {
             place: Place { dir: dir.into(), bytes_max: config.spool_mb * 1_000_000, boot_id },
             interval: seconds(config.spool_interval_s),
         };
-        let writer = std::thread::Builder::new()
-            .name("spool".into())
-            .spawn(move || writer.run())
+        let writer = crate::thread::spawn("spool", move || writer.run())
             .map_err(|cause| Error::Spool(format!("{}: no thread: {cause}", dir.display())))?;
         let period = Duration::from_secs_f64(config.spool_per_s.recip());
         Ok(Self { dir: dir.into(), lines, line: Vec::new(), period, due_at: Instant::now(), shared, writer })

@@ -79,7 +79,7 @@ impl Desk {
     pub fn start(place: Arc<Place>) -> io::Result<Hold> {
         let desk = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let hold = Hold(Arc::clone(&desk));
-        std::thread::Builder::new().name("watch-settle".into()).spawn(move || desk.work(&place))?;
+        crate::thread::spawn("watch-settle", move || desk.work(&place))?;
         Ok(hold)
     }
 
