@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use support::damage::Random;
-use support::{PATIENCE, Run, firstlight, get, parts_cache, poll, wait_for};
+use support::{PATIENCE, Run, at_a_terminal, firstlight, get, parts_cache, poll, wait_for};
 
 /// Of the token `a token`.
 const TOKEN: &str = "a token";
@@ -80,8 +80,8 @@ impl Ground {
     }
 
     fn install(&self, bundle: &Path, more: &[&str]) -> Run {
-        let args = ["bundle", "install", bundle.to_str().unwrap(), "--key", self.at("key.pub")];
-        self.device(&[&args, more].concat()).run()
+        let key = if more.contains(&"--key") { &[] } else { &["--key", self.at("key.pub")][..] };
+        self.device(&[&["bundle", "install", bundle.to_str().unwrap()], key, more].concat()).run()
     }
 
     fn store(&self) -> Store {
@@ -270,6 +270,46 @@ fn who_did_not_sign_is_refused() {
     let path = ground.path("update.flb");
     fs::write(&path, tar.into_inner().unwrap()).unwrap();
     assert_eq!(ground.install(&path, &["--accept", "any"]).exit, Some(4));
+}
+
+#[test]
+fn a_key_may_have_a_password() {
+    let ground = Ground::new();
+    let make = ["cache", "keygen", "-o", ground.at("locked")];
+    let (exit, said) = at_a_terminal(&make, "one\nanother\n");
+    assert!(exit == Some(2) && said.contains("differ") && !ground.path("locked.key").exists(), "{said}");
+    let (exit, said) = at_a_terminal(&make, "open sesame\nopen sesame\n");
+    assert_eq!(exit, Some(0), "{said}");
+    let (cache, key) = (ground.cache("belt/7"), ground.at("locked.key"));
+    let sign = |output, typed| {
+        at_a_terminal(&["cache", "--cache", cache, "bundle", "belt/7", "-o", output, "--sign", key], typed)
+    };
+    let (exit, said) = sign(ground.at("no.flb"), "sesame\n");
+    assert!(exit == Some(2) && said.contains("Wrong password") && !ground.path("no.flb").exists(), "{said}");
+    let (exit, said) = sign(ground.at("yes.flb"), "open sesame\n");
+    assert_eq!(exit, Some(0), "{said}");
+    let installed = ground.install(&ground.path("yes.flb"), &["--key", ground.at("locked.pub")]);
+    assert_eq!(installed.exit, Some(0), "{}", installed.stderr);
+    // Nobody can be asked, and nothing waits.
+    let sign = ["cache", "--cache", cache, "bundle", "belt/7", "-o", ground.at("x.flb"), "--sign", key];
+    let mut refused = firstlight(&sign);
+    // SAFETY: setsid is async-signal-safe and touches nothing of the parent.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut refused.command, || Ok(drop(nix::unistd::setsid()))) };
+    let refused = refused.run();
+    assert!(refused.exit == Some(2) && refused.stderr.contains("cannot be asked for here"), "{}", refused.stderr);
+}
+
+#[test]
+fn keys_of_minisign_sign_as_well() {
+    let ground = Ground::new();
+    let (public, secret) = (ground.at("theirs.pub"), ground.at("theirs.key"));
+    // Its keys without a password have no checksum.
+    let made = std::process::Command::new("minisign").args(["-G", "-W", "-p", public, "-s", secret]).output();
+    let made = made.expect("minisign is there (Debian: apt install minisign)");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let bundle = ground.bundle("belt/7", &["--sign", secret]);
+    let installed = ground.install(&bundle, &["--key", public]);
+    assert_eq!(installed.exit, Some(0), "{}", installed.stderr);
 }
 
 #[test]

@@ -26,6 +26,8 @@ need_lean promtool prometheus
 need_lean skopeo skopeo
 # A terminal for what asks.
 need script bsdutils
+# Keys and signatures of another maker.
+need minisign minisign
 # Makes videos and counts their frames.
 need_lean ffmpeg ffmpeg
 # An RTSP server.
@@ -48,7 +50,6 @@ if [[ ${1-} != --host ]]; then
   need mke2fs e2fsprogs
   need depmod kmod
   need zstd zstd
-  need minisign minisign
   need file file
 fi
 ((${#missing[@]} + ${#lean[@]})) || exit 0

@@ -177,7 +177,9 @@ impl Error {
             Error::Import(error) => import::exit(error),
             Error::Store(provision::store::Error::Cache(_)) => Exit::ModelUnavailable,
             Error::Bundle(error) if error.is_verification() => Exit::VerificationFailed,
-            Error::Bundle(provision::bundle::Error::Key { .. }) => Exit::Usage,
+            Error::Bundle(provision::bundle::Error::Key { .. } | provision::bundle::Error::Password { .. }) => {
+                Exit::Usage
+            }
             Error::Verification(_) => Exit::VerificationFailed,
             #[cfg(feature = "workbench")]
             Error::Pull(error) => error.exit(),

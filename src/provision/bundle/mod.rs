@@ -49,6 +49,8 @@ pub const CACHE: &str = "cache";
 pub enum Error {
     #[error("key {path}: {why}; expected a key file of `firstlight cache keygen` or `minisign -G`", path = .path.display())]
     Key { path: PathBuf, why: String },
+    #[error("password of {path}: {why}", path = .path.display())]
+    Password { path: PathBuf, why: String },
     #[error("the bundle cannot be read: {0}")]
     Read(io::Error),
     #[error("the bundle ends within {0}: it was cut off on its way")]
