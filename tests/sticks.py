@@ -3,6 +3,7 @@ import json
 import subprocess
 
 from cameras import expect
+from guest import files
 
 # What a stick needs, which QEMU's board does without.
 MODULES = '["xhci_pci", "usb_storage", "sd_mod", "vfat", "nls_cp437", "nls_ascii"]'
@@ -10,25 +11,20 @@ MODULES = '["xhci_pci", "usb_storage", "sd_mod", "vfat", "nls_cp437", "nls_ascii
 BELT = 'model = "parts/1"\n[source]\nuri = "demo:?seed=7"\n[health]\nframe_age_max_s = 30.0\nstart_grace_s = 120.0\n'
 
 
-def bundle(bench):
+def bundle(bench, release):
     """A bundle of the image's model for QEMU's board, signed with the key of its updates."""
     config, path = bench.folder / "belt.toml", bench.folder / "models.flb"
     config.write_text(BELT)
     subprocess.run([bench.baker, "cache", "bundle", "parts/1", "--cache", bench.folder, "-o", path, "--board", "qemu-virt",
-                    "--config", config, "--release", "7", "--sign", bench.folder / "update.key"],
+                    "--config", config, "--release", release, "--sign", bench.folder / "update.key"],
                    check=True, capture_output=True)
     return path.read_bytes()
 
 
 def make(bench, name, place, content):
     """The image of a stick with one file."""
-    image, staged = bench.folder / f"{name}.stick", bench.folder / f"{name}.staged"
-    staged.write_bytes(content)
-    with image.open("wb") as file:
-        file.truncate(32 << 20)
-    subprocess.run(["mformat", "-i", image, "-F", "-v", name, "::"], check=True, capture_output=True)
-    subprocess.run(["mmd", "-i", image, "::/firstlight"], check=True, capture_output=True)
-    subprocess.run(["mcopy", "-i", image, staged, f"::/{place}"], check=True, capture_output=True)
+    image = bench.folder / f"{name}.stick"
+    files.fat(image, 64, name, {place: content})
     return image
 
 
@@ -38,8 +34,8 @@ def plugged(image, name):
 
 def stick(bench, config, token):
     """The whole of it; `config` is the machine's, `token` that of who may change it."""
-    good = bundle(bench)
-    damaged = bytearray(good)
+    good = bundle(bench, "7")
+    damaged = bytearray(bundle(bench, "8"))
     damaged[len(damaged) // 2] ^= 1
     first = make(bench, "first", "firstlight/models.flb", good)
     second = make(bench, "second", "damaged.flb", bytes(damaged))
@@ -59,7 +55,7 @@ def stick(bench, config, token):
         device.command(f"drive_add 0 {plugged(second, 'second')}")
         device.command("device_add usb-storage,drive=second,id=usb-second")
         at, _ = device.line(r"stick: /dev/sd. has damaged.flb; verifying it", at)
-        device.line(r"stick: damaged.flb: .*(sha256|signature|digest|damaged|expected)", at, 60)
+        device.line(r"stick: damaged.flb: the bundle's .* has sha256 .*; it was damaged on its way", at, 60)
         expect(roles(device, token) == ["current"], f"bundles after a damaged one: {roles(device, token)}")
 
         at = len(device.lines)
