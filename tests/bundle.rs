@@ -294,7 +294,9 @@ fn a_key_may_have_a_password() {
     let sign = ["cache", "--cache", cache, "bundle", "belt/7", "-o", ground.at("x.flb"), "--sign", key];
     let mut refused = firstlight(&sign);
     // SAFETY: setsid is async-signal-safe and touches nothing of the parent.
-    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut refused.command, || Ok(drop(nix::unistd::setsid()))) };
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut refused.command, || Ok(nix::unistd::setsid().map(|_| ())?))
+    };
     let refused = refused.run();
     assert!(refused.exit == Some(2) && refused.stderr.contains("cannot be asked for here"), "{}", refused.stderr);
 }

@@ -8,7 +8,9 @@ use super::record::Record;
 use super::{Error, InferenceConfig, keypoints};
 
 pub fn environment(text: &str) -> Result<(), Error> {
-    Environment::parse(text, Path::new("environment.json")).map(|environment| drop(environment.color(usize::MAX, "a")))
+    let environment = Environment::parse(text, Path::new("environment.json"))?;
+    let _ = environment.color(usize::MAX, "a");
+    Ok(())
 }
 
 /// And what else describes a package in JSON.

@@ -36,6 +36,8 @@ pub struct Trouble {
 #[derive(Debug, Default)]
 struct State {
     trouble: Trouble,
+    /// How often it was changed.
+    changes: usize,
     sent: u64,
     /// Path, range and status of each request.
     seen: Vec<(String, Option<String>, u16)>,
@@ -95,6 +97,7 @@ impl WeightsApi {
     pub fn trouble(&self, trouble: Trouble) {
         let mut state = self.state.lock().unwrap();
         (state.trouble, state.sent) = (trouble, 0);
+        state.changes += 1;
         state.seen.clear();
     }
 
@@ -275,9 +278,16 @@ fn send(stream: &mut impl Write, content: &[u8], range: Option<&str>, state: &Mu
     if stream.write_all(head.as_bytes()).is_err() {
         return false;
     }
-    let slowly = state.lock().unwrap().trouble.slowly;
+    let (slowly, changes) = {
+        let locked = state.lock().unwrap();
+        (locked.trouble.slowly, locked.changes)
+    };
     for piece in body.chunks(slowly.unwrap_or(4096)) {
         let mut locked = state.lock().unwrap();
+        // Whoever asked before the last change was killed; the bytes on their way to it are nobody's.
+        if locked.changes != changes {
+            return false;
+        }
         let (before, after) = (locked.sent, locked.sent + piece.len() as u64);
         let cut = locked.trouble.cuts.first().copied().filter(|cut| *cut < after);
         let kept = cut.map_or(piece.len(), |cut| usize::try_from(cut.saturating_sub(before)).unwrap());

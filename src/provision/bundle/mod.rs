@@ -20,6 +20,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+/// The writer of bundles, piece by piece; for tests/fuzz.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::archive::{MANIFEST, begin_file, end, end_file};
+}
+
 use std::io;
 use std::path::PathBuf;
 
