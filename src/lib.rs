@@ -36,6 +36,7 @@ pub mod model;
 pub mod pipeline;
 pub mod priority;
 pub mod provision;
+pub mod public_key;
 pub mod random;
 pub mod rules;
 pub mod serving;

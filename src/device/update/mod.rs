@@ -21,17 +21,15 @@ use tar::Archive;
 use self::bundle::{Manifest, Part};
 use super::slot::{self, Disk, Region, SlotName};
 use crate::cache::digest::hex;
-use crate::config;
+use crate::{config, public_key};
 
-pub use minisign_verify::PublicKey;
+pub use crate::public_key::PublicKey;
 
 /// What is read and written at once. Tests have small parts and want many pieces.
 const PIECE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 /// Pieces between two syncs: a card that writes 10 MB/s and owes no more than 4 MiB holds up the other writers (the
 /// spool, the log) for less than half a second.
 const PIECES_UNSYNCED_MAX: u64 = 4;
-/// Largest file of a public key: minisign's have 120 bytes.
-const KEY_BYTES_MAX: u64 = 4 << 10;
 
 /// What an image says of itself: TOML with `board` and `version`.
 const RELEASE: &str = "/etc/firstlight/release";
@@ -89,11 +87,7 @@ pub struct Installed {
 /// # Errors
 /// It cannot be read, or is no such file.
 pub fn load_key(path: &Path) -> Result<PublicKey, Error> {
-    let wrong = |why: String| Error::Key { path: path.into(), why };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|cause| wrong(cause.to_string()))?;
-    file.take(KEY_BYTES_MAX).read_to_string(&mut text).map_err(|cause| wrong(cause.to_string()))?;
-    PublicKey::decode(&text).map_err(|cause| wrong(cause.to_string()))
+    public_key::read(path).map_err(|why| Error::Key { path: path.into(), why })
 }
 
 /// The board that this system was made for.

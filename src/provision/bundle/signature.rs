@@ -3,7 +3,6 @@
 //! What minisign leaves open (the comment that is not signed, base64 that ends in other bits) is settled here, so that a
 //! signature has one spelling.
 
-use std::io::Read;
 use std::path::Path;
 
 use base64::Engine;
@@ -11,11 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use minisign_verify::{PublicKey, Signature};
 
 use super::Error;
+use crate::public_key;
 
 /// Largest signature: ours have 300 bytes.
 pub const BYTES_MAX: u64 = 4 << 10;
-/// Largest file of a public key: minisign's have 120 bytes.
-const KEY_BYTES_MAX: u64 = 4 << 10;
 /// What stands where minisign has a comment that is not signed.
 pub const COMMENT: &str = "signature of a Firstlight bundle";
 
@@ -24,11 +22,7 @@ pub const COMMENT: &str = "signature of a Firstlight bundle";
 /// # Errors
 /// It cannot be read, or is no such file.
 pub fn load_key(path: &Path) -> Result<PublicKey, Error> {
-    let wrong = |why: String| Error::Key { path: path.into(), why };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|cause| wrong(cause.to_string()))?;
-    file.take(KEY_BYTES_MAX).read_to_string(&mut text).map_err(|cause| wrong(cause.to_string()))?;
-    PublicKey::decode(&text).map_err(|cause| wrong(cause.to_string()))
+    public_key::read(path).map_err(|why| Error::Key { path: path.into(), why })
 }
 
 /// Checks that a key has signed a manifest; returns the comment that is signed with it.
