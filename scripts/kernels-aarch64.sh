@@ -23,7 +23,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/src/engine" "$work/src/frame"
 ln -s "$root/src/frame/resize" "$work/src/frame/resize"
-ln -s "$root/src/random.rs" "$work/src/random.rs"
+ln -s "$root/src/random.rs" "$root/src/thread.rs" "$work/src/"
 ln -s "$root/src/engine/plan" "$work/src/engine/plan"
 cp "$root/Cargo.lock" "$work"
 {
@@ -46,6 +46,7 @@ pub mod frame {
     }
 }
 pub mod random;
+pub mod thread;
 pub mod engine {
     $(sed -n '/^pub enum Precision {/,/^}/p; /^impl Precision {/,/^}/p; /^impl std::fmt::Display for Precision {/,/^}/p' \
       "$root/src/engine/mod.rs" | sed -E '1i #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]')
